@@ -1,0 +1,247 @@
+//! Bytes to [`Container`] and back: signature, header, chunks, checksums (spec sections 2 to 4).
+//! Knows nothing of what the weight payload means; that is `coding`.
+
+mod chunk;
+mod header;
+
+use std::fmt;
+
+use crate::error::DecodeError;
+use crate::network::Topology;
+pub use header::{BitDepth, SIGNATURE, TrainingOmega, VERSION};
+
+/// Largest length of the encoder settings text in bytes.
+pub const MAX_SETTINGS_LEN: usize = 4096;
+
+/// How the picture is represented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Representation {
+    /// One SIREN from (x, y) to the channels: code 0.
+    Siren,
+}
+
+/// How the weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightCoding {
+    /// IEEE 754 binary16, little-endian, in file order: code 0.
+    F16,
+}
+
+impl fmt::Display for Representation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("siren")
+    }
+}
+
+impl fmt::Display for WeightCoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("f16")
+    }
+}
+
+/// Colour description by code points (ITU-T H.273), as in PNG's cICP chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cicp {
+    /// ColourPrimaries.
+    pub primaries: u8,
+    /// TransferCharacteristics.
+    pub transfer: u8,
+    /// MatrixCoefficients; 0, since samples are RGB or grey.
+    pub matrix: u8,
+    /// VideoFullRangeFlag, 0 or 1.
+    pub full_range: u8,
+}
+
+/// What travels with a picture and does not change its samples.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// ICC profile of the samples.
+    pub icc: Option<Vec<u8>>,
+    /// Code points of the samples; they take precedence over an ICC profile.
+    pub cicp: Option<Cicp>,
+    /// EXIF block, starting with its TIFF header.
+    pub exif: Option<Vec<u8>>,
+    /// XMP packet, UTF-8.
+    pub xmp: Option<Vec<u8>>,
+    /// Name of the encoder and the settings that differ from its defaults.
+    pub settings: Option<String>,
+}
+
+/// Everything a `.siren` file says, weights still in their coding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Native width in pixels, 1 to 2^31 - 1.
+    pub width: u32,
+    /// Native height in pixels, 1 to 2^31 - 1.
+    pub height: u32,
+    /// Bits per sample of the source picture.
+    pub depth: BitDepth,
+    /// Shape of the network.
+    pub topology: Topology,
+    /// omega_0 used in training, for information only.
+    pub omega: Option<TrainingOmega>,
+    /// How the picture is represented.
+    pub representation: Representation,
+    /// How the weights are written.
+    pub coding: WeightCoding,
+    /// Optional chunks.
+    pub metadata: Metadata,
+    /// Payload of the weight chunk.
+    pub weights: Vec<u8>,
+}
+
+impl Container {
+    /// Parses a whole file.
+    ///
+    /// Allocates no more than the file's own length. Unknown ancillary chunks are
+    /// checked and skipped.
+    ///
+    /// # Errors
+    /// Every rule of spec sections 2 to 4 and 9 that the file breaks has its own
+    /// [`DecodeError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (header, mut offset) = header::read(bytes)?;
+        let mut metadata = Metadata::default();
+        let mut seen: Vec<[u8; 4]> = Vec::new();
+        loop {
+            let chunk = chunk::read(bytes, offset)?;
+            if chunk.is_known() && seen.contains(&chunk.kind) {
+                return Err(DecodeError::DuplicateChunk { kind: chunk.name(), offset });
+            }
+            seen.push(chunk.kind);
+            match &chunk.kind {
+                chunk::ICC => metadata.icc = Some(chunk.payload.to_vec()),
+                chunk::CICP => metadata.cicp = Some(chunk::cicp(chunk.payload)?),
+                chunk::EXIF => metadata.exif = Some(chunk.payload.to_vec()),
+                chunk::XMP => metadata.xmp = Some(chunk.payload.to_vec()),
+                chunk::SETTINGS => metadata.settings = Some(chunk::settings(chunk.payload)?),
+                chunk::WEIGHTS => {
+                    if chunk.end < bytes.len() {
+                        return Err(DecodeError::TrailingData {
+                            offset: chunk.end,
+                            count: bytes.len() - chunk.end,
+                        });
+                    }
+                    return Ok(Self {
+                        width: header.width,
+                        height: header.height,
+                        depth: header.depth,
+                        topology: header.topology,
+                        omega: header.omega,
+                        representation: header.representation,
+                        coding: header.coding,
+                        metadata,
+                        weights: chunk.payload.to_vec(),
+                    });
+                }
+                _ if chunk.is_critical() => {
+                    return Err(DecodeError::UnknownCriticalChunk { kind: chunk.name(), offset });
+                }
+                _ => {}
+            }
+            offset = chunk.end;
+        }
+    }
+
+    /// The file. Optional chunks come first, the weights last.
+    ///
+    /// # Panics
+    /// If `width` or `height` lies outside 1 to 2^31 - 1, or the settings are longer
+    /// than [`MAX_SETTINGS_LEN`].
+    pub fn write(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.weights.len() + 64);
+        header::write(self, &mut out);
+        let Metadata { icc, cicp, exif, xmp, settings } = &self.metadata;
+        let cicp = cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]);
+        let optional = [
+            (chunk::ICC, icc.as_deref()),
+            (chunk::CICP, cicp.as_ref().map(<[u8; 4]>::as_slice)),
+            (chunk::EXIF, exif.as_deref()),
+            (chunk::XMP, xmp.as_deref()),
+            (chunk::SETTINGS, settings.as_ref().map(String::as_bytes)),
+        ];
+        for (kind, payload) in optional {
+            if let Some(payload) = payload {
+                chunk::write(kind, payload, &mut out);
+            }
+        }
+        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
+        out
+    }
+}
+
+/// Appends `value` as an unsigned LEB128 integer in its shortest form.
+fn write_varint(mut value: u32, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Reads an unsigned LEB128 integer of at most 32 bits in its shortest form at `*offset`.
+fn read_varint(
+    bytes: &[u8],
+    offset: &mut usize,
+    field: &'static str,
+    inside: &'static str,
+) -> Result<u32, DecodeError> {
+    let start = *offset;
+    let malformed = DecodeError::MalformedInteger { field, offset: start };
+    let mut value = 0u64;
+    for shift in (0..35).step_by(7) {
+        let byte = read_byte(bytes, offset, inside)?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            let padded = byte == 0 && shift > 0;
+            return match u32::try_from(value) {
+                Ok(value) if !padded => Ok(value),
+                _ => Err(malformed),
+            };
+        }
+    }
+    Err(malformed)
+}
+
+/// Reads one byte at `*offset` and steps over it.
+fn read_byte(bytes: &[u8], offset: &mut usize, inside: &'static str) -> Result<u8, DecodeError> {
+    let byte = *bytes.get(*offset).ok_or(DecodeError::Truncated { offset: bytes.len(), inside })?;
+    *offset += 1;
+    Ok(byte)
+}
+
+/// The `len` bytes at `*offset`, and steps over them.
+fn read_slice<'a>(
+    bytes: &'a [u8],
+    offset: &mut usize,
+    len: usize,
+    inside: &'static str,
+) -> Result<&'a [u8], DecodeError> {
+    let end = offset.checked_add(len).filter(|&end| end <= bytes.len());
+    let end = end.ok_or(DecodeError::Truncated { offset: bytes.len(), inside })?;
+    let slice = &bytes[*offset..end];
+    *offset = end;
+    Ok(slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_round_trip_and_have_one_form() {
+        for value in [0, 1, 127, 128, 300, 16_383, 16_384, u32::MAX] {
+            let mut bytes = Vec::new();
+            write_varint(value, &mut bytes);
+            let mut offset = 0;
+            assert_eq!(read_varint(&bytes, &mut offset, "v", "v"), Ok(value));
+            assert_eq!(offset, bytes.len());
+        }
+        let malformed = Err(DecodeError::MalformedInteger { field: "v", offset: 0 });
+        for bytes in [&[0x80, 0x00][..], &[0xff, 0xff, 0xff, 0xff, 0x1f], &[0xff; 6]] {
+            assert_eq!(read_varint(bytes, &mut 0, "v", "v"), malformed);
+        }
+        let cut = read_varint(&[0x80], &mut 0, "v", "v");
+        assert_eq!(cut, Err(DecodeError::Truncated { offset: 1, inside: "v" }));
+    }
+}

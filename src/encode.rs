@@ -1,0 +1,322 @@
+//! From pixels to the bytes of a `.siren` file: choice of topology, training, weight
+//! coding, container, and a last look at the result through the decoder.
+
+use std::time::{Duration, Instant};
+
+use crate::coding;
+use crate::container::{Container, Metadata, Representation, TrainingOmega, WeightCoding};
+use crate::decode::{Decoder, Limits, RenderOptions};
+use crate::error::EncodeError;
+use crate::geometry::Size;
+use crate::network::{Channels, Siren, Topology, limits};
+use crate::raster::{Raster, psnr};
+use crate::train::{self, Control, Progress, Training};
+
+/// How the size of the network is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// Features of each hidden layer, first to last.
+    Hidden(Vec<usize>),
+    /// At most so many bits per pixel, the whole file counted.
+    Bpp(f64),
+    /// At most so many bytes, the whole file counted.
+    Bytes(u64),
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self::Bpp(0.3)
+    }
+}
+
+/// Ready-made topologies and training settings from the literature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// The image fitting experiment of Sitzmann et al. 2020, section 4.1: three hidden
+    /// layers of 256 after the first, omega_0 30, learning rate 1e-4; batches of 8,192.
+    Paper,
+    /// COIN at 0.07 bpp (Dupont et al. 2021, table 1): 5x20.
+    Coin007,
+    /// COIN at 0.15 bpp: 5x30.
+    Coin015,
+    /// COIN at 0.3 bpp: 10x28.
+    Coin03,
+    /// COIN at 0.6 bpp: 10x40.
+    Coin06,
+    /// COIN at 1.2 bpp: 13x49.
+    Coin12,
+}
+
+impl Preset {
+    /// Topology and training settings; bpp figures in the names are for 768x512 pixels.
+    pub fn settings(self) -> (Target, Training) {
+        let coin = |layers, features| (Target::Hidden(vec![features; layers]), Training::default());
+        match self {
+            Self::Paper => (
+                Target::Hidden(vec![256; 4]),
+                Training { batch: 8192, learning_rate: 1e-4, ..Training::default() },
+            ),
+            Self::Coin007 => coin(5, 20),
+            Self::Coin015 => coin(5, 30),
+            Self::Coin03 => coin(10, 28),
+            Self::Coin06 => coin(10, 40),
+            Self::Coin12 => coin(13, 49),
+        }
+    }
+}
+
+/// Everything an encoder may be told.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EncodeOptions {
+    /// Size of the network.
+    pub target: Target,
+    /// Training settings.
+    pub training: Training,
+    /// Metadata to store. `settings` is filled in by the encoder.
+    pub metadata: Metadata,
+    /// Leave out name, settings and seed of the encoder, and the training omega_0.
+    pub omit_settings: bool,
+}
+
+/// A finished encode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What the decoder makes of the file at native size, against the source, in dB.
+    pub psnr: f64,
+    /// Bits per pixel, the whole file counted.
+    pub bpp: f64,
+    /// The network's shape.
+    pub topology: Topology,
+    /// Training steps done.
+    pub steps_done: u32,
+    /// Training steps planned.
+    pub steps_planned: u32,
+    /// How often training was set back after diverging.
+    pub recoveries: u32,
+    /// The device that trained.
+    pub device: &'static str,
+    /// Time the encode took.
+    pub elapsed: Duration,
+}
+
+/// Pixels are numbered in 32 bits, so a picture may have no more than this.
+const MAX_PIXELS: u64 = 1 << 31;
+
+/// Encodes `raster`.
+///
+/// `observe` is called after every training step and may end the training, which keeps
+/// the best network so far. The file is decoded once more before it is returned.
+///
+/// # Errors
+/// See [`EncodeError`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use sirenc::{Channels, Control, EncodeOptions, Raster, Samples, Size, Target};
+///
+/// let size = Size { width: 16, height: 8 };
+/// let ramp = (0..16 * 8).map(|i| (i % 16) * 16).collect();
+/// let raster = Raster::new(size, Channels::Grey, Samples::U8(ramp)).unwrap();
+/// let mut options = EncodeOptions { target: Target::Bytes(200), ..Default::default() };
+/// options.training.steps = 50;
+/// let encoded = sirenc::encode(&raster, &options, |_| Control::Continue)?;
+/// assert!(encoded.bytes.len() <= 200);
+/// # Ok(())
+/// # }
+/// ```
+pub fn encode(
+    raster: &Raster,
+    options: &EncodeOptions,
+    observe: impl FnMut(&Progress) -> Control,
+) -> Result<Encoded, EncodeError> {
+    let started = Instant::now();
+    check(raster, options)?;
+    let topology = choose_topology(raster, options)?;
+    let trained = train::train(raster, &topology, &options.training, observe)?;
+    let done = Training {
+        steps: trained.steps_planned,
+        stop_after: (trained.steps_done < trained.steps_planned).then_some(trained.steps_done),
+        ..options.training.clone()
+    };
+    let bytes = container(raster.size(), &trained.siren, raster, options, &done).write();
+
+    let verification = |error| EncodeError::Verification(format!("{error}"));
+    let decoder = Decoder::new(&bytes).map_err(verification)?;
+    let render = RenderOptions { limits: Limits::NONE, ..RenderOptions::default() };
+    let decoded = decoder.render(&render).map_err(verification)?;
+    Ok(Encoded {
+        psnr: psnr(raster, &decoded),
+        bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
+        bytes,
+        topology,
+        steps_done: trained.steps_done,
+        steps_planned: trained.steps_planned,
+        recoveries: trained.recoveries,
+        device: trained.device,
+        elapsed: started.elapsed(),
+    })
+}
+
+fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
+    let size = raster.size();
+    if size.pixels() > MAX_PIXELS {
+        let Size { width, height } = size;
+        return Err(EncodeError::Picture(format!("{width}x{height} is more than 2^31 pixels")));
+    }
+    let invalid = |text: &str| Err(EncodeError::Settings(text.into()));
+    let Training { omega, steps, batch, learning_rate, .. } = &options.training;
+    let positive = |value: f32| value > 0.0 && value <= 1000.0;
+    if !positive(omega.first) || !positive(omega.hidden) {
+        return invalid("omega_0 must lie above 0 and not above 1000");
+    }
+    if *steps == 0 || *batch == 0 {
+        return invalid("steps and batch must be at least 1");
+    }
+    if !(*learning_rate > 0.0 && *learning_rate <= 1.0) {
+        return invalid("the learning rate must lie above 0 and not above 1");
+    }
+    if let Target::Bpp(bpp) = options.target
+        && !(bpp > 0.0 && bpp.is_finite())
+    {
+        return invalid("bpp must be above 0");
+    }
+    Ok(())
+}
+
+/// The topology that the target asks for.
+fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology, EncodeError> {
+    let channels = raster.channels();
+    let settings = |error: crate::error::DecodeError| EncodeError::Settings(error.to_string());
+    let wanted = match &options.target {
+        Target::Hidden(hidden) => {
+            return Topology::new(channels, hidden.clone()).map_err(settings);
+        }
+        Target::Bpp(bpp) => (bpp * raster.size().pixels() as f64 / 8.0) as u64,
+        Target::Bytes(bytes) => *bytes,
+    };
+    let fits = |topology: &Topology| {
+        let blank = Siren::constant(topology.clone(), &vec![0.0; channels.count()]);
+        // Settings as long as they can get: a run that is cut short names its steps.
+        let longest =
+            Training { stop_after: Some(options.training.steps), ..options.training.clone() };
+        let file = container(raster.size(), &blank, raster, options, &longest).write();
+        file.len() as u64 <= wanted
+    };
+    let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
+    if !fits(&smallest) {
+        let least = container(
+            raster.size(),
+            &Siren::constant(smallest, &vec![0.0; channels.count()]),
+            raster,
+            options,
+            &options.training,
+        );
+        return Err(EncodeError::TooFewBytes { wanted, smallest: least.write().len() as u64 });
+    }
+    let most = usize::try_from(wanted / 2).unwrap_or(usize::MAX).min(limits::MAX_WEIGHTS);
+    let layers = layers_for(most);
+    // The widest network that fits; one layer of one feature always does.
+    Ok((1..=layers)
+        .rev()
+        .find_map(|layers| widest(channels, layers, most, fits))
+        .unwrap_or(smallest_topology(channels)))
+}
+
+fn smallest_topology(channels: Channels) -> Topology {
+    Topology::uniform(channels, 1, 1).expect("within the limits")
+}
+
+/// Depth for a number of weights: COIN's ladder (Dupont et al. 2021, table 1), continued
+/// downwards for placeholders.
+fn layers_for(weights: usize) -> usize {
+    match weights {
+        0..150 => 1,
+        150..500 => 2,
+        500..1000 => 3,
+        1000..5500 => 5,
+        5500..22_000 => 10,
+        _ => 13,
+    }
+}
+
+fn widest(
+    channels: Channels,
+    layers: usize,
+    most: usize,
+    fits: impl Fn(&Topology) -> bool,
+) -> Option<Topology> {
+    let topology = |features| Topology::uniform(channels, layers, features).ok();
+    let small = |t: &Topology| t.weight_count() <= most && fits(t);
+    let candidates: Vec<Topology> = (1..=limits::MAX_HIDDEN_FEATURES).map_while(topology).collect();
+    let count = candidates.partition_point(small);
+    candidates.into_iter().take(count).last()
+}
+
+/// The container of a network for `raster`.
+fn container(
+    size: Size,
+    siren: &Siren,
+    raster: &Raster,
+    options: &EncodeOptions,
+    done: &Training,
+) -> Container {
+    let mut metadata = options.metadata.clone();
+    metadata.settings = (!options.omit_settings).then(|| settings_text(done));
+    Container {
+        width: size.width,
+        height: size.height,
+        depth: raster.depth(),
+        topology: siren.topology().clone(),
+        omega: (!options.omit_settings).then_some(done.omega),
+        representation: Representation::Siren,
+        coding: WeightCoding::F16,
+        metadata,
+        weights: coding::encode(WeightCoding::F16, siren),
+    }
+}
+
+/// The encoder and those of its settings that neither the header nor the defaults tell,
+/// as options of `sirenc encode`.
+fn settings_text(training: &Training) -> String {
+    let default = Training::default();
+    let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!(" --{name} {value}"));
+        }
+    };
+    let differs = |a: f64, b: f64| (a != b).then(|| a.to_string());
+    add("steps", differs(training.steps.into(), default.steps.into()));
+    add("stop-after", training.stop_after.map(|s| s.to_string()));
+    add("batch", differs(training.batch as f64, default.batch as f64));
+    add("learning-rate", differs(training.learning_rate, default.learning_rate));
+    add("seed", (training.seed != 0).then(|| training.seed.to_string()));
+    text
+}
+
+/// The `sirenc encode` options that make a file again, from its header and settings; the
+/// input is left to the reader. `None` where the file does not tell.
+pub fn options_of(container: &Container) -> Option<String> {
+    let settings = container.metadata.settings.as_deref()?;
+    let TrainingOmega { first, hidden } = container.omega?;
+    let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
+    let topology = &container.topology;
+    let features: Vec<String> = match topology.uniform_features() {
+        Some(features) => vec![features.to_string()],
+        None => topology.hidden().iter().map(usize::to_string).collect(),
+    };
+    let layers = topology.hidden().len();
+    let features = features.join(",");
+    let mut text =
+        format!("--hidden-layers {layers} --hidden-features {features} --omega0 {first}");
+    if hidden != first {
+        text.push_str(&format!(" --omega0-hidden {hidden}"));
+    }
+    if !training.is_empty() {
+        text.push(' ');
+        text.push_str(training);
+    }
+    Some(text)
+}

@@ -1,0 +1,164 @@
+//! Pixels from a network: a grid of points goes through the evaluator on all cores and
+//! comes out as samples (spec section 8). Memory and work follow the output alone.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::container::BitDepth;
+use crate::eval::{BLOCK, Evaluator, Points};
+use crate::geometry::{Grid, Size};
+use crate::network::Channels;
+use crate::raster::{Raster, Samples};
+
+/// What is rendered of the function.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Field {
+    /// The picture.
+    #[default]
+    Value,
+    /// Per colour channel, `gain` times the length of the gradient.
+    Gradient {
+        /// Output per unit of gradient; 1 unit is a full-scale step within a native pixel.
+        gain: f64,
+    },
+    /// Per colour channel, one half plus `gain` times the Laplacian.
+    Laplacian {
+        /// Output per unit of Laplacian, in full-scale steps per native pixel squared.
+        gain: f64,
+    },
+}
+
+/// A view of a picture, ready to be evaluated row by row.
+#[derive(Debug, Clone)]
+pub struct Render<'a> {
+    evaluator: &'a Evaluator,
+    grid: Grid,
+    field: Field,
+    depth: BitDepth,
+    /// Derivatives with respect to the plane times this are per native pixel.
+    per_pixel: f64,
+}
+
+/// Pixels that a strip aims at: enough for all cores, little enough for the cache.
+const STRIP_PIXELS: u64 = 1 << 20;
+
+impl<'a> Render<'a> {
+    /// Prepares a render of `grid`; `native` is the picture's own size.
+    pub fn new(
+        evaluator: &'a Evaluator,
+        native: Size,
+        grid: Grid,
+        field: Field,
+        depth: BitDepth,
+    ) -> Self {
+        let per_pixel = 2.0 / f64::from(native.longer_side());
+        Self { evaluator, grid, field, depth, per_pixel }
+    }
+
+    /// Size of the whole render.
+    pub fn size(&self) -> Size {
+        self.grid.size
+    }
+
+    /// Bits of each sample.
+    pub fn depth(&self) -> BitDepth {
+        self.depth
+    }
+
+    /// Channels of the render: those of the picture, without alpha for derivatives.
+    pub fn channels(&self) -> Channels {
+        let channels = self.evaluator.siren().topology().channels();
+        match self.field {
+            Field::Value => channels,
+            _ => channels.without_alpha(),
+        }
+    }
+
+    /// The whole render.
+    pub fn raster(&self) -> Raster {
+        self.rows(0..self.size().height)
+    }
+
+    /// The render from top to bottom in strips of about a million pixels.
+    pub fn strips(&self) -> impl Iterator<Item = Raster> + '_ {
+        let Size { width, height } = self.size();
+        let rows = (STRIP_PIXELS / u64::from(width)).clamp(1, height.into()) as u32;
+        (0..height).step_by(rows as usize).map(move |top| {
+            let bottom = top.saturating_add(rows).min(height);
+            self.rows(top..bottom)
+        })
+    }
+
+    /// Some rows of the render.
+    ///
+    /// # Panics
+    /// If the range is empty or reaches beyond the render.
+    pub fn rows(&self, rows: Range<u32>) -> Raster {
+        assert!(!rows.is_empty() && rows.end <= self.size().height, "no such rows");
+        let size = Size { width: self.size().width, height: rows.end - rows.start };
+        let channels = self.channels();
+        let count = size.pixels() as usize * channels.count();
+        let samples = match self.depth {
+            BitDepth::Eight => {
+                let mut samples = vec![0u8; count];
+                self.fill(rows.start, &mut samples, |unit| (unit * 255.0 + 0.5) as u8);
+                Samples::U8(samples)
+            }
+            BitDepth::Sixteen => {
+                let mut samples = vec![0u16; count];
+                self.fill(rows.start, &mut samples, |unit| (unit * 65535.0 + 0.5) as u16);
+                Samples::U16(samples)
+            }
+        };
+        Raster::new(size, channels, samples).expect("as many samples as pixels")
+    }
+
+    /// Fills `samples` from row `top` on. `quantize` rounds half up and, as Rust's casts
+    /// do, takes what lies below or above the range to its ends and NaN to 0.
+    fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
+        let channels = self.channels().count();
+        let outputs = self.evaluator.channels();
+        let width = u64::from(self.size().width);
+        let first = u64::from(top) * width;
+        samples.par_chunks_mut(BLOCK * channels).enumerate().for_each_init(
+            || {
+                let rows = vec![0.0; 4 * outputs * BLOCK];
+                (self.evaluator.scratch(), Points::default(), rows)
+            },
+            |(scratch, points, out), (block, samples)| {
+                let pixels = samples.len() / channels;
+                let start = first + (block * BLOCK) as u64;
+                for i in 0..pixels {
+                    let pixel = start + i as u64;
+                    points.x[i] = self.grid.x((pixel % width) as u32) as f32;
+                    points.y[i] = self.grid.y((pixel / width) as u32) as f32;
+                }
+                let unit: &dyn Fn(&[f32], usize, usize) -> f32 = match self.field {
+                    Field::Value => {
+                        self.evaluator.values(points, scratch, out);
+                        &|out, channel, i| out[channel * BLOCK + i] * 0.5 + 0.5
+                    }
+                    Field::Gradient { gain } => {
+                        self.evaluator.jets(points, scratch, out);
+                        let gain = (0.5 * self.per_pixel * gain) as f32;
+                        &move |out, channel, i| {
+                            let at = |part| out[(4 * channel + part) * BLOCK + i];
+                            gain * at(1).hypot(at(2))
+                        }
+                    }
+                    Field::Laplacian { gain } => {
+                        self.evaluator.jets(points, scratch, out);
+                        let gain = (0.5 * self.per_pixel * self.per_pixel * gain) as f32;
+                        &move |out, channel, i| 0.5 + gain * out[(4 * channel + 3) * BLOCK + i]
+                    }
+                };
+                for (i, pixel) in samples.chunks_exact_mut(channels).enumerate() {
+                    for (channel, sample) in pixel.iter_mut().enumerate() {
+                        *sample = quantize(unit(out, channel, i));
+                    }
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! The learning rate over a run: linear warm-up, then a cosine to zero.
+
+use std::f64::consts::PI;
+
+/// Steps of warm-up. A constant, not a share of the run, so that a run whose end is only
+/// known after the warm-up (a time-out) is the run of that length.
+pub(super) const WARM_UP: u32 = 20;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schedule {
+    peak: f64,
+    steps: u32,
+}
+
+impl Schedule {
+    pub fn new(peak: f64, steps: u32) -> Self {
+        Self { peak, steps: steps.max(1) }
+    }
+
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
+    /// Learning rate of step `step`, counted from 0.
+    pub fn rate(&self, step: u32) -> f64 {
+        if step < WARM_UP {
+            return self.peak * f64::from(step + 1) / f64::from(WARM_UP);
+        }
+        let length = self.steps.saturating_sub(WARM_UP).max(1);
+        let progress = f64::from(step - WARM_UP) / f64::from(length);
+        self.peak * 0.5 * (1.0 + (PI * progress.min(1.0)).cos())
+    }
+
+    /// Ends the run in `share` of the time that `done` steps have taken, if that is
+    /// earlier; a margin leaves time for measuring.
+    pub fn shorten(&mut self, done: u32, share: f64) {
+        const MARGIN: f64 = 0.95;
+        let affordable = (f64::from(done) * share * MARGIN) as u32;
+        self.steps = self.steps.min(affordable.max(done));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rises_then_falls_to_zero() {
+        let schedule = Schedule::new(1.0, 1000);
+        assert!(schedule.rate(0) < schedule.rate(10));
+        assert_eq!(schedule.rate(WARM_UP), 1.0);
+        for step in WARM_UP..999 {
+            assert!(schedule.rate(step + 1) < schedule.rate(step));
+        }
+        assert!(schedule.rate(999) < 1e-5);
+    }
+
+    #[test]
+    fn shortened_runs_start_like_their_length() {
+        let mut shortened = Schedule::new(1.0, 100_000);
+        shortened.shorten(20, 10.0);
+        let planned = Schedule::new(1.0, shortened.steps());
+        assert_eq!(shortened.steps(), 190);
+        assert!((0..190).all(|i| shortened.rate(i) == planned.rate(i)));
+    }
+}
