@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::coding;
-use crate::container::{Container, Metadata, Representation, TrainingOmega, WeightCoding};
+use crate::container::{Container, Metadata, Representation, WeightCoding};
 use crate::decode::{Decoder, Limits, RenderOptions};
 use crate::error::EncodeError;
 use crate::geometry::Size;
@@ -54,7 +54,7 @@ impl Preset {
         match self {
             Self::Paper => (
                 Target::Hidden(vec![256; 4]),
-                Training { batch: 8192, learning_rate: 1e-4, ..Training::default() },
+                Training { learning_rate: 1e-4, ..Training::default() },
             ),
             Self::Coin007 => coin(5, 20),
             Self::Coin015 => coin(5, 30),
@@ -137,10 +137,11 @@ pub fn encode(
     let trained = train::train(raster, &topology, &options.training, observe)?;
     let done = Training {
         steps: trained.steps_planned,
-        stop_after: (trained.steps_done < trained.steps_planned).then_some(trained.steps_done),
+        stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
+            .then_some(trained.steps_done),
         ..options.training.clone()
     };
-    let bytes = container(raster.size(), &trained.siren, raster, options, &done).write();
+    let bytes = container(&trained.siren, raster, options, &done).write();
 
     let verification = |error| EncodeError::Verification(format!("{error}"));
     let decoder = Decoder::new(&bytes).map_err(verification)?;
@@ -196,24 +197,19 @@ fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology,
         Target::Bpp(bpp) => (bpp * raster.size().pixels() as f64 / 8.0) as u64,
         Target::Bytes(bytes) => *bytes,
     };
-    let fits = |topology: &Topology| {
+    // Settings as long as they can get: a run that is cut short names its steps.
+    let longest = Training { stop_after: Some(options.training.steps), ..options.training.clone() };
+    let file_len = |topology: &Topology| {
         let blank = Siren::constant(topology.clone(), &vec![0.0; channels.count()]);
-        // Settings as long as they can get: a run that is cut short names its steps.
-        let longest =
-            Training { stop_after: Some(options.training.steps), ..options.training.clone() };
-        let file = container(raster.size(), &blank, raster, options, &longest).write();
-        file.len() as u64 <= wanted
+        container(&blank, raster, options, &longest).write().len() as u64
     };
+    let fits = |topology: &Topology| file_len(topology) <= wanted;
     let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
     if !fits(&smallest) {
-        let least = container(
-            raster.size(),
-            &Siren::constant(smallest, &vec![0.0; channels.count()]),
-            raster,
-            options,
-            &options.training,
-        );
-        return Err(EncodeError::TooFewBytes { wanted, smallest: least.write().len() as u64 });
+        return Err(EncodeError::TooFewBytes { wanted, smallest: file_len(&smallest) });
+    }
+    if raster.is_flat() {
+        return Ok(smallest);
     }
     let most = usize::try_from(wanted / 2).unwrap_or(usize::MAX).min(limits::MAX_WEIGHTS);
     let layers = layers_for(most);
@@ -221,11 +217,7 @@ fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology,
     Ok((1..=layers)
         .rev()
         .find_map(|layers| widest(channels, layers, most, fits))
-        .unwrap_or(smallest_topology(channels)))
-}
-
-fn smallest_topology(channels: Channels) -> Topology {
-    Topology::uniform(channels, 1, 1).expect("within the limits")
+        .unwrap_or(smallest))
 }
 
 /// Depth for a number of weights: COIN's ladder (Dupont et al. 2021, table 1), continued
@@ -256,7 +248,6 @@ fn widest(
 
 /// The container of a network for `raster`.
 fn container(
-    size: Size,
     siren: &Siren,
     raster: &Raster,
     options: &EncodeOptions,
@@ -265,8 +256,8 @@ fn container(
     let mut metadata = options.metadata.clone();
     metadata.settings = (!options.omit_settings).then(|| settings_text(done));
     Container {
-        width: size.width,
-        height: size.height,
+        width: raster.size().width,
+        height: raster.size().height,
         depth: raster.depth(),
         topology: siren.topology().clone(),
         omega: (!options.omit_settings).then_some(done.omega),
@@ -294,29 +285,4 @@ fn settings_text(training: &Training) -> String {
     add("learning-rate", differs(training.learning_rate, default.learning_rate));
     add("seed", (training.seed != 0).then(|| training.seed.to_string()));
     text
-}
-
-/// The `sirenc encode` options that make a file again, from its header and settings; the
-/// input is left to the reader. `None` where the file does not tell.
-pub fn options_of(container: &Container) -> Option<String> {
-    let settings = container.metadata.settings.as_deref()?;
-    let TrainingOmega { first, hidden } = container.omega?;
-    let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
-    let topology = &container.topology;
-    let features: Vec<String> = match topology.uniform_features() {
-        Some(features) => vec![features.to_string()],
-        None => topology.hidden().iter().map(usize::to_string).collect(),
-    };
-    let layers = topology.hidden().len();
-    let features = features.join(",");
-    let mut text =
-        format!("--hidden-layers {layers} --hidden-features {features} --omega0 {first}");
-    if hidden != first {
-        text.push_str(&format!(" --omega0-hidden {hidden}"));
-    }
-    if !training.is_empty() {
-        text.push(' ');
-        text.push_str(training);
-    }
-    Some(text)
 }

@@ -1,4 +1,45 @@
-//! sirenc
+//! The `.siren` image format and its codec: a picture stored as a function.
+//!
+//! An encoder trains a small SIREN on one picture, a network with sine activations
+//! (Sitzmann et al. 2020), and writes its weights. A decoder evaluates the network at
+//! whatever resolution is asked for: the same file gives a thumbnail, a 2048-pixel render,
+//! the colour at (1.2, 200.5), and exact gradients and Laplacians.
+//!
+//! # Decoding
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use sirenc::{Decoder, RenderOptions, Scale, View};
+//!
+//! let bytes = std::fs::read("samples/coffee.siren")?;
+//! let decoder = Decoder::new(&bytes)?;
+//! let view = View { scale: Scale::LongerSide(256), ..View::default() };
+//! let raster = decoder.render(&RenderOptions { view, ..RenderOptions::default() })?;
+//! assert_eq!((raster.size().width, raster.size().height), (256, 171));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Render`] gives a large render strip by strip, [`Decoder::sample`] one point with its
+//! derivatives, [`Evaluator`](eval::Evaluator) blocks of arbitrary points.
+//!
+//! # Encoding
+//!
+//! [`encode`] takes a [`Raster`] and [`EncodeOptions`] (feature `encode`, on by default).
+//!
+//! # With the `image` crate
+//!
+//! [`register`] makes `image::open("x.siren")` work; [`SirenDecoder`] and [`SirenEncoder`]
+//! are that crate's traits (feature `image`, on by default).
+//!
+//! # How it is built
+//!
+//! Bytes go through [`container`] and the weight coding to a [`network::Siren`], through
+//! [`eval`] and [`Render`] to pixels; the encoder goes from pixels through the trainer and
+//! the same weight coding and container back to bytes. The decoder uses nothing of the
+//! encoder and builds without candle (`--no-default-features`). The format itself is
+//! specified in `spec/siren.md`.
+
 mod coding;
 pub mod container;
 mod decode;
@@ -8,18 +49,25 @@ mod error;
 pub mod eval;
 mod geometry;
 pub mod network;
+#[cfg(feature = "image")]
+mod plugin;
 mod raster;
 mod render;
 #[cfg(feature = "encode")]
 mod train;
-pub use container::BitDepth;
-pub use decode::*;
+
+pub use container::{BitDepth, Metadata};
+pub use decode::{Decoder, Limits, RenderOptions};
 #[cfg(feature = "encode")]
-pub use encode::*;
-pub use error::*;
-pub use geometry::*;
-pub use network::{Channels, Topology};
-pub use raster::*;
-pub use render::*;
+pub use encode::{EncodeOptions, Encoded, Preset, Target, encode};
+pub use error::{DecodeError, EncodeError};
+pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
+pub use network::{Channels, Jet, Siren, Topology};
+#[cfg(all(feature = "image", feature = "encode"))]
+pub use plugin::SirenEncoder;
+#[cfg(feature = "image")]
+pub use plugin::{SirenDecoder, register};
+pub use raster::{Raster, Samples, psnr};
+pub use render::{Field, Render};
 #[cfg(feature = "encode")]
-pub use train::*;
+pub use train::{Control, DeviceChoice, Progress, Training};

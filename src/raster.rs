@@ -70,6 +70,18 @@ impl Raster {
         }
     }
 
+    /// Whether every pixel is the same.
+    pub fn is_flat(&self) -> bool {
+        fn flat<T: PartialEq>(samples: &[T], channels: usize) -> bool {
+            let (first, _) = samples.split_at(channels);
+            samples.chunks_exact(channels).all(|pixel| pixel == first)
+        }
+        match &self.samples {
+            Samples::U8(samples) => flat(samples, self.channels.count()),
+            Samples::U16(samples) => flat(samples, self.channels.count()),
+        }
+    }
+
     /// Number of samples.
     pub fn sample_count(&self) -> usize {
         self.size.pixels() as usize * self.channels.count()

@@ -80,10 +80,17 @@ impl<'a> Render<'a> {
         self.rows(0..self.size().height)
     }
 
-    /// The render from top to bottom in strips of about a million pixels.
-    pub fn strips(&self) -> impl Iterator<Item = Raster> + '_ {
+    /// Rows of a strip of about a million pixels.
+    pub fn strip_rows(&self) -> u32 {
         let Size { width, height } = self.size();
-        let rows = (STRIP_PIXELS / u64::from(width)).clamp(1, height.into()) as u32;
+        (STRIP_PIXELS / u64::from(width)).clamp(1, height.into()) as u32
+    }
+
+    /// The render from top to bottom in strips of [`Render::strip_rows`] rows; the last
+    /// one may have fewer.
+    pub fn strips(&self) -> impl Iterator<Item = Raster> + '_ {
+        let height = self.size().height;
+        let rows = self.strip_rows();
         (0..height).step_by(rows as usize).map(move |top| {
             let bottom = top.saturating_add(rows).min(height);
             self.rows(top..bottom)

@@ -91,7 +91,7 @@ fn affine<'a>(weights: &[f32], bias: f32, input: impl Fn(usize) -> &'a Row, targ
 /// the true values for |a| < 1000; bounded by 1 for every finite argument.
 #[inline(always)]
 pub(crate) fn sin_cos(a: f32) -> (f32, f32) {
-    use std::f32::consts::{FRAC_1_PI, FRAC_PI_2};
+    use std::f32::consts::FRAC_1_PI;
     // Adding and taking away 1.5 * 2^23 rounds to an integer in any vector unit.
     const ROUND: f32 = 12_582_912.0;
     // pi in two parts; the first has eight significant bits, so k * PI_HIGH is exact.
@@ -101,7 +101,8 @@ pub(crate) fn sin_cos(a: f32) -> (f32, f32) {
     let k = shifted - ROUND;
     let odd = shifted.to_bits() << 31;
     let r = (a - k * PI_HIGH) - k * PI_LOW;
-    let r = r.clamp(-FRAC_PI_2, FRAC_PI_2);
+    // A little beyond pi/2 for the rounding of k; only huge arguments are changed.
+    let r = r.clamp(-1.58, 1.58);
     let r2 = r * r;
     let s = ((2.600_054_6e-6 * r2 - 1.980_661_5e-4) * r2 + 8.333_017e-3) * r2 - 1.666_665_7e-1;
     let c = (((-2.607_710_3e-7 * r2 + 2.476_188_6e-5) * r2 - 1.388_840_4e-3) * r2 + 4.166_664e-2)

@@ -49,10 +49,10 @@ impl Default for Training {
     fn default() -> Self {
         Self {
             omega: TrainingOmega { first: 30.0, hidden: 30.0 },
-            steps: 2000,
+            steps: 5000,
             stop_after: None,
-            batch: 32_768,
-            learning_rate: 1e-3,
+            batch: 8192,
+            learning_rate: 2e-3,
             seed: 0,
             timeout: None,
             device: DeviceChoice::Auto,
@@ -95,7 +95,8 @@ pub struct Trained {
     pub device: &'static str,
 }
 
-/// A batch loss this many times the smoothed loss counts as divergence.
+/// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
+/// lowest value, counts as divergence.
 const SPIKE: f64 = 4.0;
 /// Learning-rate factor of each recovery.
 const BACKOFF: f64 = 0.5;
@@ -128,11 +129,11 @@ pub fn train(
     let flat_error = quality::mean_square_distance(raster, &flat);
     let constant = Siren::constant(topology.clone(), &flat);
     let mut best = (constant, flat_error);
-    if flat_error == 0.0 {
+    if raster.is_flat() {
         return Ok(Trained {
             siren: best.0,
             steps_done: 0,
-            steps_planned: 0,
+            steps_planned: training.steps,
             recoveries: 0,
             device: device_name,
         });
@@ -146,13 +147,14 @@ pub fn train(
     let mut backoff = 1.0;
     let mut recoveries = 0;
     let mut smoothed = f64::NAN;
+    let mut lowest = f64::INFINITY;
     let mut stopped = false;
     let mut step = 0;
     while step < schedule.steps().min(training.stop_after.unwrap_or(u32::MAX)) {
         optimizer.set_learning_rate(backoff * schedule.rate(step));
         let (loss, gradients) = model.loss_and_gradients(&sampler.next_batch(), &device)?;
-        let spiked = loss > SPIKE * smoothed && step > schedule::WARM_UP;
-        if !loss.is_finite() || spiked {
+        let worse = loss > SPIKE * smoothed || smoothed > SPIKE * lowest;
+        if !loss.is_finite() || (worse && step > schedule::WARM_UP) {
             recoveries += 1;
             if recoveries > MAX_RECOVERIES {
                 break;
@@ -166,6 +168,7 @@ pub fn train(
         optimizer.step(&gradients)?;
         step += 1;
         smoothed = if smoothed.is_nan() { loss } else { smoothed + SMOOTHING * (loss - smoothed) };
+        lowest = lowest.min(smoothed);
 
         let end = schedule.steps();
         if step % (end / CHECKS).max(1) == 0 || step == end {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::eval::{BLOCK, Evaluator, Points};
 use crate::geometry::{Grid, View};
 use crate::network::Siren;
-use crate::raster::{Raster, decibels};
+use crate::raster::Raster;
 
 /// Pixels of a quick measurement.
 const QUICK_PIXELS: u64 = 1 << 16;
@@ -21,13 +21,9 @@ pub(super) fn mean_colour(raster: &Raster) -> Vec<f32> {
     sums.iter().map(|sum| (2.0 * sum / pixels - 1.0) as f32).collect()
 }
 
-/// Mean squared distance of the samples from one colour, both in [-1, 1]; exactly 0 for
-/// a picture of one colour.
+/// Mean squared distance of the samples from one colour, both in [-1, 1].
 pub(super) fn mean_square_distance(raster: &Raster, colour: &[f32]) -> f64 {
     let channels = colour.len();
-    if (channels..raster.sample_count()).all(|i| raster.unit(i) == raster.unit(i % channels)) {
-        return 0.0;
-    }
     let distance = |index: usize| {
         let target = f64::from(2.0 * raster.unit(index) - 1.0);
         (target - f64::from(colour[index % channels])).powi(2)

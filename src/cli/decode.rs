@@ -1,0 +1,147 @@
+//! `sirenc decode`: `.siren` files to pictures.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use sirenc::{BitDepth, Crop, Field, Limits, RenderOptions, Scale, Size, View};
+
+use super::output::destinations;
+use super::picture::{self, Format};
+use super::{Outcome, input, progress};
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// .siren files; `-` is stdin; a directory stands for the .siren files in it
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
+    /// Output file, or directory for several inputs; `-` is stdout [default: IN.png]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Longer side of the output in pixels, or exactly WxH [default: native size]
+    #[arg(long, value_name = "PIXELS|WxH", value_parser = parse_size, conflicts_with = "scale")]
+    size: Option<Scale>,
+    /// Output pixels per native pixel
+    #[arg(long, value_name = "FACTOR")]
+    scale: Option<f64>,
+    /// Part of the picture in native pixels; fractions are allowed
+    #[arg(long, value_name = "X,Y,W,H", value_parser = parse_crop)]
+    crop: Option<Crop>,
+    /// Render the exact gradient (its length) or the exact Laplacian (grey is zero)
+    #[arg(long, value_name = "KIND")]
+    derivative: Option<Derivative>,
+    /// Amplification of the derivative [default: 4 for the gradient, 2 for the Laplacian]
+    #[arg(long, value_name = "FACTOR", requires = "derivative")]
+    gain: Option<f64>,
+    /// Bits per sample, 8 or 16 [default: the source picture's, as far as the format can]
+    #[arg(long, value_name = "BITS", value_parser = parse_depth)]
+    depth: Option<BitDepth>,
+    /// Output format [default: by the output's extension, else PNG]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// JPEG quality, 1 to 100
+    #[arg(long, value_name = "Q", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
+    jpeg_quality: u8,
+    /// Most pixels to render [default: 268,435,456, or what --size asks for]
+    #[arg(long, value_name = "N")]
+    max_pixels: Option<u64>,
+    /// Overwrite files that were not named with -o
+    #[arg(long)]
+    force: bool,
+    /// Do not write ICC profile, EXIF and XMP
+    #[arg(long)]
+    strip: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Derivative {
+    Gradient,
+    Laplacian,
+}
+
+pub(super) fn run(options: &Options) -> Result<Outcome> {
+    let batch = options.inputs.iter().any(|i| i.is_dir());
+    let inputs = input::expand(&options.inputs, input::has_siren_extension)?;
+    let named = options.output.as_deref().filter(|o| !batch && !o.is_dir());
+    let format = match (options.format, named.and_then(Format::of_path)) {
+        (Some(format), _) => format,
+        (None, Some(format)) => format,
+        (None, None) => match named {
+            Some(path) if inputs.len() == 1 && path.as_os_str() != "-" => bail!(
+                "{} has no extension of a format that can be written; use --format",
+                path.display()
+            ),
+            _ => Format::Png,
+        },
+    };
+    if options.depth == Some(BitDepth::Sixteen) && format.max_depth() == BitDepth::Eight {
+        bail!("{} holds 8 bits only; leave out --depth 16", format.extension().to_uppercase());
+    }
+    let destinations = destinations(&inputs, options.output.as_deref(), batch, format.extension())?;
+    for (input, destination) in inputs.iter().zip(&destinations) {
+        destination.check(options.force)?;
+        let decoder = input::siren(input)?;
+        let render = decoder.prepare(&render_options(options, format, decoder.depth()))?;
+        let metadata = if options.strip { &Default::default() } else { decoder.metadata() };
+        let bar = progress::bar(&input.display().to_string(), render.size().height.into());
+        let result = destination.write(|file| {
+            picture::write(&render, metadata, format, options.jpeg_quality, &bar, file)
+        });
+        bar.finish_and_clear();
+        result.with_context(|| input.display().to_string())?;
+    }
+    Ok(Outcome::Success)
+}
+
+fn render_options(options: &Options, format: Format, source: BitDepth) -> RenderOptions {
+    let scale = match (options.size, options.scale) {
+        (Some(size), _) => size,
+        (None, Some(factor)) => Scale::Factor(factor),
+        (None, None) => Scale::Native,
+    };
+    let field = match options.derivative {
+        None => Field::Value,
+        Some(Derivative::Gradient) => Field::Gradient { gain: options.gain.unwrap_or(4.0) },
+        Some(Derivative::Laplacian) => Field::Laplacian { gain: options.gain.unwrap_or(2.0) },
+    };
+    let depth = options.depth.unwrap_or(match format.max_depth() {
+        BitDepth::Eight => BitDepth::Eight,
+        BitDepth::Sixteen => source,
+    });
+    // What a file claims is bounded; what the user asks for is the user's to choose.
+    let limits = match (options.max_pixels, options.size) {
+        (Some(max_pixels), _) => Limits { max_pixels, ..Limits::NONE },
+        (None, Some(_)) => Limits::NONE,
+        (None, None) => Limits::default(),
+    };
+    let view = View { crop: options.crop, scale };
+    RenderOptions { view, field, depth: Some(depth), limits }
+}
+
+fn parse_size(text: &str) -> Result<Scale, String> {
+    let number = |text: &str| {
+        text.parse::<u32>().ok().filter(|&n| n > 0).ok_or("give pixels (2048) or WxH (640x480)")
+    };
+    Ok(match text.split_once(['x', 'X']) {
+        Some((width, height)) => {
+            Scale::Exact(Size { width: number(width)?, height: number(height)? })
+        }
+        None => Scale::LongerSide(number(text)?),
+    })
+}
+
+fn parse_crop(text: &str) -> Result<Crop, String> {
+    let numbers: Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    match numbers.as_deref() {
+        Ok(&[x, y, width, height]) => Ok(Crop { x, y, width, height }),
+        _ => Err("give four numbers: X,Y,W,H".into()),
+    }
+}
+
+fn parse_depth(text: &str) -> Result<BitDepth, String> {
+    match text {
+        "8" => Ok(BitDepth::Eight),
+        "16" => Ok(BitDepth::Sixteen),
+        _ => Err("8 or 16".into()),
+    }
+}

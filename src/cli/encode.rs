@@ -1,0 +1,279 @@
+//! `sirenc encode`: pictures to `.siren` files.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use sirenc::container::Metadata;
+use sirenc::{
+    Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, Preset, Progress, Target, Training,
+};
+
+use super::output::{Destination, destinations};
+use super::{Outcome, input, interrupt, progress};
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// Pictures; `-` is stdin; a directory stands for the pictures in it
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
+    /// Output file, or directory for several inputs; `-` is stdout [default: IN.siren]
+    #[arg(short, long, value_name = "OUT")]
+    output: Option<PathBuf>,
+    /// Size of the file in bits per pixel, at most [default: 0.3]
+    #[arg(long, value_name = "BPP", group = "target")]
+    bpp: Option<f64>,
+    /// Size of the file in bytes, at most
+    #[arg(long, value_name = "N", group = "target")]
+    bytes: Option<u64>,
+    /// Topology and training of a published experiment
+    #[arg(long, value_name = "NAME", group = "target")]
+    preset: Option<PresetName>,
+    /// Number of hidden layers
+    #[arg(long, value_name = "N", requires = "hidden_features", group = "target")]
+    hidden_layers: Option<usize>,
+    /// Features of each hidden layer: one number, or one for each layer
+    #[arg(long, value_name = "N[,N...]", value_delimiter = ',', requires = "hidden_layers")]
+    hidden_features: Vec<usize>,
+    /// omega_0 of the first layer, and of the others unless --omega0-hidden is given
+    #[arg(long, value_name = "F")]
+    omega0: Option<f32>,
+    /// omega_0 of the hidden layers after the first
+    #[arg(long, value_name = "F")]
+    omega0_hidden: Option<f32>,
+    /// Length of training in steps
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+    /// Stop after so many of the steps, as an interrupted encode did
+    #[arg(long, value_name = "N")]
+    stop_after: Option<u32>,
+    /// Pixels of each step
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Peak learning rate of Adam
+    #[arg(long, value_name = "F")]
+    learning_rate: Option<f64>,
+    /// Seed of initial weights and order of pixels
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Train each picture no longer than this
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    timeout: Option<Duration>,
+    /// Where to train
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceName,
+    /// Do not store encoder settings and seed
+    #[arg(long)]
+    no_settings: bool,
+    /// Do not store ICC profile, EXIF and XMP
+    #[arg(long)]
+    strip: bool,
+    /// Overwrite files that were not named with -o
+    #[arg(long)]
+    force: bool,
+    /// Leave out inputs whose output exists already
+    #[arg(long, conflicts_with = "force")]
+    skip_existing: bool,
+    /// Go on with the next input when one fails
+    #[arg(long)]
+    keep_going: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PresetName {
+    /// The SIREN paper's image experiment: 4 layers of 256
+    Paper,
+    /// COIN, 5 layers of 20
+    #[value(name = "coin-0.07")]
+    Coin007,
+    /// COIN, 5 layers of 30
+    #[value(name = "coin-0.15")]
+    Coin015,
+    /// COIN, 10 layers of 28
+    #[value(name = "coin-0.3")]
+    Coin03,
+    /// COIN, 10 layers of 40
+    #[value(name = "coin-0.6")]
+    Coin06,
+    /// COIN, 13 layers of 49
+    #[value(name = "coin-1.2")]
+    Coin12,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    /// A GPU if this build and machine have one, else the CPU
+    Auto,
+    /// The CPU
+    Cpu,
+    /// An NVIDIA GPU
+    Cuda,
+    /// An Apple GPU
+    Metal,
+}
+
+/// What became of one input.
+enum Done {
+    Written,
+    Skipped,
+    /// Interrupted; there was a result and it was written.
+    WrittenEarly,
+    Interrupted,
+}
+
+pub(super) fn run(options: &Options) -> Result<Outcome> {
+    let batch = options.inputs.iter().any(|i| i.is_dir());
+    let inputs = input::expand(&options.inputs, input::has_picture_extension)?;
+    let settings = settings(options)?;
+    let destinations = destinations(&inputs, options.output.as_deref(), batch, "siren")?;
+    let (mut done, mut failed) = (0, 0);
+    for (input, destination) in inputs.iter().zip(&destinations) {
+        match encode_one(input, destination, options, &settings) {
+            Ok(Done::Interrupted) => return Ok(Outcome::Interrupted),
+            Ok(Done::WrittenEarly) if inputs.len() > 1 => return Ok(Outcome::Interrupted),
+            Ok(Done::Written | Done::WrittenEarly | Done::Skipped) => done += 1,
+            Err(error) if inputs.len() == 1 => return Err(error),
+            Err(error) => {
+                progress::message(&format!("error: {error:#}"));
+                failed += 1;
+                if !options.keep_going {
+                    break;
+                }
+            }
+        }
+    }
+    match (done, failed) {
+        (_, 0) => Ok(Outcome::Success),
+        (0, _) => bail!("no input could be encoded"),
+        _ => Ok(Outcome::Partial),
+    }
+}
+
+fn encode_one(
+    input: &Path,
+    destination: &Destination,
+    options: &Options,
+    settings: &EncodeOptions,
+) -> Result<Done> {
+    if options.skip_existing && destination.path().is_some_and(Path::exists) {
+        return Ok(Done::Skipped);
+    }
+    destination.check(options.force)?;
+    let picture = input::picture(input)?;
+    let mut settings = settings.clone();
+    if !options.strip {
+        settings.metadata = picture.metadata;
+    }
+    let bar = progress::bar(&input.display().to_string(), settings.training.steps.into());
+    let observe = |at: &Progress| {
+        bar.set_length(at.steps.into());
+        bar.set_position(at.step.into());
+        bar.set_message(format!("{:.2} dB", at.psnr));
+        if interrupt::requested() { Control::Stop } else { Control::Continue }
+    };
+    let encoded = {
+        let _span = interrupt::TrainingSpan::begin();
+        let encoded = sirenc::encode(&picture.raster, &settings, observe);
+        bar.finish_and_clear();
+        match encoded {
+            Ok(encoded) => encoded,
+            Err(EncodeError::Cancelled) => return Ok(Done::Interrupted),
+            Err(error) => return Err(error).with_context(|| input.display().to_string()),
+        }
+    };
+    destination.write(|file| Ok(file.write_all(&encoded.bytes)?))?;
+    progress::message(&summary(input, destination, &encoded));
+    if interrupt::requested() {
+        return Ok(Done::WrittenEarly);
+    }
+    Ok(Done::Written)
+}
+
+fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String {
+    let Encoded { bytes, psnr, bpp, topology, device, elapsed, .. } = encoded;
+    let (done, planned) = (encoded.steps_done, encoded.steps_planned);
+    let mut text = format!(
+        "{} -> {}: {topology}, {} bytes, {bpp:.3} bpp, {psnr:.2} dB, {done} steps in {:.1} s on {device}",
+        input.display(),
+        destination.name(),
+        bytes.len(),
+        elapsed.as_secs_f64(),
+    );
+    if done < planned {
+        text.push_str(&format!(" (stopped early, of {planned}; best result kept)"));
+    }
+    if encoded.recoveries > 0 {
+        text.push_str(&format!(" (recovered {} times from divergence)", encoded.recoveries));
+    }
+    text
+}
+
+fn settings(options: &Options) -> Result<EncodeOptions> {
+    let (mut target, mut training) = match options.preset {
+        Some(preset) => preset.library().settings(),
+        None => (Target::default(), Training::default()),
+    };
+    if let Some(bpp) = options.bpp {
+        target = Target::Bpp(bpp);
+    }
+    if let Some(bytes) = options.bytes {
+        target = Target::Bytes(bytes);
+    }
+    if let Some(layers) = options.hidden_layers {
+        target = Target::Hidden(match options.hidden_features.as_slice() {
+            &[features] => vec![features; layers],
+            features if features.len() == layers => features.to_vec(),
+            features => bail!(
+                "--hidden-features lists {} numbers for {layers} hidden layers",
+                features.len()
+            ),
+        });
+    }
+    if let Some(omega) = options.omega0 {
+        training.omega.first = omega;
+        training.omega.hidden = omega;
+    }
+    training.omega.hidden = options.omega0_hidden.unwrap_or(training.omega.hidden);
+    training.steps = options.steps.unwrap_or(training.steps);
+    training.stop_after = options.stop_after;
+    training.batch = options.batch.unwrap_or(training.batch);
+    training.learning_rate = options.learning_rate.unwrap_or(training.learning_rate);
+    training.seed = options.seed.unwrap_or(training.seed);
+    training.timeout = options.timeout;
+    training.device = match options.device {
+        DeviceName::Auto => DeviceChoice::Auto,
+        DeviceName::Cpu => DeviceChoice::Cpu,
+        DeviceName::Cuda => DeviceChoice::Cuda,
+        DeviceName::Metal => DeviceChoice::Metal,
+    };
+    Ok(EncodeOptions {
+        target,
+        training,
+        metadata: Metadata::default(),
+        omit_settings: options.no_settings,
+    })
+}
+
+impl PresetName {
+    fn library(self) -> Preset {
+        match self {
+            Self::Paper => Preset::Paper,
+            Self::Coin007 => Preset::Coin007,
+            Self::Coin015 => Preset::Coin015,
+            Self::Coin03 => Preset::Coin03,
+            Self::Coin06 => Preset::Coin06,
+            Self::Coin12 => Preset::Coin12,
+        }
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "give a number of seconds")?;
+    if seconds > 0.0 {
+        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+    } else {
+        Err("the time must be above 0".into())
+    }
+}

@@ -1,0 +1,142 @@
+//! `sirenc info`: what a `.siren` file holds.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use sirenc::Decoder;
+use sirenc::container::{Container, TrainingOmega};
+
+use super::{Outcome, input, output};
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// A .siren file; `-` is stdin
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> Result<Outcome> {
+    let bytes = input::bytes(&options.input)?;
+    let decoder = input::siren_from(&options.input, &bytes)?;
+    let facts =
+        Facts { decoder: &decoder, bytes: bytes.len(), input: options.input.display().to_string() };
+    let text = if options.json { format!("{:#}\n", facts.json()) } else { facts.text() };
+    output::print(text.as_bytes())
+}
+
+struct Facts<'a> {
+    decoder: &'a Decoder,
+    bytes: usize,
+    input: String,
+}
+
+impl Facts<'_> {
+    fn bpp(&self) -> f64 {
+        self.bytes as f64 * 8.0 / self.decoder.size().pixels() as f64
+    }
+
+    /// The command that makes the file again.
+    fn command(&self) -> Option<String> {
+        let options = options_of(self.decoder.container())?;
+        Some(format!("sirenc encode IN {options}"))
+    }
+
+    fn text(&self) -> String {
+        let container = self.decoder.container();
+        let topology = &container.topology;
+        let mut lines = vec![
+            ("file", self.input.clone()),
+            ("size", format!("{}x{} pixels", container.width, container.height)),
+            ("channels", format!("{}, {} bits", topology.channels(), container.depth.bits())),
+            ("representation", container.representation.to_string()),
+            ("topology", format!("{topology} ({} hidden layers)", topology.hidden().len())),
+            ("weights", format!("{} as {}", topology.weight_count(), container.coding)),
+            ("bytes", format!("{} ({:.4} bpp)", self.bytes, self.bpp())),
+        ];
+        if let Some(omega) = container.omega {
+            let text = format!("{} first layer, {} hidden layers", omega.first, omega.hidden);
+            lines.push(("omega_0", text));
+        }
+        let metadata = &container.metadata;
+        if let Some(cicp) = metadata.cicp {
+            let text = format!(
+                "primaries {}, transfer {}, matrix {}, full range {}",
+                cicp.primaries, cicp.transfer, cicp.matrix, cicp.full_range
+            );
+            lines.push(("cICP", text));
+        }
+        for (name, block) in
+            [("ICC profile", &metadata.icc), ("EXIF", &metadata.exif), ("XMP", &metadata.xmp)]
+        {
+            if let Some(block) = block {
+                lines.push((name, format!("{} bytes", block.len())));
+            }
+        }
+        if let Some(settings) = &metadata.settings {
+            lines.push(("encoder", settings.clone()));
+        }
+        if let Some(command) = self.command() {
+            lines.push(("made by", command));
+        }
+        lines.iter().map(|(name, value)| format!("{name:15} {value}\n")).collect()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let container = self.decoder.container();
+        let topology = &container.topology;
+        let metadata = &container.metadata;
+        let length = |block: &Option<Vec<u8>>| block.as_ref().map(Vec::len);
+        json!({
+            "schema": 1,
+            "file": self.input,
+            "width": container.width,
+            "height": container.height,
+            "channels": topology.channels().count(),
+            "bit_depth": container.depth.bits(),
+            "representation": container.representation.to_string(),
+            "weight_coding": container.coding.to_string(),
+            "hidden_layers": topology.hidden().len(),
+            "hidden_features": topology.hidden(),
+            "weights": topology.weight_count(),
+            "bytes": self.bytes,
+            "bpp": self.bpp(),
+            "omega_0": container.omega.map(|o| json!({ "first": o.first, "hidden": o.hidden })),
+            "cicp": metadata.cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]),
+            "icc_bytes": length(&metadata.icc),
+            "exif_bytes": length(&metadata.exif),
+            "xmp_bytes": length(&metadata.xmp),
+            "settings": metadata.settings,
+            "command": self.command(),
+        })
+    }
+}
+
+/// The `sirenc encode` options that make a file again, from its header and settings; the
+/// input is left to the reader. `None` where the file does not tell.
+fn options_of(container: &Container) -> Option<String> {
+    let settings = container.metadata.settings.as_deref()?;
+    let TrainingOmega { first, hidden } = container.omega?;
+    let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
+    let topology = &container.topology;
+    let features: Vec<String> = match topology.uniform_features() {
+        Some(features) => vec![features.to_string()],
+        None => topology.hidden().iter().map(usize::to_string).collect(),
+    };
+    let layers = topology.hidden().len();
+    let features = features.join(",");
+    let mut text =
+        format!("--hidden-layers {layers} --hidden-features {features} --omega0 {first}");
+    if hidden != first {
+        text.push_str(&format!(" --omega0-hidden {hidden}"));
+    }
+    if !training.is_empty() {
+        text.push(' ');
+        text.push_str(training);
+    }
+    Some(text)
+}

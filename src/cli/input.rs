@@ -1,0 +1,162 @@
+//! Reading inputs: `.siren` files, and pictures in what formats the `image` crate knows.
+
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use sirenc::container::{Cicp, Metadata, SIGNATURE};
+use sirenc::{Channels, Decoder, Raster, Samples, Size};
+
+/// Memory that decoding one input picture may take.
+const MAX_INPUT_BYTES: u64 = 4 << 30;
+
+/// A picture with what came along in its file.
+pub(super) struct Picture {
+    pub raster: Raster,
+    pub metadata: Metadata,
+}
+
+/// The bytes of a file, or of stdin for `-`.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
+        return Ok(bytes);
+    }
+    if path.is_dir() {
+        bail!("{} is a directory", path.display());
+    }
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Opens a `.siren` file.
+pub(super) fn siren(path: &Path) -> Result<Decoder> {
+    siren_from(path, &bytes(path)?)
+}
+
+/// Opens the bytes of a `.siren` file; `path` is for messages.
+pub(super) fn siren_from(path: &Path, bytes: &[u8]) -> Result<Decoder> {
+    if bytes.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    Decoder::new(bytes).with_context(|| path.display().to_string())
+}
+
+/// Whether the bytes are meant to be a `.siren` file.
+pub(super) fn is_siren(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SIGNATURE)
+}
+
+/// Decodes a picture; its orientation is applied.
+pub(super) fn picture(path: &Path) -> Result<Picture> {
+    let bytes = bytes(path)?;
+    if bytes.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    decode(&bytes).with_context(|| path.display().to_string())
+}
+
+/// Decodes the bytes of a picture that is not a `.siren` file.
+pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
+    if is_siren(bytes) {
+        bail!("this is a .siren file already; `sirenc decode` makes a picture of it");
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let Some(format) = reader.format() else {
+        bail!("not a picture in a format that sirenc reads");
+    };
+    // Limits come after the metadata: with them, `image` 0.25 loses the ICC profile of a
+    // TIFF file that is larger than its pixels.
+    reader.no_limits();
+    let mut decoder = reader.into_decoder().context("cannot decode")?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    // Metadata that cannot be read is no reason to refuse a picture.
+    let mut metadata = Metadata {
+        icc: decoder.icc_profile().ok().flatten(),
+        cicp: if format == ImageFormat::Png { png_cicp(bytes) } else { None },
+        exif: decoder.exif_metadata().ok().flatten(),
+        xmp: decoder.xmp_metadata().ok().flatten(),
+        settings: None,
+    };
+    if let Some(exif) = &mut metadata.exif {
+        // The pixels are turned below, so the tag must not turn them again.
+        let _ = Orientation::remove_from_exif_chunk(exif);
+    }
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(MAX_INPUT_BYTES);
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
+    let mut image = DynamicImage::from_decoder(decoder).context("cannot decode")?;
+    image.apply_orientation(orientation);
+    Ok(Picture { raster: raster(image)?, metadata })
+}
+
+/// Samples as they are stored; alpha is straight in every format that `image` reads.
+pub(super) fn raster(image: DynamicImage) -> Result<Raster> {
+    let size = Size { width: image.width(), height: image.height() };
+    let (channels, samples) = match image {
+        DynamicImage::ImageLuma8(i) => (Channels::Grey, Samples::U8(i.into_raw())),
+        DynamicImage::ImageLumaA8(i) => (Channels::GreyAlpha, Samples::U8(i.into_raw())),
+        DynamicImage::ImageRgb8(i) => (Channels::Rgb, Samples::U8(i.into_raw())),
+        DynamicImage::ImageRgba8(i) => (Channels::Rgba, Samples::U8(i.into_raw())),
+        DynamicImage::ImageLuma16(i) => (Channels::Grey, Samples::U16(i.into_raw())),
+        DynamicImage::ImageLumaA16(i) => (Channels::GreyAlpha, Samples::U16(i.into_raw())),
+        DynamicImage::ImageRgb16(i) => (Channels::Rgb, Samples::U16(i.into_raw())),
+        DynamicImage::ImageRgba16(i) => (Channels::Rgba, Samples::U16(i.into_raw())),
+        _ => bail!("floating-point pictures are not supported; convert to 16 bits first"),
+    };
+    Raster::new(size, channels, samples)
+        .with_context(|| format!("{}x{} is not a picture", size.width, size.height))
+}
+
+/// The cICP chunk of a PNG file, which `image` does not hand on.
+fn png_cicp(bytes: &[u8]) -> Option<Cicp> {
+    let reader = png::Decoder::new(Cursor::new(bytes)).read_info().ok()?;
+    let points = reader.info().coding_independent_code_points?;
+    (points.matrix_coefficients == 0).then_some(Cicp {
+        primaries: points.color_primaries,
+        transfer: points.transfer_function,
+        matrix: 0,
+        full_range: points.is_video_full_range_image.into(),
+    })
+}
+
+/// Inputs with every directory replaced by the files in it that `wanted` accepts, in
+/// the order of their names.
+pub(super) fn expand(inputs: &[PathBuf], wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for input in inputs {
+        if !input.is_dir() {
+            files.push(input.clone());
+            continue;
+        }
+        let context = || format!("cannot read {}", input.display());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(input).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            if path.is_file() && wanted(&path) {
+                found.push(path);
+            }
+        }
+        if found.is_empty() {
+            bail!("no suitable files in {}", input.display());
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+/// Whether a name's extension is one of a picture format that can be read.
+#[cfg(feature = "encode")]
+pub(super) fn has_picture_extension(path: &Path) -> bool {
+    ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
+}
+
+/// Whether a name's extension is `siren`.
+pub(super) fn has_siren_extension(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("siren"))
+}

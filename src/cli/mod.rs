@@ -1,0 +1,141 @@
+//! The command line: arguments, one file a subcommand, and what people read on a
+//! terminal. The only place that prints.
+
+mod compare;
+mod decode;
+#[cfg(feature = "encode")]
+mod encode;
+mod export;
+mod info;
+mod input;
+mod interrupt;
+mod output;
+mod picture;
+mod progress;
+mod sample;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Some inputs of a batch failed, others were done.
+const EXIT_PARTIAL: u8 = 3;
+/// Interrupted before there was a result; as shells report SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs of a batch failed; \
+130 interrupted before there was a result.";
+
+/// Stores a picture as a small neural network with sine activations, and renders it at
+/// any size.
+#[derive(Parser)]
+#[command(name = "sirenc", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Use so many threads instead of one a core
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network on each picture and write .siren files
+    #[cfg(feature = "encode")]
+    Encode(encode::Options),
+    /// Render .siren files to pictures of any size
+    Decode(decode::Options),
+    /// Show what a .siren file holds
+    Info(info::Options),
+    /// Print the colour, gradient and Laplacian at one place
+    Sample(sample::Options),
+    /// Measure how alike two pictures are; either may be a .siren file
+    Compare(compare::Options),
+    /// Write the network as safetensors, GLSL or a numpy script
+    Export(export::Options),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory
+    Man {
+        /// The directory, made if need be
+        directory: PathBuf,
+    },
+}
+
+/// How a command ended, other than by an error.
+enum Outcome {
+    Success,
+    /// Some inputs of a batch failed; each has been reported.
+    Partial,
+    Interrupted,
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    interrupt::install();
+    match dispatch(arguments) {
+        Ok(Outcome::Success) => ExitCode::SUCCESS,
+        Ok(Outcome::Partial) => ExitCode::from(EXIT_PARTIAL),
+        Ok(Outcome::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
+        // A reader that has seen enough (`sirenc info | head -1`) is not a failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::message(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<Outcome> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .context("cannot start the threads")?;
+    }
+    match arguments.command {
+        #[cfg(feature = "encode")]
+        Command::Encode(options) => encode::run(&options),
+        Command::Decode(options) => decode::run(&options),
+        Command::Info(options) => info::run(&options),
+        Command::Sample(options) => sample::run(&options),
+        Command::Compare(options) => compare::run(&options),
+        Command::Export(options) => export::run(&options),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sirenc", &mut script);
+            output::print(&script)
+        }
+        Command::Man { directory } => {
+            std::fs::create_dir_all(&directory)
+                .and_then(|()| clap_mangen::generate_to(Arguments::command(), &directory))
+                .with_context(|| format!("{}", directory.display()))?;
+            Ok(Outcome::Success)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|e| e.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,146 @@
+//! Writing outputs: names, refusal to overwrite, and files that appear whole or not at
+//! all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Outcome, interrupt};
+
+/// Where results go.
+pub(super) enum Destination {
+    /// stdout.
+    Stdout,
+    /// A file that the user named: overwritten.
+    Named(PathBuf),
+    /// A file whose name follows from the input's: overwritten with `--force` only.
+    Derived(PathBuf),
+}
+
+impl Destination {
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Stdout => None,
+            Self::Named(path) | Self::Derived(path) => Some(path),
+        }
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        self.path().map_or("stdout".into(), |path| path.display().to_string())
+    }
+
+    /// Refuses a derived name that is taken.
+    pub fn check(&self, force: bool) -> Result<()> {
+        match self {
+            Self::Derived(path) if !force && path.exists() => {
+                bail!("{} exists; name it with -o or use --force", path.display())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has `produce` write to a temporary file, then puts it in its place in one step.
+    pub fn write(&self, produce: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+        match self.path() {
+            None => spool(produce, &mut io::stdout().lock()).context("cannot write to stdout"),
+            Some(path) => write_file(path, produce)
+                .with_context(|| format!("cannot write {}", path.display())),
+        }
+    }
+}
+
+/// One destination for each input. `-o` may name a file for one input, a directory for
+/// any number, or stdout.
+pub(super) fn destinations(
+    inputs: &[PathBuf],
+    output: Option<&Path>,
+    batch: bool,
+    extension: &str,
+) -> Result<Vec<Destination>> {
+    let derived = |input: &Path, directory: Option<&Path>| -> Result<PathBuf> {
+        let stem = input.file_stem().filter(|_| input != Path::new("-"));
+        let stem = stem.context("stdin has no name to derive the output's from; use -o")?;
+        let mut name = stem.to_owned();
+        name.push(".");
+        name.push(extension);
+        Ok(match directory {
+            Some(directory) => directory.join(name),
+            None => input.with_file_name(name),
+        })
+    };
+    let directory = output.filter(|o| batch || inputs.len() > 1 || o.is_dir());
+    if let Some(directory) = directory {
+        if directory == Path::new("-") {
+            bail!("several outputs do not fit on stdout; -o must name a directory");
+        }
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make directory {}", directory.display()))?;
+    }
+    let mut destinations = Vec::new();
+    let mut taken = std::collections::HashSet::new();
+    for input in inputs {
+        let destination = match output {
+            Some(path) if directory.is_none() && path == Path::new("-") => Destination::Stdout,
+            Some(path) if directory.is_none() => Destination::Named(path.to_owned()),
+            None if input == Path::new("-") => Destination::Stdout,
+            _ => Destination::Derived(derived(input, directory)?),
+        };
+        if let Some(path) = destination.path()
+            && !taken.insert(path.to_owned())
+        {
+            bail!("two inputs would be written to {}", path.display());
+        }
+        destinations.push(destination);
+    }
+    Ok(destinations)
+}
+
+/// Prints to stdout in one piece.
+pub(super) fn print(text: &[u8]) -> Result<Outcome> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text).and_then(|()| stdout.flush()).context("cannot write to stdout")?;
+    Ok(Outcome::Success)
+}
+
+fn write_file(path: &Path, produce: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    // A rename would replace a link by a file, so follow it first.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if path.is_dir() {
+        bail!("it is a directory");
+    }
+    if path.exists() && !path.is_file() {
+        // A device or a pipe is written to, not replaced.
+        return spool(produce, &mut OpenOptions::new().write(true).open(&path)?);
+    }
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".sirenc-").suffix(".tmp");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    interrupt::set_temporary(Some(temporary.path()));
+    let result = produce(temporary.as_file_mut()).and_then(|()| {
+        temporary.as_file().sync_all()?;
+        if let Ok(old) = fs::metadata(&path) {
+            temporary.as_file().set_permissions(old.permissions())?;
+        }
+        temporary.persist(&path)?;
+        Ok(())
+    });
+    interrupt::set_temporary(None);
+    result
+}
+
+/// Has `produce` write to an unnamed temporary file, then copies it.
+fn spool(produce: impl FnOnce(&mut File) -> Result<()>, target: &mut impl Write) -> Result<()> {
+    let mut temporary = tempfile::tempfile()?;
+    produce(&mut temporary)?;
+    temporary.rewind()?;
+    io::copy(&mut temporary, target)?;
+    target.flush()?;
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! The `image` crate's view of the codec: decoder, encoder and hooks for version 0.25.
+//! The only file that knows that crate's traits, which change with its version 1.0.
+//!
+//! After [`register`], `image::open("x.siren")` and
+//! `ImageReader::open(..)?.with_guessed_format()?` decode `.siren` files.
+//! `image::load_from_memory` does not consult hooks in 0.25, and there is no hook for
+//! saving: use [`SirenEncoder`] through `DynamicImage::write_with_encoder`.
+
+use std::io::Read;
+
+use image::error::{
+    DecodingError, ImageFormatHint, LimitError, LimitErrorKind, ParameterError, ParameterErrorKind,
+    UnsupportedError, UnsupportedErrorKind,
+};
+use image::hooks::{
+    decoding_hook_registered, register_decoding_hook, register_format_detection_hook,
+};
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder, ImageError, ImageResult};
+
+use crate::container::{BitDepth, SIGNATURE};
+use crate::decode::{Decoder, Limits, RenderOptions};
+use crate::error::DecodeError;
+use crate::geometry::{Grid, Scale, Size, View};
+use crate::network::Channels;
+use crate::raster::{Raster, Samples};
+
+#[cfg(feature = "encode")]
+pub use encoder::SirenEncoder;
+
+/// The extension, and the format's name to the `image` crate.
+const EXTENSION: &str = "siren";
+
+/// Largest file that is read into memory: more than any valid file without metadata.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// Installs the decoding hook for the extension `siren` and the detection of the
+/// signature, for the whole process. Returns `false`, and changes nothing, if the
+/// extension is taken.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// assert!(sirenc::register());
+/// let picture = image::open("samples/coffee.siren")?;
+/// assert_eq!(picture.width(), 600);
+/// # Ok(())
+/// # }
+/// ```
+pub fn register() -> bool {
+    if decoding_hook_registered(EXTENSION.as_ref()) {
+        return false;
+    }
+    let installed = register_decoding_hook(
+        EXTENSION.into(),
+        Box::new(|reader| Ok(Box::new(SirenDecoder::new(reader)?))),
+    );
+    if installed {
+        register_format_detection_hook(EXTENSION.into(), &SIGNATURE, None);
+    }
+    installed
+}
+
+/// Decodes a `.siren` file for the `image` crate.
+#[derive(Debug)]
+pub struct SirenDecoder {
+    decoder: Decoder,
+    view: View,
+    size: Size,
+    limits: image::Limits,
+}
+
+impl SirenDecoder {
+    /// Reads a file; it will decode to its native size.
+    ///
+    /// Nothing is allocated by what the header claims: the weights take as much memory
+    /// as the file has bytes, and pixels are rendered in
+    /// [`read_image`](ImageDecoder::read_image), after limits were set.
+    ///
+    /// # Errors
+    /// I/O errors, and [`DecodeError`] as [`ImageError::Decoding`].
+    pub fn new(reader: impl Read) -> ImageResult<Self> {
+        Self::with_view(reader, View::default())
+    }
+
+    /// Reads a file; it will decode to exactly `size`.
+    ///
+    /// # Errors
+    /// As [`SirenDecoder::new`], and for a side of 0.
+    pub fn with_size(reader: impl Read, size: Size) -> ImageResult<Self> {
+        Self::with_view(reader, View { crop: None, scale: Scale::Exact(size) })
+    }
+
+    /// Reads a file; it will decode to `view`.
+    ///
+    /// # Errors
+    /// As [`SirenDecoder::new`], and for a view that is not a rectangle of pixels.
+    pub fn with_view(reader: impl Read, view: View) -> ImageResult<Self> {
+        let mut bytes = Vec::new();
+        reader.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(insufficient_memory());
+        }
+        let decoder = Decoder::new(&bytes).map_err(decoding_error)?;
+        let size = Grid::new(decoder.size(), &view).map_err(decoding_error)?.size;
+        Ok(Self { decoder, view, size, limits: image::Limits::no_limits() })
+    }
+
+    /// The decoder behind this one, for crops, derivatives and single samples.
+    pub fn inner(&self) -> &Decoder {
+        &self.decoder
+    }
+}
+
+impl ImageDecoder for SirenDecoder {
+    fn dimensions(&self) -> (u32, u32) {
+        (self.size.width, self.size.height)
+    }
+
+    fn color_type(&self) -> ColorType {
+        match (self.decoder.channels(), self.decoder.depth()) {
+            (Channels::Grey, BitDepth::Eight) => ColorType::L8,
+            (Channels::GreyAlpha, BitDepth::Eight) => ColorType::La8,
+            (Channels::Rgb, BitDepth::Eight) => ColorType::Rgb8,
+            (Channels::Rgba, BitDepth::Eight) => ColorType::Rgba8,
+            (Channels::Grey, BitDepth::Sixteen) => ColorType::L16,
+            (Channels::GreyAlpha, BitDepth::Sixteen) => ColorType::La16,
+            (Channels::Rgb, BitDepth::Sixteen) => ColorType::Rgb16,
+            (Channels::Rgba, BitDepth::Sixteen) => ColorType::Rgba16,
+        }
+    }
+
+    fn icc_profile(&mut self) -> ImageResult<Option<Vec<u8>>> {
+        Ok(self.decoder.metadata().icc.clone())
+    }
+
+    fn exif_metadata(&mut self) -> ImageResult<Option<Vec<u8>>> {
+        Ok(self.decoder.metadata().exif.clone())
+    }
+
+    fn xmp_metadata(&mut self) -> ImageResult<Option<Vec<u8>>> {
+        Ok(self.decoder.metadata().xmp.clone())
+    }
+
+    /// Always none: the encoder turned the pixels, whatever an EXIF block still says
+    /// (spec section 4).
+    fn orientation(&mut self) -> ImageResult<Orientation> {
+        Ok(Orientation::NoTransforms)
+    }
+
+    fn set_limits(&mut self, limits: image::Limits) -> ImageResult<()> {
+        limits.check_support(&image::LimitSupport::default())?;
+        limits.check_dimensions(self.size.width, self.size.height)?;
+        self.limits = limits;
+        Ok(())
+    }
+
+    fn read_image(self, buf: &mut [u8]) -> ImageResult<()> {
+        assert_eq!(buf.len() as u64, self.total_bytes(), "the buffer must hold the picture");
+        // The strips are all that is allocated besides `buf`.
+        let options = RenderOptions { view: self.view, limits: Limits::NONE, ..Default::default() };
+        let render = self.decoder.prepare(&options).map_err(decoding_error)?;
+        let strip = u64::from(render.strip_rows()) * u64::from(self.size.width);
+        let bytes_per_pixel = u64::from(self.color_type().bytes_per_pixel());
+        self.limits.clone().reserve(strip * bytes_per_pixel)?;
+        let mut rest = buf;
+        for strip in render.strips() {
+            let samples = native_endian(&strip);
+            let (head, tail) = rest.split_at_mut(samples.len());
+            head.copy_from_slice(&samples);
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    fn read_image_boxed(self: Box<Self>, buf: &mut [u8]) -> ImageResult<()> {
+        (*self).read_image(buf)
+    }
+}
+
+/// Samples as bytes; 16 bits in the machine's own order.
+fn native_endian(raster: &Raster) -> std::borrow::Cow<'_, [u8]> {
+    match raster.samples() {
+        Samples::U8(samples) => samples.as_slice().into(),
+        Samples::U16(samples) => {
+            samples.iter().flat_map(|s| s.to_ne_bytes()).collect::<Vec<u8>>().into()
+        }
+    }
+}
+
+fn hint() -> ImageFormatHint {
+    ImageFormatHint::Name(EXTENSION.into())
+}
+
+fn decoding_error(error: DecodeError) -> ImageError {
+    match error {
+        DecodeError::LimitExceeded { .. } => {
+            ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError))
+        }
+        DecodeError::InvalidView(_) => {
+            let kind = ParameterErrorKind::Generic(error.to_string());
+            ImageError::Parameter(ParameterError::from_kind(kind))
+        }
+        DecodeError::UnsupportedVersion(_)
+        | DecodeError::UnsupportedRepresentation(_)
+        | DecodeError::UnsupportedWeightCoding(_)
+        | DecodeError::UnknownCriticalChunk { .. } => {
+            let kind = UnsupportedErrorKind::GenericFeature(error.to_string());
+            ImageError::Unsupported(UnsupportedError::from_format_and_kind(hint(), kind))
+        }
+        _ => ImageError::Decoding(DecodingError::new(hint(), error)),
+    }
+}
+
+fn insufficient_memory() -> ImageError {
+    ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory))
+}
+
+#[cfg(feature = "encode")]
+mod encoder {
+    use std::io::Write;
+
+    use image::error::EncodingError;
+    use image::{ExtendedColorType, ImageEncoder};
+
+    use super::{
+        Channels, ImageError, ImageResult, Raster, Samples, Size, UnsupportedError,
+        UnsupportedErrorKind, hint,
+    };
+    use crate::encode::{EncodeOptions, encode};
+    use crate::error::EncodeError;
+    use crate::train::Control;
+
+    /// Encodes a `.siren` file for the `image` crate.
+    ///
+    /// Training takes from seconds to minutes; [`EncodeOptions`] sets how long.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use sirenc::{EncodeOptions, SirenEncoder};
+    ///
+    /// let picture = image::DynamicImage::from(image::RgbImage::from_fn(16, 16, |x, y| {
+    ///     image::Rgb([x as u8 * 16, y as u8 * 16, 128])
+    /// }));
+    /// let mut options = EncodeOptions::default();
+    /// options.target = sirenc::Target::Bytes(400);
+    /// options.training.steps = 20;
+    /// let mut file = Vec::new();
+    /// picture.write_with_encoder(SirenEncoder::new(&mut file, options))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[derive(Debug)]
+    pub struct SirenEncoder<W> {
+        sink: W,
+        options: EncodeOptions,
+    }
+
+    impl<W: Write> SirenEncoder<W> {
+        /// An encoder that writes one file to `sink`.
+        pub fn new(sink: W, options: EncodeOptions) -> Self {
+            Self { sink, options }
+        }
+    }
+
+    impl<W: Write> ImageEncoder for SirenEncoder<W> {
+        fn write_image(
+            mut self,
+            buf: &[u8],
+            width: u32,
+            height: u32,
+            color_type: ExtendedColorType,
+        ) -> ImageResult<()> {
+            let bits = u64::from(color_type.bits_per_pixel());
+            let expected = (u64::from(width) * u64::from(height) * bits).div_ceil(8);
+            assert_eq!(buf.len() as u64, expected, "the buffer must hold the picture");
+            let eight = || Samples::U8(buf.to_vec());
+            let sixteen = || {
+                let pairs = buf.as_chunks::<2>().0.iter();
+                Samples::U16(pairs.map(|&pair| u16::from_ne_bytes(pair)).collect())
+            };
+            let (channels, samples) = match color_type {
+                ExtendedColorType::L8 => (Channels::Grey, eight()),
+                ExtendedColorType::La8 => (Channels::GreyAlpha, eight()),
+                ExtendedColorType::Rgb8 => (Channels::Rgb, eight()),
+                ExtendedColorType::Rgba8 => (Channels::Rgba, eight()),
+                ExtendedColorType::L16 => (Channels::Grey, sixteen()),
+                ExtendedColorType::La16 => (Channels::GreyAlpha, sixteen()),
+                ExtendedColorType::Rgb16 => (Channels::Rgb, sixteen()),
+                ExtendedColorType::Rgba16 => (Channels::Rgba, sixteen()),
+                other => {
+                    let kind = UnsupportedErrorKind::Color(other);
+                    let error = UnsupportedError::from_format_and_kind(hint(), kind);
+                    return Err(ImageError::Unsupported(error));
+                }
+            };
+            let raster = Raster::new(Size { width, height }, channels, samples);
+            let empty = || EncodeError::Picture(format!("{width}x{height} holds no pixels"));
+            let encoded = raster
+                .ok_or_else(empty)
+                .and_then(|raster| encode(&raster, &self.options, |_| Control::Continue))
+                .map_err(|error| ImageError::Encoding(EncodingError::new(hint(), error)))?;
+            self.sink.write_all(&encoded.bytes)?;
+            Ok(())
+        }
+
+        fn set_icc_profile(&mut self, icc_profile: Vec<u8>) -> Result<(), UnsupportedError> {
+            self.options.metadata.icc = Some(icc_profile);
+            Ok(())
+        }
+
+        fn set_exif_metadata(&mut self, exif: Vec<u8>) -> Result<(), UnsupportedError> {
+            self.options.metadata.exif = Some(exif);
+            Ok(())
+        }
+    }
+}

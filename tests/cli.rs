@@ -1,0 +1,560 @@
+//! The binary, as people and scripts use it.
+#![cfg(all(feature = "cli", feature = "encode"))]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::assert::{Assert, OutputAssertExt};
+use common::{container, uniform};
+use image::{ExtendedColorType, ImageEncoder};
+use predicates::prelude::*;
+use sirenc::{BitDepth, Channels, Samples, Size};
+use tempfile::TempDir;
+
+/// A directory of its own for each test, and the binary run in it.
+struct Workplace(TempDir);
+
+impl Workplace {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sirenc"));
+        command.current_dir(self.0.path()).args(arguments.split_whitespace());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Assert {
+        self.command(arguments).assert()
+    }
+
+    fn fails(&self, arguments: &str, message: &str) -> Assert {
+        let assert = self.run(arguments).failure();
+        let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+        assert!(stderr.contains(message), "{arguments}: {stderr:?} lacks {message:?}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert
+    }
+
+    /// A small picture as a PNG file.
+    fn png(&self, name: &str, channels: Channels, depth: BitDepth) -> PathBuf {
+        let size = Size { width: 48, height: 32 };
+        let raster = common::picture(size, channels, depth);
+        let (bytes, colour) = match raster.samples() {
+            Samples::U8(s) => (
+                s.clone(),
+                [
+                    ExtendedColorType::L8,
+                    ExtendedColorType::La8,
+                    ExtendedColorType::Rgb8,
+                    ExtendedColorType::Rgba8,
+                ],
+            ),
+            Samples::U16(s) => (
+                s.iter().flat_map(|s| s.to_ne_bytes()).collect(),
+                [
+                    ExtendedColorType::L16,
+                    ExtendedColorType::La16,
+                    ExtendedColorType::Rgb16,
+                    ExtendedColorType::Rgba16,
+                ],
+            ),
+        };
+        let path = self.path(name);
+        let file = fs::File::create(&path).unwrap();
+        image::codecs::png::PngEncoder::new(file)
+            .write_image(&bytes, 48, 32, colour[channels.count() - 1])
+            .unwrap();
+        path
+    }
+
+    /// A small `.siren` file.
+    fn siren(&self, name: &str, channels: Channels) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, container(60, 40, uniform(channels, 3, 9), 5).write()).unwrap();
+        path
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+const QUICK: &str = "--hidden-layers 2 --hidden-features 12 --steps 60";
+
+fn dimensions(path: &Path) -> (u32, u32) {
+    image::image_dimensions(path).unwrap()
+}
+
+#[test]
+fn a_picture_goes_to_siren_and_back() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.run(&format!("encode a.png {QUICK} --steps 400").replace("--steps 60 ", ""))
+        .success()
+        .stdout("")
+        .stderr(predicate::str::contains("a.png -> a.siren: 2x12, "));
+    w.run("decode a.siren -o b.png").success().stdout("").stderr("");
+    assert_eq!(dimensions(&w.path("b.png")), (48, 32));
+    w.run("decode a.siren --size 2048 -o large.png").success();
+    assert_eq!(dimensions(&w.path("large.png")), (2048, 1365));
+    let compared = w.run("compare a.png b.png --json").success();
+    let facts: serde_json::Value = serde_json::from_slice(&compared.get_output().stdout).unwrap();
+    assert!(facts["psnr"].as_f64().unwrap() > 20.0, "{facts}");
+    // A .siren file is rendered by compare itself.
+    let direct = w.run("compare a.png a.siren --json").success();
+    assert_eq!(direct.get_output().stdout, compared.get_output().stdout);
+    assert_eq!(w.names(), ["a.png", "a.siren", "b.png", "large.png"]);
+}
+
+#[test]
+fn the_command_in_info_makes_the_file_again() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.run(&format!("encode a.png {QUICK} --seed 5 --omega0 20 --omega0-hidden 25 -o a.siren"))
+        .success();
+    let info = w.run("info a.siren --json").success();
+    let facts: serde_json::Value = serde_json::from_slice(&info.get_output().stdout).unwrap();
+    let command = facts["command"].as_str().unwrap().replace("sirenc ", "").replace("IN", "a.png");
+    w.run(&format!("{command} -o again.siren")).success();
+    assert_eq!(fs::read(w.path("a.siren")).unwrap(), fs::read(w.path("again.siren")).unwrap());
+}
+
+#[test]
+fn every_output_format_is_written_whole() {
+    let w = Workplace::new();
+    for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
+        let alpha = channels.has_alpha();
+        w.siren("a.siren", channels);
+        w.run("decode a.siren -o a.png").success();
+        let reference = image::open(w.path("a.png")).unwrap();
+        for name in ["a.jpg", "a.webp", "a.tiff", "a.ppm"] {
+            let run = w.run(&format!("decode a.siren -o {name}"));
+            if name == "a.jpg" && alpha {
+                run.failure().stderr(predicate::str::contains("JPEG has no alpha"));
+                continue;
+            }
+            run.success();
+            let picture = image::open(w.path(name)).unwrap();
+            assert_eq!((picture.width(), picture.height()), (60, 40), "{name}");
+            if name != "a.jpg" {
+                assert_eq!(picture.into_rgba8(), reference.to_rgba8(), "{channels} {name}");
+            }
+        }
+        for name in ["b.png", "b.tiff", "b.ppm"] {
+            w.run(&format!("decode a.siren --depth 16 -o {name}")).success();
+            let sixteen = image::open(w.path(name)).unwrap();
+            assert_eq!(sixteen.color().bytes_per_pixel() / sixteen.color().channel_count(), 2);
+            let (a, b) = (reference.to_rgba16(), sixteen.into_rgba16());
+            assert!(a.iter().zip(b.iter()).all(|(a, b)| a.abs_diff(*b) <= 129), "{name}");
+        }
+    }
+    w.fails("decode a.siren --depth 16 -o c.webp", "WEBP holds 8 bits only");
+    w.fails("decode a.siren -o c.xyz", "has no extension of a format");
+    w.fails("decode a.siren -o c", "has no extension of a format");
+}
+
+#[test]
+fn crops_scales_and_derivatives_render() {
+    let w = Workplace::new();
+    w.siren("a.siren", Channels::Rgb);
+    for (options, size) in [
+        ("--scale 2", (120, 80)),
+        ("--size 30", (30, 20)),
+        ("--size 33x7", (33, 7)),
+        ("--crop 1.5,2.25,20,10", (20, 10)),
+        ("--crop 1.5,2.25,20,10 --scale 3", (60, 30)),
+        ("--crop 0,0,10,20 --size 100", (50, 100)),
+        ("--derivative gradient", (60, 40)),
+        ("--derivative laplacian --gain 3", (60, 40)),
+    ] {
+        w.run(&format!("decode a.siren {options} -o out.png")).success();
+        assert_eq!(dimensions(&w.path("out.png")), size, "{options}");
+    }
+    w.fails("decode a.siren --crop 50,0,20,10 -o out2.png", "the crop must be a rectangle");
+    w.run("decode a.siren --size 0 -o out2.png").code(2);
+    w.run("decode a.siren --size 10 --scale 2 -o out2.png").code(2);
+    w.fails("decode a.siren --scale 1e12 -o out2.png", "2^31");
+    assert!(!w.path("out2.png").exists());
+}
+
+#[test]
+fn pipes_carry_nothing_but_data() {
+    let w = Workplace::new();
+    let png = fs::read(w.png("a.png", Channels::Grey, BitDepth::Eight)).unwrap();
+    let piped = |arguments: &str, stdin: &[u8]| {
+        let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_sirenc"));
+        command.current_dir(w.0.path()).args(arguments.split_whitespace()).write_stdin(stdin);
+        command.assert().success().get_output().stdout.clone()
+    };
+    let siren = piped(&format!("encode - {QUICK}"), &png);
+    assert_eq!(siren, piped(&format!("encode - -o - {QUICK}"), &png));
+    assert!(sirenc::Decoder::new(&siren).is_ok());
+    for (format, start) in [
+        ("png", &b"\x89PNG"[..]),
+        ("jpeg", b"\xff\xd8"),
+        ("webp", b"RIFF"),
+        ("tiff", b"II*\0"),
+        ("pnm", b"P5"),
+    ] {
+        let picture = piped(&format!("decode - -o - --format {format}"), &siren);
+        assert!(picture.starts_with(start), "{format}");
+        assert!(image::load_from_memory(&picture).is_ok(), "{format}");
+    }
+    assert!(piped("info -", &siren).starts_with(b"file"));
+    assert_eq!(w.names(), ["a.png"]);
+}
+
+#[test]
+fn existing_files_are_kept_unless_named() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    fs::write(w.path("a.siren"), b"precious").unwrap();
+    w.fails(&format!("encode a.png {QUICK}"), "a.siren exists; name it with -o or use --force");
+    assert_eq!(fs::read(w.path("a.siren")).unwrap(), b"precious");
+    w.run(&format!("encode a.png {QUICK} --skip-existing")).success();
+    assert_eq!(fs::read(w.path("a.siren")).unwrap(), b"precious");
+    w.run(&format!("encode a.png {QUICK} -o a.siren")).success();
+    fs::write(w.path("a.siren"), b"precious").unwrap();
+    w.run(&format!("encode a.png {QUICK} --force")).success();
+    w.fails("decode a.siren", "a.png exists");
+    w.fails("export a.siren -o a.siren/x.py", "cannot write");
+}
+
+#[test]
+fn batches_report_every_failure_and_can_be_resumed() {
+    let w = Workplace::new();
+    fs::create_dir(w.path("in")).unwrap();
+    w.png("in/a.png", Channels::Rgb, BitDepth::Eight);
+    w.png("in/c.png", Channels::Grey, BitDepth::Sixteen);
+    fs::write(w.path("in/b.png"), b"no picture").unwrap();
+    fs::write(w.path("in/notes.txt"), b"not considered").unwrap();
+    w.run(&format!("encode in -o out {QUICK}"))
+        .code(3)
+        .stderr(predicate::str::contains("in/b.png"));
+    assert!(w.path("out/a.siren").exists() && !w.path("out/c.siren").exists());
+    w.run(&format!("encode in -o out {QUICK} --skip-existing --keep-going")).code(3);
+    assert!(w.path("out/c.siren").exists() && !w.path("out/b.siren").exists());
+    fs::remove_file(w.path("in/b.png")).unwrap();
+    w.run(&format!("encode in -o out {QUICK} --skip-existing")).success().stderr("");
+    w.run("decode out -o pictures").success();
+    assert_eq!(dimensions(&w.path("pictures/c.png")), (48, 32));
+    w.fails(&format!("encode in/a.png in/c.png -o - {QUICK}"), "several outputs");
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.fails(&format!("encode a.png in/a.png -o out {QUICK}"), "two inputs would be written");
+}
+
+#[test]
+fn metadata_and_orientation_are_carried_over() {
+    let w = Workplace::new();
+    let raster = common::picture(Size { width: 48, height: 32 }, Channels::Rgb, BitDepth::Eight);
+    let Samples::U8(pixels) = raster.samples() else { unreachable!() };
+    // TIFF header, one entry: orientation 6, to be turned by 90 degrees clockwise.
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
+    let icc = vec![7; 200];
+    let file = fs::File::create(w.path("a.png")).unwrap();
+    let mut encoder = image::codecs::png::PngEncoder::new(file);
+    encoder.set_exif_metadata(exif.clone()).unwrap();
+    encoder.set_icc_profile(icc.clone()).unwrap();
+    encoder.write_image(pixels, 48, 32, ExtendedColorType::Rgb8).unwrap();
+
+    w.run(&format!("encode a.png {QUICK}")).success();
+    let info = w.run("info a.siren").success();
+    let text = String::from_utf8(info.get_output().stdout.clone()).unwrap();
+    assert!(text.contains("32x48 pixels") && text.contains("ICC profile     200 bytes"), "{text}");
+    for name in ["b.png", "b.jpg", "b.webp", "b.tiff"] {
+        use image::{ImageDecoder, ImageReader, metadata::Orientation};
+        w.run(&format!("decode a.siren -o {name}")).success();
+        let mut decoder = ImageReader::open(w.path(name)).unwrap().into_decoder().unwrap();
+        assert_eq!(decoder.dimensions(), (32, 48), "{name}");
+        assert_eq!(decoder.orientation().unwrap(), Orientation::NoTransforms, "{name}");
+        if name == "b.tiff" {
+            let file = fs::File::open(w.path(name)).unwrap();
+            let mut tiff = tiff::decoder::Decoder::new(file).unwrap();
+            let profile = tiff.get_tag_u8_vec(tiff::tags::Tag::IccProfile).unwrap();
+            assert_eq!(profile, icc);
+            continue;
+        }
+        assert_eq!(decoder.icc_profile().unwrap().as_ref(), Some(&icc), "{name}");
+        let kept = decoder.exif_metadata().unwrap().unwrap();
+        assert_eq!(kept.len(), exif.len(), "{name}");
+    }
+    w.run(&format!("encode a.png {QUICK} --strip --no-settings -o bare.siren")).success();
+    let bare = fs::read(w.path("bare.siren")).unwrap();
+    let metadata = sirenc::Decoder::new(&bare).unwrap().metadata().clone();
+    assert_eq!(metadata, sirenc::Metadata::default());
+}
+
+#[test]
+fn samples_are_printed() {
+    let w = Workplace::new();
+    w.siren("a.siren", Channels::Rgba);
+    let run = w.run("sample a.siren 1.2 30.5 --json").success();
+    let facts: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
+    let file = fs::read(w.path("a.siren")).unwrap();
+    let jets = sirenc::Decoder::new(&file).unwrap().sample(1.2, 30.5);
+    let channels = facts["channels"].as_array().unwrap();
+    assert_eq!(channels.len(), 4);
+    for (channel, jet) in channels.iter().zip(&jets) {
+        assert_eq!(channel["value"].as_f64(), Some(jet.value));
+        assert_eq!(channel["gradient"][1].as_f64(), Some(jet.dy));
+        assert_eq!(channel["laplacian"].as_f64(), Some(jet.laplacian));
+    }
+    w.run("sample a.siren 1.2 30.5").success().stdout(predicate::str::contains("alpha"));
+    w.fails("sample a.siren 61 3", "lies outside the picture of 60x40 pixels");
+    w.fails("sample a.siren -1 3", "lies outside the picture");
+}
+
+#[test]
+fn comparisons_notice_what_differs() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.png("b.png", Channels::Rgb, BitDepth::Sixteen);
+    w.png("c.png", Channels::Rgba, BitDepth::Eight);
+    w.run("compare a.png a.png").success().stdout(predicate::str::contains("identical"));
+    w.run("compare a.png b.png").success().stdout(predicate::str::contains("PSNR        60"));
+    w.run("compare a.png c.png").success().stdout(predicate::str::contains("MS-SSIM"));
+    w.siren("a.siren", Channels::Rgb);
+    w.fails("compare a.png a.siren", "the pictures differ in size: 48x32 and 60x40");
+}
+
+#[test]
+fn exports_hold_the_network() {
+    let w = Workplace::new();
+    for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
+        let file = fs::read(w.siren("a.siren", channels)).unwrap();
+        let decoder = sirenc::Decoder::new(&file).unwrap();
+        w.run("export a.siren -o a.safetensors").success();
+        let bytes = fs::read(w.path("a.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for (index, layer) in decoder.siren().layers().iter().enumerate() {
+            let weight = tensors.tensor(&format!("layers.{index}.weight")).unwrap();
+            assert_eq!(weight.shape(), [layer.outputs, layer.inputs]);
+            let expected: Vec<u8> = layer.weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+            assert_eq!(weight.data(), expected);
+        }
+        w.run("export a.siren -o a.glsl").success();
+        let shader = fs::read_to_string(w.path("a.glsl")).unwrap();
+        assert!(shader.starts_with("#version 300 es\n") && shader.contains("vec4 siren(vec2 p)"));
+        w.run("export a.siren -o a.py").success();
+        assert!(fs::read_to_string(w.path("a.py")).unwrap().lines().count() <= 12);
+        if python_has_numpy() {
+            let script = |out: &str, width: &str| {
+                let python = Command::new("python3")
+                    .current_dir(w.0.path())
+                    .args(["a.py", out, width])
+                    .assert();
+                python.success();
+            };
+            script("py.pnm", "60");
+            w.run("decode a.siren -o a.png").success();
+            let ours = image::open(w.path("a.png")).unwrap().into_rgba8();
+            let theirs = image::open(w.path("py.pnm")).unwrap().into_rgba8();
+            assert_eq!(ours.dimensions(), theirs.dimensions());
+            assert!(ours.iter().zip(theirs.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
+            script("large.pnm", "90");
+            assert_eq!(dimensions(&w.path("large.pnm")), (90, 60));
+        }
+    }
+}
+
+fn python_has_numpy() -> bool {
+    let found = Command::new("python3").args(["-c", "import numpy"]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    // CI installs numpy; there, leaving this out would hide a failure.
+    assert!(found || std::env::var_os("CI").is_none(), "numpy is not installed");
+    found
+}
+
+#[test]
+fn bad_pictures_get_one_clear_line() {
+    let w = Workplace::new();
+    fs::write(w.path("empty.png"), b"").unwrap();
+    fs::write(w.path("text.png"), b"hello, world, this is no picture").unwrap();
+    fs::create_dir(w.path("directory.png")).unwrap();
+    let whole = fs::read(w.png("whole.png", Channels::Rgb, BitDepth::Eight)).unwrap();
+    fs::write(w.path("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    let mut zero = whole.clone();
+    zero[16..20].fill(0); // the width in IHDR
+    fs::write(w.path("zero.png"), &zero).unwrap();
+    fs::write(w.path("zero.pgm"), b"P5\n0 0\n255\n").unwrap();
+    w.siren("a.siren", Channels::Rgb);
+    for (input, message) in [
+        ("empty.png", "empty.png is empty"),
+        ("text.png", "not a picture in a format"),
+        ("directory.png", "no suitable files"),
+        ("missing.png", "cannot read missing.png: No such file"),
+        ("cut.png", "cut.png"),
+        ("zero.png", "zero.png"),
+        ("zero.pgm", "zero.pgm"),
+        ("a.siren", "a .siren file already"),
+    ] {
+        let run = w.fails(&format!("encode {input} -o out.siren {QUICK}"), message).code(1);
+        let stderr = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+        assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{stderr:?}");
+    }
+    w.run("encode").code(2);
+    w.run("encode whole.png --preset nonsense").code(2);
+    w.run("encode whole.png --hidden-layers 3").code(2);
+    w.fails("encode whole.png --hidden-layers 99 --hidden-features 9", "allows 1 to 64");
+    w.fails("encode whole.png --bytes 30", "30 bytes are too few: the smallest file");
+    assert!(!w.path("out.siren").exists() && !w.path("whole.siren").exists());
+}
+
+#[test]
+fn tiny_pictures_encode() {
+    let w = Workplace::new();
+    for (width, height) in [(1, 1), (1, 5000), (5000, 1)] {
+        let picture =
+            image::GrayImage::from_fn(width, height, |x, y| image::Luma([((x + y) % 200) as u8]));
+        picture.save(w.path("a.png")).unwrap();
+        w.run(&format!("encode a.png {QUICK} --force")).success();
+        w.run("decode a.siren -o b.png").success();
+        assert_eq!(dimensions(&w.path("b.png")), (width, height));
+    }
+}
+
+#[test]
+fn bad_siren_files_get_one_clear_line() {
+    let w = Workplace::new();
+    let good = fs::read(w.siren("good.siren", Channels::Rgb)).unwrap();
+    let variant = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        fs::write(w.path(name), bytes).unwrap();
+    };
+    let repair = |b: &mut Vec<u8>| {
+        let crc = crc32fast::hash(&b[..20]);
+        b[20..24].copy_from_slice(&crc.to_le_bytes());
+    };
+    variant("cut.siren", &|b| b.truncate(b.len() - 9));
+    variant("flipped.siren", &|b| b[60] ^= 4);
+    variant("newer.siren", &|b| {
+        b[8] = 2;
+        repair(b);
+    });
+    variant("empty.siren", &|b| b.clear());
+    variant("other.siren", &|b| b.splice(..8, *b"GIF89a..").for_each(drop));
+    let mut nan = container(60, 40, uniform(Channels::Rgb, 3, 9), 5);
+    nan.weights[..2].copy_from_slice(&[0xff, 0x7e]);
+    fs::write(w.path("nan.siren"), nan.write()).unwrap();
+    let huge = container(1 << 16, 1 << 15, uniform(Channels::Rgb, 3, 9), 5).write();
+    fs::write(w.path("huge.siren"), huge).unwrap();
+    for (input, message) in [
+        ("cut.siren", "truncated: the file ends at byte"),
+        ("flipped.siren", "checksum mismatch in chunk WGHT"),
+        ("newer.siren", "format version 2 is newer"),
+        ("empty.siren", "empty.siren is empty"),
+        ("other.siren", "not a .siren file"),
+        ("nan.siren", "weights must be finite"),
+        ("missing.siren", "No such file"),
+        ("huge.siren", "exceeds the limit of 268435456"),
+    ] {
+        let run = w.fails(&format!("decode {input} -o out.png"), message).code(1);
+        let stderr = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+        assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{stderr:?}");
+        if input != "huge.siren" {
+            w.fails(&format!("info {input}"), message);
+        }
+    }
+    assert!(!w.path("out.png").exists());
+    w.run("decode huge.siren --size 64 -o small.png").success();
+}
+
+#[test]
+fn helpers_are_generated() {
+    let w = Workplace::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let run = w.run(&format!("completions {shell}")).success();
+        run.stdout(predicate::str::contains("sirenc"));
+    }
+    w.run("man man1").success();
+    assert!(w.path("man1/sirenc-encode.1").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let w = Workplace::new();
+    w.siren("a.siren", Channels::Rgb);
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.fails("decode a.siren --format png -o /dev/full", "No space left");
+    w.fails(&format!("encode a.png {QUICK} -o /dev/full"), "No space left");
+    // A file size limit stands in for a disk that fills up half-way.
+    let limited = format!(
+        "trap '' XFSZ; ulimit -f 8; exec {} decode a.siren --size 900 --depth 16 -o out.png",
+        env!("CARGO_BIN_EXE_sirenc")
+    );
+    let run = Command::new("bash").current_dir(w.0.path()).args(["-c", &limited]).assert();
+    run.code(1).stderr(predicate::str::contains("cannot write out.png"));
+    assert_eq!(w.names(), ["a.png", "a.siren"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_without_permission_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = Workplace::new();
+    w.siren("a.siren", Channels::Rgb);
+    let closed = w.path("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(closed.join("probe"), b"").is_ok() {
+        // Root may write anywhere but to a file system that is mounted read-only.
+        w.fails("decode a.siren -o /proc/sirenc.png", "cannot write /proc/sirenc.png");
+    } else {
+        w.fails("decode a.siren -o closed/a.png", "cannot write closed/a.png: Permission denied");
+    }
+}
+
+#[cfg(unix)]
+fn interrupt(child: &std::process::Child) {
+    let id = child.id().to_string();
+    Command::new("kill").args(["-INT", &id]).assert().success();
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_best_network() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    let mut command =
+        w.command("encode a.png --hidden-layers 2 --hidden-features 12 --steps 1000000");
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("stopped early, of 1000000; best result kept"), "{stderr}");
+    w.run("decode a.siren -o b.png").success();
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_decode_leaves_nothing() {
+    let w = Workplace::new();
+    w.siren("a.siren", Channels::Rgb);
+    let child = w.command("decode a.siren --size 20000 -o out.png").spawn().unwrap();
+    let started = Instant::now();
+    while w.names().len() < 2 && started.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(w.names(), ["a.siren"]);
+}

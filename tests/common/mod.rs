@@ -1,0 +1,87 @@
+//! What several test files need: random networks, files made of them, pictures.
+#![allow(dead_code)]
+
+use half::f16;
+use sirenc::container::{Container, Representation, TrainingOmega, WeightCoding};
+use sirenc::{BitDepth, Channels, Metadata, Raster, Samples, Size, Topology};
+
+/// A small deterministic generator (SplitMix64), uniform in [0, 1).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.next()
+    }
+}
+
+/// Weights like those of a trained network: first layer up to +-15, others as in the
+/// SIREN initialization, times omega_0.
+pub fn weights(topology: &Topology, seed: u64) -> Vec<f32> {
+    let mut random = Random(seed);
+    let mut weights = Vec::new();
+    let last = topology.hidden().len();
+    for (index, (inputs, outputs)) in topology.layers().enumerate() {
+        let bound = match index {
+            0 => 15.0,
+            i if i == last => (6.0 / inputs as f64).sqrt() / 8.0,
+            _ => (6.0 / inputs as f64).sqrt(),
+        };
+        for _ in 0..inputs * outputs {
+            weights.push(random.between(-bound, bound));
+        }
+        for _ in 0..outputs {
+            weights.push(random.between(-0.5, 0.5));
+        }
+    }
+    weights.iter().map(|&w| f16::from_f64(w).to_f32()).collect()
+}
+
+/// A file of a random network.
+pub fn container(width: u32, height: u32, topology: Topology, seed: u64) -> Container {
+    let weights = weights(&topology, seed);
+    Container {
+        width,
+        height,
+        depth: BitDepth::Eight,
+        omega: Some(TrainingOmega { first: 30.0, hidden: 30.0 }),
+        representation: Representation::Siren,
+        coding: WeightCoding::F16,
+        metadata: Metadata::default(),
+        weights: weights.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes()).collect(),
+        topology,
+    }
+}
+
+pub fn uniform(channels: Channels, layers: usize, features: usize) -> Topology {
+    Topology::uniform(channels, layers, features).unwrap()
+}
+
+/// A smooth picture without symmetries, so that swapped or mirrored axes show.
+pub fn picture(size: Size, channels: Channels, depth: BitDepth) -> Raster {
+    let mut values = Vec::new();
+    for y in 0..size.height {
+        for x in 0..size.width {
+            let (u, v) = (f64::from(x) / 32.0, f64::from(y) / 32.0);
+            for channel in 0..channels.count() {
+                let phase = channel as f64;
+                let value = 0.5 + 0.3 * (3.0 * u + phase).sin() + 0.2 * (5.0 * v + 2.0 * u).cos();
+                values.push(value.clamp(0.0, 1.0));
+            }
+        }
+    }
+    let samples = match depth {
+        BitDepth::Eight => Samples::U8(values.iter().map(|v| (v * 255.0 + 0.5) as u8).collect()),
+        BitDepth::Sixteen => {
+            Samples::U16(values.iter().map(|v| (v * 65535.0 + 0.5) as u16).collect())
+        }
+    };
+    Raster::new(size, channels, samples).unwrap()
+}

@@ -1,0 +1,202 @@
+//! The encoder through the library: what it reaches, keeps and refuses. Pictures are
+//! small so that training takes seconds.
+#![cfg(feature = "encode")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Random, picture};
+use sirenc::{
+    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, Raster,
+    RenderOptions, Samples, Size, Target, encode, psnr,
+};
+
+const SIZE: Size = Size { width: 40, height: 24 };
+
+fn options(steps: u32) -> EncodeOptions {
+    let mut options = EncodeOptions::default();
+    options.target = Target::Hidden(vec![16; 3]);
+    options.training.steps = steps;
+    options
+}
+
+fn run(raster: &Raster, options: &EncodeOptions) -> Result<Encoded, EncodeError> {
+    encode(raster, options, |_| Control::Continue)
+}
+
+#[test]
+fn every_kind_of_picture_comes_back() {
+    for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
+        for depth in [BitDepth::Eight, BitDepth::Sixteen] {
+            let raster = picture(SIZE, channels, depth);
+            let encoded = run(&raster, &options(300)).unwrap();
+            assert!(encoded.psnr > 30.0, "{channels} {depth:?}: {} dB", encoded.psnr);
+            let decoder = Decoder::new(&encoded.bytes).unwrap();
+            let decoded = decoder.render(&RenderOptions::default()).unwrap();
+            assert_eq!(decoded.size(), SIZE);
+            assert_eq!((decoded.channels(), decoded.depth()), (channels, depth));
+            assert_eq!(psnr(&raster, &decoded), encoded.psnr);
+            let bpp = encoded.bytes.len() as f64 * 8.0 / (40.0 * 24.0);
+            assert_eq!(encoded.bpp, bpp);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
+    let raster = picture(Size { width: 90, height: 70 }, Channels::Rgb, BitDepth::Eight);
+    let threads = |count| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+        pool.install(|| run(&raster, &options(30)).unwrap().bytes)
+    };
+    let one = threads(1);
+    assert_eq!(one, threads(1));
+    assert_eq!(one, threads(3));
+    let mut other = options(30);
+    other.training.seed = 1;
+    assert_ne!(one, run(&raster, &other).unwrap().bytes);
+}
+
+#[test]
+fn divergence_is_recovered_from() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let mut options = options(400);
+    options.training.learning_rate = 1.0;
+    let encoded = run(&raster, &options).unwrap();
+    assert!(encoded.recoveries > 0);
+    assert!(encoded.psnr > 15.0, "{} dB", encoded.psnr);
+}
+
+#[test]
+fn odd_pictures_are_no_failure() {
+    let pixels = |width, height, value: fn(u64) -> u8| {
+        let count = u64::from(width) * u64::from(height) * 3;
+        let samples = Samples::U8((0..count).map(value).collect());
+        Raster::new(Size { width, height }, Channels::Rgb, samples).unwrap()
+    };
+    for raster in [
+        pixels(1, 1, |_| 77),
+        pixels(1, 500, |i| (i % 251) as u8),
+        pixels(500, 1, |i| (i % 251) as u8),
+        pixels(2, 2, |i| if i % 2 == 0 { 255 } else { 0 }),
+        pixels(64, 64, |i| (Random(i).next() * 256.0) as u8),
+    ] {
+        let encoded = run(&raster, &options(60)).unwrap();
+        let size = raster.size();
+        assert_eq!(Decoder::new(&encoded.bytes).unwrap().size(), size);
+        assert!(encoded.psnr > 4.0, "{size:?}: {} dB", encoded.psnr);
+    }
+}
+
+#[test]
+fn a_flat_picture_is_exact() {
+    let size = Size { width: 20, height: 30 };
+    let samples = Samples::U8([200, 13, 90].repeat(600));
+    let raster = Raster::new(size, Channels::Rgb, samples).unwrap();
+    let encoded = run(&raster, &options(1000)).unwrap();
+    assert_eq!(encoded.psnr, f64::INFINITY);
+    assert_eq!(encoded.steps_done, 0);
+    let options = EncodeOptions { omit_settings: true, ..EncodeOptions::default() };
+    let encoded =
+        encode(&raster, &EncodeOptions { target: Target::Bytes(1000), ..options }, |_| {
+            unreachable!("nothing to train")
+        });
+    assert_eq!(encoded.unwrap().bytes.len(), 29 + 2 * 9);
+}
+
+#[test]
+fn stopping_keeps_the_best_and_says_so() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let stop = |at: u32| {
+        encode(&raster, &options(500), |progress| {
+            if progress.step == at { Control::Stop } else { Control::Continue }
+        })
+    };
+    let encoded = stop(200).unwrap();
+    assert_eq!((encoded.steps_done, encoded.steps_planned), (200, 500));
+    assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
+    let decoder = Decoder::new(&encoded.bytes).unwrap();
+    let settings = decoder.metadata().settings.clone().unwrap();
+    assert!(settings.contains("--steps 500 --stop-after 200"), "{settings}");
+    // The settings make the same file again.
+    let mut again = options(500);
+    again.training.stop_after = Some(200);
+    assert_eq!(run(&raster, &again).unwrap().bytes, encoded.bytes);
+}
+
+#[test]
+fn time_outs_hold() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let mut options = options(1_000_000);
+    options.training.timeout = Some(Duration::from_secs(1));
+    let started = Instant::now();
+    let encoded = run(&raster, &options).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(encoded.steps_planned < 1_000_000);
+    assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
+}
+
+#[test]
+fn byte_targets_hold() {
+    let raster = picture(Size { width: 64, height: 48 }, Channels::Rgb, BitDepth::Eight);
+    for bytes in [110, 130, 400, 1000, 5000] {
+        let mut options = options(2);
+        options.target = Target::Bytes(bytes);
+        let len = run(&raster, &options).unwrap().bytes.len() as u64;
+        assert!(len <= bytes, "{len} of {bytes}");
+        assert!(bytes < 200 || len * 10 >= bytes * 8, "{len} of {bytes}");
+    }
+    let mut options = options(2);
+    options.target = Target::Bytes(40);
+    let error = run(&raster, &options).unwrap_err();
+    assert!(matches!(error, EncodeError::TooFewBytes { wanted: 40, .. }), "{error}");
+    options.target = Target::Bpp(1.0);
+    assert!(run(&raster, &options).unwrap().bpp <= 1.0);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_errors() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let refused = |change: fn(&mut EncodeOptions)| {
+        let mut options = options(2);
+        change(&mut options);
+        let error = run(&raster, &options).unwrap_err();
+        assert!(matches!(error, EncodeError::Settings(_)), "{error}");
+    };
+    refused(|o| o.training.steps = 0);
+    refused(|o| o.training.batch = 0);
+    refused(|o| o.training.learning_rate = f64::NAN);
+    refused(|o| o.training.omega.first = 0.0);
+    refused(|o| o.target = Target::Hidden(vec![]));
+    refused(|o| o.target = Target::Hidden(vec![2000]));
+    refused(|o| o.target = Target::Bpp(-1.0));
+}
+
+#[test]
+fn metadata_travels() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let mut options = options(2);
+    options.metadata.icc = Some(vec![1, 2, 3]);
+    options.metadata.exif = Some(vec![4; 1000]);
+    options.metadata.xmp = Some(b"<x/>".to_vec());
+    let decoder = Decoder::new(&run(&raster, &options).unwrap().bytes).unwrap();
+    let metadata = decoder.metadata();
+    assert_eq!(metadata.icc, options.metadata.icc);
+    assert_eq!(metadata.exif, options.metadata.exif);
+    assert_eq!(metadata.xmp, options.metadata.xmp);
+    assert!(metadata.settings.as_ref().unwrap().starts_with("sirenc "));
+    options.omit_settings = true;
+    let bare = Decoder::new(&run(&raster, &options).unwrap().bytes).unwrap();
+    assert_eq!((bare.metadata().settings.as_ref(), bare.container().omega), (None, None));
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_device_that_is_not_built_in_is_an_error() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let mut options = options(2);
+    options.training.device = sirenc::DeviceChoice::Cuda;
+    let error = run(&raster, &options).unwrap_err();
+    assert!(matches!(error, EncodeError::Device { device: "cuda", .. }), "{error}");
+}

@@ -1,0 +1,235 @@
+//! Rendering against the f64 definition, and views against each other.
+
+mod common;
+
+use common::{container, uniform};
+use proptest::prelude::*;
+use sirenc::eval::{BLOCK, Evaluator, Points};
+use sirenc::{
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Limits, Raster, RenderOptions, Samples,
+    Scale, Size, Topology, View,
+};
+
+fn decoder(width: u32, height: u32, topology: Topology, seed: u64) -> Decoder {
+    Decoder::new(&container(width, height, topology, seed).write()).unwrap()
+}
+
+fn render(decoder: &Decoder, crop: Option<Crop>, scale: Scale) -> Raster {
+    let view = View { crop, scale };
+    decoder.render(&RenderOptions { view, ..Default::default() }).unwrap()
+}
+
+fn bytes(raster: &Raster) -> &[u8] {
+    let Samples::U8(samples) = raster.samples() else { panic!("8 bits") };
+    samples
+}
+
+#[test]
+fn renders_conform_to_the_reference() {
+    for (channels, layers, features) in [
+        (Channels::Rgb, 10, 28),
+        (Channels::Rgba, 3, 17),
+        (Channels::Grey, 4, 64),
+        (Channels::GreyAlpha, 1, 1),
+        (Channels::Rgb, 13, 49),
+    ] {
+        let decoder = decoder(61, 43, uniform(channels, layers, features), 7);
+        let raster = render(&decoder, None, Scale::Native);
+        let mut equal = 0;
+        for (index, pixel) in bytes(&raster).chunks_exact(channels.count()).enumerate() {
+            let (x, y) = ((index % 61) as f64 + 0.5, (index / 61) as f64 + 0.5);
+            for (jet, &sample) in decoder.sample(x, y).iter().zip(pixel) {
+                let reference = (jet.value.clamp(0.0, 1.0) * 255.0 + 0.5).floor();
+                let difference = (reference - f64::from(sample)).abs();
+                assert!(difference <= 1.0, "{channels} {layers}x{features} pixel {index}");
+                equal += u32::from(difference == 0.0);
+            }
+        }
+        let share = f64::from(equal) / raster.sample_count() as f64;
+        assert!(share >= 0.999, "{channels} {layers}x{features}: {share}");
+    }
+}
+
+#[test]
+fn evaluator_equals_the_definition() {
+    for (channels, layers, features) in
+        [(Channels::Rgb, 10, 28), (Channels::Rgba, 2, 5), (Channels::Grey, 1, 256)]
+    {
+        let decoder = decoder(50, 50, uniform(channels, layers, features), 3);
+        let evaluator = Evaluator::new(decoder.siren().clone());
+        let mut points = Points::default();
+        for i in 0..BLOCK {
+            points.x[i] = (i as f32 * 0.37).sin();
+            points.y[i] = (i as f32 * 0.73).cos();
+        }
+        let mut scratch = evaluator.scratch();
+        let mut values = vec![0.0; channels.count() * BLOCK];
+        let mut jets = vec![0.0; 4 * channels.count() * BLOCK];
+        evaluator.values(&points, &mut scratch, &mut values);
+        evaluator.jets(&points, &mut scratch, &mut jets);
+        for i in 0..BLOCK {
+            let reference = decoder.siren().evaluate(points.x[i].into(), points.y[i].into());
+            for (channel, jet) in reference.iter().enumerate() {
+                let close = |found: f32, wanted: f64, scale: f64| {
+                    let error = (f64::from(found) - wanted).abs();
+                    assert!(error < 1e-4 * scale.max(1.0), "{channels} {i}: {found} {wanted}");
+                };
+                let at = |part: usize| jets[(4 * channel + part) * BLOCK + i];
+                let slope = jet.dx.hypot(jet.dy).max(10.0);
+                close(values[channel * BLOCK + i], jet.value, 1.0);
+                close(at(0), jet.value, 1.0);
+                close(at(1), jet.dx, slope);
+                close(at(2), jet.dy, slope);
+                close(at(3), jet.laplacian, jet.laplacian.abs().max(slope * slope));
+            }
+        }
+    }
+}
+
+#[test]
+fn derivatives_are_those_of_the_function() {
+    let decoder = decoder(40, 30, uniform(Channels::Rgba, 3, 12), 11);
+    let h = 1e-4;
+    for (x, y) in [(0.5, 0.5), (1.2, 20.5), (39.0, 29.0), (17.3, 3.9)] {
+        let at = |dx: f64, dy: f64| decoder.sample(x + dx, y + dy);
+        let (here, left, right) = (at(0.0, 0.0), at(-h, 0.0), at(h, 0.0));
+        let (up, down) = (at(0.0, -h), at(0.0, h));
+        for channel in 0..4 {
+            let value = |jets: &[sirenc::Jet]| jets[channel].value;
+            let dx = (value(&right) - value(&left)) / (2.0 * h);
+            let dy = (value(&down) - value(&up)) / (2.0 * h);
+            let around = value(&left) + value(&right) + value(&up) + value(&down);
+            let laplacian = (around - 4.0 * value(&here)) / (h * h);
+            let jet = here[channel];
+            assert!((jet.dx - dx).abs() < 1e-6, "dx {} {dx}", jet.dx);
+            assert!((jet.dy - dy).abs() < 1e-6, "dy {} {dy}", jet.dy);
+            assert!((jet.laplacian - laplacian).abs() < 1e-5, "{} {laplacian}", jet.laplacian);
+        }
+    }
+}
+
+#[test]
+fn derivative_pictures_show_the_derivatives() {
+    let decoder = decoder(24, 16, uniform(Channels::Rgba, 2, 8), 5);
+    let picture = |field| {
+        let depth = Some(BitDepth::Sixteen);
+        decoder.render(&RenderOptions { field, depth, ..Default::default() }).unwrap()
+    };
+    let gradient = picture(Field::Gradient { gain: 2.0 });
+    let laplacian = picture(Field::Laplacian { gain: 3.0 });
+    assert_eq!(gradient.channels(), Channels::Rgb);
+    for index in 0..24 * 16 {
+        let jets = decoder.sample((index % 24) as f64 + 0.5, (index / 24) as f64 + 0.5);
+        for channel in 0..3 {
+            let jet = jets[channel];
+            let length = (2.0 * jet.dx.hypot(jet.dy)).clamp(0.0, 1.0);
+            let curvature = (0.5 + 3.0 * jet.laplacian).clamp(0.0, 1.0);
+            let close = |raster: &Raster, wanted: f64| {
+                let found = f64::from(raster.unit(3 * index + channel));
+                assert!((found - wanted).abs() < 1e-4, "{index}: {found} {wanted}");
+            };
+            close(&gradient, length);
+            close(&laplacian, curvature);
+        }
+    }
+}
+
+#[test]
+fn a_crop_of_the_whole_equals_the_crop() {
+    let decoder = decoder(96, 60, uniform(Channels::Rgb, 5, 20), 2);
+    for (factor, times) in [(1.0, 1), (2.0, 2), (3.0, 3)] {
+        let whole = render(&decoder, None, Scale::Factor(factor));
+        let crop = Crop { x: 13.0, y: 7.0, width: 40.0, height: 21.0 };
+        let part = render(&decoder, Some(crop), Scale::Factor(factor));
+        let longer = render(&decoder, Some(crop), Scale::LongerSide(40 * times));
+        assert_eq!(part.size(), Size { width: 40 * times, height: 21 * times });
+        assert_eq!(part, longer);
+        let stride = 3 * whole.size().width as usize;
+        let width = 3 * part.size().width as usize;
+        for (row, line) in bytes(&part).chunks_exact(width).enumerate() {
+            let start = (7 * times as usize + row) * stride + 3 * 13 * times as usize;
+            assert_eq!(line, &bytes(&whole)[start..start + width], "x{factor} row {row}");
+        }
+    }
+}
+
+#[test]
+fn strips_and_threads_do_not_change_a_pixel() {
+    let decoder = decoder(2000, 1300, uniform(Channels::Grey, 2, 6), 9);
+    let options = RenderOptions::default();
+    let whole = decoder.render(&options).unwrap();
+    let render = decoder.prepare(&options).unwrap();
+    assert!(render.strip_rows() < 1300);
+    let strips: Vec<u8> = render.strips().flat_map(|s| bytes(&s).to_vec()).collect();
+    assert_eq!(bytes(&whole), strips);
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(whole, one.install(|| decoder.render(&options).unwrap()));
+    let rows: Vec<u8> = (0..1300).flat_map(|r| bytes(&render.rows(r..r + 1)).to_vec()).collect();
+    assert_eq!(bytes(&whole), rows);
+}
+
+#[test]
+fn x_is_to_the_right_and_y_down() {
+    // out = sin(x): grey grows to the right and is constant downwards.
+    let mut file = container(64, 16, uniform(Channels::Grey, 1, 1), 0);
+    let weights: [f32; 5] = [1.0, 0.0, 0.0, 1.0, 0.0];
+    file.weights = weights.iter().flat_map(|&w| half::f16::from_f32(w).to_le_bytes()).collect();
+    let decoder = Decoder::new(&file.write()).unwrap();
+    let raster = render(&decoder, None, Scale::Native);
+    let samples = bytes(&raster);
+    assert!(samples[0] < samples[32] && samples[32] < samples[63]);
+    assert_eq!(samples[..64], samples[64 * 15..]);
+}
+
+#[test]
+fn sixteen_bits_hold_what_eight_do() {
+    let decoder = decoder(30, 20, uniform(Channels::Rgb, 3, 16), 4);
+    let depth = |depth| RenderOptions { depth: Some(depth), ..Default::default() };
+    let eight = decoder.render(&depth(BitDepth::Eight)).unwrap();
+    let sixteen = decoder.render(&depth(BitDepth::Sixteen)).unwrap();
+    for index in 0..eight.sample_count() {
+        assert!((eight.unit(index) - sixteen.unit(index)).abs() <= 0.5 / 255.0 + 1e-4);
+    }
+}
+
+#[test]
+fn limits_are_checked_before_pixels_are_made() {
+    let decoder = decoder(0x7fff_ffff, 0x7fff_ffff, uniform(Channels::Rgb, 1, 2), 4);
+    let refused = |options: &RenderOptions| {
+        matches!(decoder.render(options), Err(DecodeError::LimitExceeded { .. }))
+    };
+    assert!(refused(&RenderOptions::default()));
+    let small = View { crop: None, scale: Scale::LongerSide(32) };
+    assert_eq!(render(&decoder, None, small.scale).size(), Size { width: 32, height: 32 });
+    let limits = Limits { max_pixels: 1000, ..Limits::default() };
+    assert!(refused(&RenderOptions { view: small, limits, ..Default::default() }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn any_view_renders_or_is_an_error(
+        (width, height) in (1u32..200, 1u32..200),
+        crop in prop::option::of((-1.0f64..200.0, -1.0f64..200.0, 0.0f64..200.0, 0.0f64..200.0)),
+        scale in prop_oneof![
+            Just(Scale::Native),
+            (0.0f64..4.0).prop_map(Scale::Factor),
+            (0u32..300).prop_map(Scale::LongerSide),
+            (0u32..300, 0u32..300).prop_map(|(width, height)| Scale::Exact(Size { width, height })),
+        ],
+    ) {
+        let decoder = decoder(width, height, uniform(Channels::Grey, 1, 2), 1);
+        let crop = crop.map(|(x, y, width, height)| Crop { x, y, width, height });
+        let view = View { crop, scale };
+        let options = RenderOptions { view, ..Default::default() };
+        if let Ok(raster) = decoder.render(&options) {
+            prop_assert_eq!(raster.sample_count() as u64, raster.size().pixels());
+            if let Scale::Exact(size) = scale {
+                prop_assert_eq!(raster.size(), size);
+            }
+            if let Scale::LongerSide(side) = scale {
+                prop_assert_eq!(raster.size().longer_side(), side);
+            }
+        }
+    }
+}
