@@ -6,27 +6,25 @@ use std::time::{Duration, Instant};
 use crate::coding;
 use crate::container::{Container, Metadata, Representation, WeightCoding};
 use crate::decode::{Decoder, Limits, RenderOptions};
-use crate::error::EncodeError;
+use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::raster::{Raster, psnr};
 use crate::train::{self, Control, Progress, Training};
 
 /// How the size of the network is chosen.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Target {
+    /// By the size of the picture: 0.3 bits of weights per pixel, but at least 500 bytes and
+    /// at most 64 KiB. Metadata comes on top.
+    #[default]
+    Auto,
     /// Features of each hidden layer, first to last.
     Hidden(Vec<usize>),
     /// At most so many bits per pixel, the whole file counted.
     Bpp(f64),
     /// At most so many bytes, the whole file counted.
     Bytes(u64),
-}
-
-impl Default for Target {
-    fn default() -> Self {
-        Self::Bpp(0.3)
-    }
 }
 
 /// Ready-made topologies and training settings from the literature.
@@ -101,6 +99,12 @@ pub struct Encoded {
     pub elapsed: Duration,
 }
 
+/// Bits of weights per pixel of [`Target::Auto`].
+const AUTO_BPP: f64 = 0.3;
+/// Fewest bytes of weights of [`Target::Auto`]: a recognizable picture.
+const AUTO_MIN_BYTES: u64 = 500;
+/// Most bytes of weights of [`Target::Auto`]: more take long to train.
+const AUTO_MAX_BYTES: u64 = 64 << 10;
 /// Pixels are numbered in 32 bits, so a picture may have no more than this.
 const MAX_PIXELS: u64 = 1 << 31;
 
@@ -189,35 +193,33 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
 /// The topology that the target asks for.
 fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology, EncodeError> {
     let channels = raster.channels();
-    let settings = |error: crate::error::DecodeError| EncodeError::Settings(error.to_string());
+    let settings = |error: DecodeError| EncodeError::Settings(error.to_string());
+    let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
+    // A header of a larger network may take so many bytes more than that of the smallest.
+    const LONGER_INTEGERS: u64 = 4;
+    let blank = Siren::constant(smallest.clone(), &vec![0.0; channels.count()]);
+    // Settings as long as they can get: a run that is cut short names its steps.
+    let longest = Training { stop_after: Some(options.training.steps), ..options.training.clone() };
+    let smallest_file = container(&blank, raster, options, &longest).write().len() as u64;
+    let other = smallest_file + LONGER_INTEGERS - 2 * smallest.weight_count() as u64;
+    let bytes_at = |bpp: f64| (bpp * raster.size().pixels() as f64 / 8.0) as u64;
     let wanted = match &options.target {
         Target::Hidden(hidden) => {
             return Topology::new(channels, hidden.clone()).map_err(settings);
         }
-        Target::Bpp(bpp) => (bpp * raster.size().pixels() as f64 / 8.0) as u64,
+        Target::Auto => other + bytes_at(AUTO_BPP).clamp(AUTO_MIN_BYTES, AUTO_MAX_BYTES),
+        Target::Bpp(bpp) => bytes_at(*bpp),
         Target::Bytes(bytes) => *bytes,
     };
-    // Settings as long as they can get: a run that is cut short names its steps.
-    let longest = Training { stop_after: Some(options.training.steps), ..options.training.clone() };
-    let file_len = |topology: &Topology| {
-        let blank = Siren::constant(topology.clone(), &vec![0.0; channels.count()]);
-        container(&blank, raster, options, &longest).write().len() as u64
-    };
-    let fits = |topology: &Topology| file_len(topology) <= wanted;
-    let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
-    if !fits(&smallest) {
-        return Err(EncodeError::TooFewBytes { wanted, smallest: file_len(&smallest) });
+    if wanted < smallest_file {
+        return Err(EncodeError::TooFewBytes { wanted, smallest: smallest_file });
     }
     if raster.is_flat() {
         return Ok(smallest);
     }
-    let most = usize::try_from(wanted / 2).unwrap_or(usize::MAX).min(limits::MAX_WEIGHTS);
-    let layers = layers_for(most);
-    // The widest network that fits; one layer of one feature always does.
-    Ok((1..=layers)
-        .rev()
-        .find_map(|layers| widest(channels, layers, most, fits))
-        .unwrap_or(smallest))
+    let weights = usize::try_from(wanted.saturating_sub(other) / 2).unwrap_or(usize::MAX);
+    let layers = (1..=layers_for(weights)).rev();
+    Ok(layers.filter_map(|n| widest(channels, n, weights)).next().unwrap_or(smallest))
 }
 
 /// Depth for a number of weights: COIN's ladder (Dupont et al. 2021, table 1), continued
@@ -233,17 +235,12 @@ fn layers_for(weights: usize) -> usize {
     }
 }
 
-fn widest(
-    channels: Channels,
-    layers: usize,
-    most: usize,
-    fits: impl Fn(&Topology) -> bool,
-) -> Option<Topology> {
-    let topology = |features| Topology::uniform(channels, layers, features).ok();
-    let small = |t: &Topology| t.weight_count() <= most && fits(t);
-    let candidates: Vec<Topology> = (1..=limits::MAX_HIDDEN_FEATURES).map_while(topology).collect();
-    let count = candidates.partition_point(small);
-    candidates.into_iter().take(count).last()
+/// The widest network of so many layers that has at most `weights` weights.
+fn widest(channels: Channels, layers: usize, weights: usize) -> Option<Topology> {
+    (1..=limits::MAX_HIDDEN_FEATURES)
+        .map_while(|features| Topology::uniform(channels, layers, features).ok())
+        .take_while(|topology| topology.weight_count() <= weights)
+        .last()
 }
 
 /// The container of a network for `raster`.

@@ -172,14 +172,14 @@ pub enum EncodeError {
         /// The smallest possible size.
         smallest: u64,
     },
-    /// Training never got better than a picture of one colour.
+    /// Training never got better than a picture of one colour and had not settled on one.
     #[error(
-        "training diverged {recoveries} times and never beat a single colour ({psnr:.2} dB): lower the learning rate"
+        "training never beat a single colour ({psnr:.2} dB), set back {recoveries} times: train longer or lower the learning rate"
     )]
     Diverged {
         /// How often training was set back.
         recoveries: u32,
-        /// The best PSNR reached.
+        /// PSNR of the best single colour.
         psnr: f64,
     },
     /// Training was stopped before it had anything worth keeping.

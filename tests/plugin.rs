@@ -131,11 +131,13 @@ fn damaged_files_are_decoding_errors() {
 #[test]
 fn the_encoder_encodes() {
     use image::{ExtendedColorType, ImageEncoder};
-    use sirenc::{EncodeOptions, SirenEncoder, Target};
+    use sirenc::{EncodeOptions, SirenEncoder, Target, Training};
 
-    let mut options = EncodeOptions::default();
-    options.target = Target::Hidden(vec![8, 8]);
-    options.training.steps = 5;
+    let options = EncodeOptions {
+        target: Target::Hidden(vec![8, 8]),
+        training: Training { steps: 50, ..Training::default() },
+        ..EncodeOptions::default()
+    };
     let encode = |buffer: &[u8], width, colour| {
         let mut file = Vec::new();
         let mut encoder = SirenEncoder::new(&mut file, options.clone());

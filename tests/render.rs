@@ -120,8 +120,7 @@ fn derivative_pictures_show_the_derivatives() {
     assert_eq!(gradient.channels(), Channels::Rgb);
     for index in 0..24 * 16 {
         let jets = decoder.sample((index % 24) as f64 + 0.5, (index / 24) as f64 + 0.5);
-        for channel in 0..3 {
-            let jet = jets[channel];
+        for (channel, jet) in jets[..3].iter().enumerate() {
             let length = (2.0 * jet.dx.hypot(jet.dy)).clamp(0.0, 1.0);
             let curvature = (0.5 + 3.0 * jet.laplacian).clamp(0.0, 1.0);
             let close = |raster: &Raster, wanted: f64| {

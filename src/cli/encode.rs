@@ -22,7 +22,7 @@ pub(super) struct Options {
     /// Output file, or directory for several inputs; `-` is stdout [default: IN.siren]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// Size of the file in bits per pixel, at most [default: 0.3]
+    /// Size of the file in bits per pixel, at most [default: 0.3, metadata not counted]
     #[arg(long, value_name = "BPP", group = "target")]
     bpp: Option<f64>,
     /// Size of the file in bytes, at most

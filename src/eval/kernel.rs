@@ -96,7 +96,7 @@ pub(crate) fn sin_cos(a: f32) -> (f32, f32) {
     const ROUND: f32 = 12_582_912.0;
     // pi in two parts; the first has eight significant bits, so k * PI_HIGH is exact.
     const PI_HIGH: f32 = 3.140_625;
-    const PI_LOW: f32 = 9.676_535_9e-4;
+    const PI_LOW: f32 = 9.676_536e-4;
     let shifted = a * FRAC_1_PI + ROUND;
     let k = shifted - ROUND;
     let odd = shifted.to_bits() << 31;

@@ -100,8 +100,12 @@ pub struct Trained {
 const SPIKE: f64 = 4.0;
 /// Learning-rate factor of each recovery.
 const BACKOFF: f64 = 0.5;
-/// After so many recoveries the run ends with what it has.
+/// After so many recoveries the run goes on as it is.
 const MAX_RECOVERIES: u32 = 24;
+/// A network whose error is above this share of a single colour's has learned nothing.
+const FLAT: f64 = 0.98;
+/// Such a network gets this share of the run before the learning rate is lowered.
+const ATTEMPTS: u32 = 20;
 /// Weight of the newest batch in the smoothed loss.
 const SMOOTHING: f64 = 0.05;
 /// How often in a run the network is measured and, if it is the best so far, kept.
@@ -150,36 +154,41 @@ pub fn train(
     let mut lowest = f64::INFINITY;
     let mut stopped = false;
     let mut step = 0;
+    let mut restored_at = 0;
     while step < schedule.steps().min(training.stop_after.unwrap_or(u32::MAX)) {
         optimizer.set_learning_rate(backoff * schedule.rate(step));
         let (loss, gradients) = model.loss_and_gradients(&sampler.next_batch(), &device)?;
         let worse = loss > SPIKE * smoothed || smoothed > SPIKE * lowest;
-        if !loss.is_finite() || (worse && step > schedule::WARM_UP) {
-            recoveries += 1;
-            if recoveries > MAX_RECOVERIES {
-                break;
+        let mut diverged = !loss.is_finite() || (worse && step > schedule::WARM_UP);
+        if !diverged {
+            optimizer.step(&gradients)?;
+            step += 1;
+            smoothed =
+                if smoothed.is_nan() { loss } else { smoothed + SMOOTHING * (loss - smoothed) };
+            lowest = lowest.min(smoothed);
+            let end = schedule.steps();
+            if step % (end / CHECKS).max(1) == 0 || step == end {
+                let siren = model.siren()?;
+                let error = quality::quick_error(raster, &siren);
+                if error < best.1 {
+                    good = model.weights()?;
+                    best = (siren, error);
+                }
+                // A rate so high that nothing is learned is a divergence too.
+                let chance = schedule::WARM_UP.max(end / ATTEMPTS);
+                diverged = best.1 >= FLAT * flat_error && step - restored_at >= chance;
             }
+        }
+        if diverged && recoveries < MAX_RECOVERIES {
+            recoveries += 1;
             model.set_weights(&good)?;
             optimizer = adam(&model)?;
             backoff *= BACKOFF;
             smoothed = f64::NAN;
-            continue;
-        }
-        optimizer.step(&gradients)?;
-        step += 1;
-        smoothed = if smoothed.is_nan() { loss } else { smoothed + SMOOTHING * (loss - smoothed) };
-        lowest = lowest.min(smoothed);
-
-        let end = schedule.steps();
-        if step % (end / CHECKS).max(1) == 0 || step == end {
-            let siren = model.siren()?;
-            let error = quality::quick_error(raster, &siren);
-            if error.is_finite() && error < SPIKE * best.1 {
-                good = model.weights()?;
-            }
-            if error < best.1 {
-                best = (siren, error);
-            }
+            lowest = f64::INFINITY;
+            restored_at = step;
+        } else if !loss.is_finite() {
+            break;
         }
         if let Some(timeout) = training.timeout {
             let elapsed = started.elapsed();
@@ -188,8 +197,7 @@ pub fn train(
             }
             stopped |= elapsed >= timeout;
         }
-        let psnr = decibels(smoothed / 4.0);
-        let progress = Progress { step, steps: schedule.steps(), psnr };
+        let progress = Progress { step, steps: schedule.steps(), psnr: decibels(smoothed / 4.0) };
         stopped |= observe(&progress) == Control::Stop;
         if stopped {
             break;
@@ -202,12 +210,16 @@ pub fn train(
             best = (siren, error);
         }
     }
-    let beaten = best.1 < flat_error;
-    if !beaten && recoveries > 0 {
-        return Err(EncodeError::Diverged { recoveries, psnr: decibels(flat_error) });
-    }
-    if !beaten && stopped {
-        return Err(EncodeError::Cancelled);
+    if best.1 >= flat_error {
+        if stopped {
+            return Err(EncodeError::Cancelled);
+        }
+        // Where the network has learned the mean and nothing else, as from noise, one
+        // colour is the right answer; otherwise the run has failed.
+        let learned_the_mean = (1.0 / FLAT - 1.0) * flat_error >= (smoothed - flat_error).abs();
+        if !learned_the_mean {
+            return Err(EncodeError::Diverged { recoveries, psnr: decibels(flat_error / 4.0) });
+        }
     }
     Ok(Trained {
         siren: best.0,

@@ -1,0 +1,123 @@
+//! The vectors in `spec/conformance`: the f64 definition gives their values, and renders
+//! stay within the specification's bound. `SIRENC_WRITE_VECTORS=1` writes them anew.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{container, uniform};
+use sirenc::container::{Cicp, Container};
+use sirenc::{
+    BitDepth, Channels, Decoder, Grid, RenderOptions, Samples, Scale, Size, Topology, View,
+};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/conformance")
+}
+
+fn view(size: Size) -> View {
+    View { crop: None, scale: Scale::Exact(size) }
+}
+
+/// Reference values of a render, row by row, channels side by side.
+fn reference(decoder: &Decoder, size: Size) -> Vec<f64> {
+    let grid = Grid::new(decoder.size(), &view(size)).unwrap();
+    let mut values = Vec::new();
+    for row in 0..size.height {
+        for column in 0..size.width {
+            let jets = decoder.siren().evaluate(grid.x(column), grid.y(row));
+            values.extend(jets.iter().map(|jet| (jet.value + 1.0) / 2.0));
+        }
+    }
+    values
+}
+
+/// Every vector: name, size of the file's picture's render.
+fn vectors() -> Vec<(String, Size)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if let Some(stem) = name.strip_suffix(".f64") {
+            let (name, size) = stem.rsplit_once('.').unwrap();
+            let (width, height) = size.split_once('x').unwrap();
+            let size = Size { width: width.parse().unwrap(), height: height.parse().unwrap() };
+            found.push((name.to_owned(), size));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_vector_is_met() {
+    if std::env::var_os("SIRENC_WRITE_VECTORS").is_some() {
+        write_vectors();
+    }
+    let vectors = vectors();
+    assert!(vectors.len() >= 6, "vectors are missing");
+    for (name, size) in vectors {
+        let decoder = Decoder::new(&read(&format!("{name}.siren"))).unwrap();
+        let stored = read(&format!("{name}.{}x{}.f64", size.width, size.height));
+        let (numbers, _) = stored.as_chunks::<8>();
+        let stored: Vec<f64> = numbers.iter().map(|n| f64::from_le_bytes(*n)).collect();
+        let computed = reference(&decoder, size);
+        assert_eq!(stored.len(), computed.len(), "{name}");
+        // sin is not the same on every machine to the last bit, and ten layers amplify.
+        assert!(stored.iter().zip(&computed).all(|(a, b)| (a - b).abs() < 1e-9), "{name}");
+
+        let depth = Some(BitDepth::Eight);
+        let options = RenderOptions { view: view(size), depth, ..Default::default() };
+        let raster = decoder.render(&options).unwrap();
+        let Samples::U8(samples) = raster.samples() else { unreachable!("8 bits") };
+        let mut equal = 0;
+        for (t, &sample) in stored.iter().zip(samples) {
+            let wanted = (t.clamp(0.0, 1.0) * 255.0 + 0.5).floor();
+            let difference = (wanted - f64::from(sample)).abs();
+            assert!(difference <= 1.0, "{name}: {wanted} {sample}");
+            equal += usize::from(difference == 0.0);
+        }
+        assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name}: {equal}");
+    }
+}
+
+fn read(name: &str) -> Vec<u8> {
+    let path = directory().join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write_vectors() {
+    let size = |width, height| Size { width, height };
+    let write = |name: &str, bytes: &[u8], size: Size| {
+        fs::write(directory().join(format!("{name}.siren")), bytes).unwrap();
+        let values = reference(&Decoder::new(bytes).unwrap(), size);
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let name = format!("{name}.{}x{}.f64", size.width, size.height);
+        fs::write(directory().join(name), bytes).unwrap();
+    };
+    let photo = fs::read(directory().join("../../samples/camera.siren")).unwrap();
+    write("photo", &photo, size(64, 64));
+    let rgb = container(768, 512, uniform(Channels::Rgb, 10, 28), 100);
+    write("rgb", &rgb.write(), size(48, 32));
+    let layers = Topology::new(Channels::Rgba, vec![20, 7, 33, 12]).unwrap();
+    let rgba = Container { depth: BitDepth::Sixteen, ..container(41, 57, layers, 101) };
+    write("rgba16", &rgba.write(), size(41, 57));
+    let small = container(16, 9, uniform(Channels::GreyAlpha, 1, 1), 102);
+    write("grey-alpha", &small.write(), size(20, 31));
+    let wide = container(300, 7, uniform(Channels::Grey, 3, 16), 103);
+    write("wide", &wide.write(), size(300, 7));
+
+    let mut full = container(24, 24, uniform(Channels::Rgb, 2, 10), 104);
+    full.omega = None;
+    full.metadata.icc = Some(vec![1; 200]);
+    full.metadata.cicp = Some(Cicp { primaries: 12, transfer: 13, matrix: 0, full_range: 1 });
+    full.metadata.exif = Some(b"II*\0\x08\0\0\0\0\0\0\0\0\0".to_vec());
+    full.metadata.xmp = Some(b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>".to_vec());
+    full.metadata.settings = Some("written by hand".into());
+    let mut bytes = full.write();
+    // An unknown ancillary chunk before the weights.
+    let at = bytes.windows(4).position(|w| w == b"WGHT").unwrap();
+    let mut chunk = b"noTe\x05hello".to_vec();
+    chunk.extend_from_slice(&crc32fast::hash(&chunk).to_le_bytes());
+    bytes.splice(at..at, chunk);
+    write("chunks", &bytes, size(24, 24));
+}
