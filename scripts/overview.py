@@ -1,4 +1,4 @@
-"""Makes docs/overview.png from samples/coffee.siren: python3 scripts/overview.py SIRENC
+"""Makes docs/overview.jpg from samples/coffee.siren: python3 scripts/overview.py SIRENC
 (needs Pillow; SIRENC is the binary, target/release/sirenc by default)."""
 
 import subprocess
@@ -10,7 +10,7 @@ from PIL import Image
 sirenc = sys.argv[1] if len(sys.argv) > 1 else "target/release/sirenc"
 renders = [
     [],
-    ["--crop", "330,95,75,50", "--scale", "8"],
+    ["--crop", "160,15,150,100", "--scale", "4"],
     ["--derivative", "gradient"],
 ]
 cells = [Image.open("samples/coffee.png").convert("RGB")]
@@ -23,4 +23,4 @@ width, height = 300, 200
 sheet = Image.new("RGB", (4 * width + 3 * 8, height), "white")
 for i, cell in enumerate(cells):
     sheet.paste(cell.resize((width, height), Image.LANCZOS), (i * (width + 8), 0))
-sheet.save("docs/overview.png", optimize=True)
+sheet.save("docs/overview.jpg", quality=92)

@@ -421,7 +421,7 @@ fn tiny_pictures_encode() {
         let picture =
             image::GrayImage::from_fn(width, height, |x, y| image::Luma([((x + y) / 25) as u8]));
         picture.save(w.path("a.png")).unwrap();
-        w.run(&format!("encode a.png {QUICK} --force")).success();
+        w.run("encode a.png --hidden-layers 2 --hidden-features 12 --steps 400 --force").success();
         w.run("decode a.siren -o b.png").success();
         assert_eq!(dimensions(&w.path("b.png")), (width, height));
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{container, uniform};
+use half::f16;
 use sirenc::container::{Cicp, Container};
 use sirenc::{
     BitDepth, Channels, Decoder, Grid, RenderOptions, Samples, Scale, Size, Topology, View,
@@ -106,6 +107,15 @@ fn write_vectors() {
     let wide = container(300, 7, uniform(Channels::Grey, 3, 16), 103);
     write("wide", &wide.write(), size(300, 7));
 
+    let mut contrast = container(31, 47, uniform(Channels::Rgb, 2, 16), 105);
+    // The output layer's weights times eight.
+    let output = contrast.weights.len() - 2 * (16 * 3 + 3);
+    for weight in contrast.weights[output..].chunks_exact_mut(2) {
+        let value = f16::from_le_bytes([weight[0], weight[1]]) * f16::from_f32(8.0);
+        weight.copy_from_slice(&value.to_le_bytes());
+    }
+    write("contrast", &contrast.write(), size(31, 47));
+
     let mut full = container(24, 24, uniform(Channels::Rgb, 2, 10), 104);
     full.omega = None;
     full.metadata.icc = Some(vec![1; 200]);
@@ -120,4 +130,80 @@ fn write_vectors() {
     chunk.extend_from_slice(&crc32fast::hash(&chunk).to_le_bytes());
     bytes.splice(at..at, chunk);
     write("chunks", &bytes, size(24, 24));
+    write_bad();
+}
+
+/// Files that break one rule each; checksums are right unless they are the rule.
+fn write_bad() {
+    let good = container(24, 24, uniform(Channels::Grey, 1, 3), 106);
+    let bytes = good.write();
+    let weights_at = bytes.windows(4).position(|w| w == b"WGHT").unwrap();
+    let header_end = weights_at - 4;
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(directory().join("bad").join(format!("{name}.siren")), bytes).unwrap();
+    };
+    let header = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut header = bytes[..header_end].to_vec();
+        change(&mut header);
+        header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+        write(name, &[&header, &bytes[weights_at..]].concat());
+    };
+    let chunk = |kind: &[u8], payload: &[u8]| {
+        let mut chunk = [kind, &[payload.len() as u8], payload].concat();
+        chunk.extend_from_slice(&crc32fast::hash(&chunk).to_le_bytes());
+        chunk
+    };
+    let insert = |name: &str, chunks: &[Vec<u8>]| {
+        write(name, &[&bytes[..weights_at], &chunks.concat(), &bytes[weights_at..]].concat());
+    };
+    header("version-2", &|h| h[8] = 2);
+    header("representation-255", &|h| h[9] = 255);
+    header("weight-coding-255", &|h| h[10] = 255);
+    header("reserved-bit", &|h| h[11] |= 0x40);
+    header("reserved-depth", &|h| h[11] |= 0x0c);
+    header("width-0", &|h| h[12] = 0);
+    header("varint-too-long", &|h| h.splice(12..13, [0x98, 0x00]).for_each(drop));
+    header("hidden-layers-0", &|h| h[14] = 0);
+    header("hidden-layers-65", &|h| h[14] = 65);
+    header("features-0", &|h| h[15] = 0);
+    header("features-1025", &|h| h.splice(15..16, [0x81, 0x08]).for_each(drop));
+    header("omega-nan", &|h| h[16..18].copy_from_slice(&0x7e00u16.to_le_bytes()));
+    header("weights-missing", &|h| h[15] = 4);
+    insert("unknown-critical", &[chunk(b"NoTe", b"")]);
+    insert("type-not-letters", &[chunk(b"no1e", b"")]);
+    insert("duplicate", &[chunk(b"exif", b""), chunk(b"exif", b"")]);
+    insert("cicp-short", &[chunk(b"cicp", &[1, 13, 0])]);
+    insert("cicp-matrix", &[chunk(b"cicp", &[1, 13, 1, 1])]);
+    insert("sett-control", &[chunk(b"sett", b"a\tb")]);
+    insert("sett-not-utf8", &[chunk(b"sett", b"\xff")]);
+    insert("second-weights", &[bytes[weights_at..].to_vec()]);
+    let mut nan = good.clone();
+    nan.weights[..2].copy_from_slice(&0x7e00u16.to_le_bytes());
+    write("weight-nan", &nan.write());
+    let mut infinite = good.clone();
+    infinite.weights[..2].copy_from_slice(&0x7c00u16.to_le_bytes());
+    write("weight-infinite", &infinite.write());
+    write("trailing-byte", &[&bytes[..], &[0]].concat());
+    write("truncated", &bytes[..bytes.len() - 1]);
+    write("no-weights", &bytes[..weights_at]);
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    write("crc-header", &flipped(header_end));
+    write("crc-weights", &flipped(bytes.len() - 1));
+    write("line-endings", &[&bytes[..4], &bytes[5..]].concat());
+    write("empty", &[]);
+}
+
+#[test]
+fn every_bad_file_is_refused() {
+    let mut count = 0;
+    for entry in fs::read_dir(directory().join("bad")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(Decoder::new(&fs::read(&path).unwrap()).is_err(), "{}", path.display());
+        count += 1;
+    }
+    assert!(count >= 30, "files are missing: {count}");
 }

@@ -142,17 +142,16 @@ fn time_outs_hold() {
 fn byte_targets_hold() {
     let raster = picture(Size { width: 64, height: 48 }, Channels::Rgb, BitDepth::Eight);
     for bytes in [110, 130, 400, 1000, 5000] {
-        let mut options = options(80);
+        let mut options = options(300);
         options.target = Target::Bytes(bytes);
         let len = run(&raster, &options).unwrap().bytes.len() as u64;
         assert!(len <= bytes, "{len} of {bytes}");
         assert!(bytes < 200 || len * 10 >= bytes * 8, "{len} of {bytes}");
     }
-    let mut options = options(80);
+    let mut options = options(300);
     options.target = Target::Bytes(40);
     let error = run(&raster, &options).unwrap_err();
     assert!(matches!(error, EncodeError::TooFewBytes { wanted: 40, .. }), "{error}");
-    options.training.steps = 80;
     options.target = Target::Bpp(1.0);
     assert!(run(&raster, &options).unwrap().bpp <= 1.0);
 }

@@ -100,12 +100,16 @@ pub struct Trained {
 const SPIKE: f64 = 4.0;
 /// Learning-rate factor of each recovery.
 const BACKOFF: f64 = 0.5;
+/// The same where nothing was learned yet: the rate is far off.
+const FAR_BACKOFF: f64 = 0.1;
 /// After so many recoveries the run goes on as it is.
 const MAX_RECOVERIES: u32 = 24;
 /// A network whose error is above this share of a single colour's has learned nothing.
 const FLAT: f64 = 0.98;
 /// Such a network gets this share of the run before the learning rate is lowered.
 const ATTEMPTS: u32 = 20;
+/// It gets no fewer steps than this.
+const MIN_ATTEMPT: u32 = 50;
 /// Weight of the newest batch in the smoothed loss.
 const SMOOTHING: f64 = 0.05;
 /// How often in a run the network is measured and, if it is the best so far, kept.
@@ -143,7 +147,7 @@ pub fn train(
         });
     }
 
-    let model = Model::initialize(topology, training.omega, &device, &mut rng)?;
+    let model = Model::initialize(topology, training.omega, &flat, &device, &mut rng)?;
     let mut sampler = Sampler::new(raster, training.batch, rng);
     let mut schedule = Schedule::new(training.learning_rate, training.steps);
     let mut optimizer = adam(&model)?;
@@ -159,7 +163,8 @@ pub fn train(
         optimizer.set_learning_rate(backoff * schedule.rate(step));
         let (loss, gradients) = model.loss_and_gradients(&sampler.next_batch(), &device)?;
         let worse = loss > SPIKE * smoothed || smoothed > SPIKE * lowest;
-        let mut diverged = !loss.is_finite() || (worse && step > schedule::WARM_UP);
+        let may_restore = recoveries < MAX_RECOVERIES;
+        let mut diverged = !loss.is_finite() || (worse && may_restore && step > schedule::WARM_UP);
         if !diverged {
             optimizer.step(&gradients)?;
             step += 1;
@@ -175,15 +180,16 @@ pub fn train(
                     best = (siren, error);
                 }
                 // A rate so high that nothing is learned is a divergence too.
-                let chance = schedule::WARM_UP.max(end / ATTEMPTS);
+                let chance = MIN_ATTEMPT.max(end / ATTEMPTS);
                 diverged = best.1 >= FLAT * flat_error && step - restored_at >= chance;
             }
         }
-        if diverged && recoveries < MAX_RECOVERIES {
+        if diverged && may_restore {
+            let nothing_learned = best.1 >= FLAT * flat_error;
+            backoff *= if nothing_learned { FAR_BACKOFF } else { BACKOFF };
             recoveries += 1;
             model.set_weights(&good)?;
             optimizer = adam(&model)?;
-            backoff *= BACKOFF;
             smoothed = f64::NAN;
             lowest = f64::INFINITY;
             restored_at = step;

@@ -33,10 +33,12 @@ struct TrainedLayer {
 impl Model {
     /// SIREN initialization (Sitzmann et al. 2020, section 3.2 and supplement 1.5):
     /// first layer uniform in +-1/n, others uniform in +-sqrt(6/n)/omega_0 for n inputs;
-    /// biases uniform in +-1/sqrt(n), as in the authors' code.
+    /// biases uniform in +-1/sqrt(n), as in the authors' code. The output biases start at
+    /// `mean`, one value a channel, so that nothing needs to be unlearned first.
     pub fn initialize(
         topology: &Topology,
         omega: TrainingOmega,
+        mean: &[f32],
         device: &Device,
         rng: &mut impl Rng,
     ) -> Result<Self, EncodeError> {
@@ -54,7 +56,8 @@ impl Model {
                 (0..count).map(|_| rng.random_range(-bound..=bound)).collect()
             };
             let weights = uniform(outputs * inputs, bound);
-            let biases = uniform(outputs, 1.0 / n.sqrt());
+            let biases =
+                if index == last { mean.to_vec() } else { uniform(outputs, 1.0 / n.sqrt()) };
             layers.push(TrainedLayer {
                 weights: Var::from_vec(weights, (outputs, inputs), device)?,
                 biases: Var::from_vec(biases, (outputs, 1), device)?,
