@@ -40,7 +40,7 @@
 //! encoder and builds without candle (`--no-default-features`). The format itself is
 //! specified in `spec/siren.md`.
 
-mod coding;
+pub mod coding;
 pub mod container;
 mod decode;
 #[cfg(feature = "encode")]

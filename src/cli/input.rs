@@ -16,6 +16,7 @@ const MAX_INPUT_BYTES: u64 = 4 << 30;
 /// A picture with what came along in its file.
 pub(super) struct Picture {
     pub raster: Raster,
+    #[cfg_attr(not(feature = "encode"), expect(dead_code))]
     pub metadata: Metadata,
 }
 
@@ -51,6 +52,7 @@ pub(super) fn is_siren(bytes: &[u8]) -> bool {
 }
 
 /// Decodes a picture; its orientation is applied.
+#[cfg(feature = "encode")]
 pub(super) fn picture(path: &Path) -> Result<Picture> {
     let bytes = bytes(path)?;
     if bytes.is_empty() {

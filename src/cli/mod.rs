@@ -70,6 +70,7 @@ enum Command {
 }
 
 /// How a command ended, other than by an error.
+#[cfg_attr(not(feature = "encode"), expect(dead_code))]
 enum Outcome {
     Success,
     /// Some inputs of a batch failed; each has been reported.

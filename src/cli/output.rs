@@ -29,6 +29,7 @@ impl Destination {
     }
 
     /// For messages.
+    #[cfg(feature = "encode")]
     pub fn name(&self) -> String {
         self.path().map_or("stdout".into(), |path| path.display().to_string())
     }
