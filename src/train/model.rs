@@ -17,6 +17,10 @@ use crate::network::{Siren, Topology};
 /// typical network stay in cache; 8,192 take twice as long a point.
 const CPU_SHARD: usize = 2048;
 
+/// From this many features on, candle's matrix products use all cores by themselves;
+/// shards that run side by side would only fight over them.
+const WIDE: usize = 64;
+
 /// Trainable weights. omega_0 is a factor beside them here and folded into them in
 /// [`Model::siren`], so that Adam's step size means the same in every layer.
 pub(super) struct Model {
@@ -107,23 +111,25 @@ impl Model {
         let points = batch.points();
         let shard = if device.is_cpu() { CPU_SHARD } else { points };
         let starts: Vec<usize> = (0..points).step_by(shard).collect();
-        let parts = starts
-            .into_par_iter()
-            .map(|start| {
-                let part = start..(start + shard).min(points);
-                let len = part.len();
-                let (inputs, targets) = batch.columns(part);
-                let inputs = Tensor::from_vec(inputs, (2, len), device)?;
-                let targets =
-                    Tensor::from_vec(targets, (targets_rows(&self.topology), len), device)?;
-                let error = (self.forward(&inputs)? - targets)?.sqr()?.sum_all()?;
-                let loss =
-                    error.affine(1.0 / (points * targets_rows(&self.topology)) as f64, 0.0)?;
-                Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
-            })
-            .collect::<candle_core::Result<Vec<_>>>()?;
+        let shard_gradients = |start: usize| {
+            let part = start..(start + shard).min(points);
+            let len = part.len();
+            let channels = self.topology.channels().count();
+            let (inputs, targets) = batch.columns(part);
+            let inputs = Tensor::from_vec(inputs, (2, len), device)?;
+            let targets = Tensor::from_vec(targets, (channels, len), device)?;
+            let error = (self.forward(&inputs)? - targets)?.sqr()?.sum_all()?;
+            let loss = error.affine(1.0 / (points * channels) as f64, 0.0)?;
+            Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
+        };
+        let wide = self.topology.hidden().iter().any(|&features| features >= WIDE);
+        let parts: candle_core::Result<Vec<_>> = if wide {
+            starts.into_iter().map(shard_gradients).collect()
+        } else {
+            starts.into_par_iter().map(shard_gradients).collect()
+        };
         // Summed in the order of the points, whatever thread finished first.
-        let mut parts = parts.into_iter();
+        let mut parts = parts?.into_iter();
         let (mut loss, mut gradients) = parts.next().expect("a batch has points");
         for (part_loss, part) in parts {
             loss += part_loss;
@@ -155,8 +161,4 @@ impl TrainedLayer {
         let biases = self.biases.affine(self.omega, 0.0)?;
         weights.matmul(h)?.broadcast_add(&biases)
     }
-}
-
-fn targets_rows(topology: &Topology) -> usize {
-    topology.channels().count()
 }

@@ -7,8 +7,12 @@ use crate::geometry::{Grid, View};
 use crate::network::Siren;
 use crate::raster::Raster;
 
-/// Pixels of a quick measurement.
+/// Most pixels of a quick measurement.
 const QUICK_PIXELS: u64 = 1 << 16;
+/// Fewest pixels of a quick measurement of a picture that has as many.
+const QUICK_MIN_PIXELS: u64 = 1 << 13;
+/// Multiplications that a quick measurement aims at.
+const QUICK_WORK: u64 = 1 << 29;
 
 /// The mean of each channel, in [-1, 1].
 pub(super) fn mean_colour(raster: &Raster) -> Vec<f32> {
@@ -32,7 +36,7 @@ pub(super) fn mean_square_distance(raster: &Raster, colour: &[f32]) -> f64 {
     (0..count).map(distance).sum::<f64>() / count as f64
 }
 
-/// Mean squared error of `siren` on at most 65,536 pixels spread evenly over the raster,
+/// Mean squared error of `siren` on 8,192 to 65,536 pixels spread evenly over the raster,
 /// outputs clamped as a decoder does; infinite where an output is not finite.
 pub(super) fn quick_error(raster: &Raster, siren: &Siren) -> f64 {
     let size = raster.size();
@@ -40,7 +44,9 @@ pub(super) fn quick_error(raster: &Raster, siren: &Siren) -> f64 {
     let evaluator = Evaluator::new(siren.clone());
     let channels = raster.channels().count();
     let pixels = size.pixels();
-    let stride = pixels.div_ceil(QUICK_PIXELS);
+    let weights = siren.topology().weight_count() as u64;
+    let affordable = (QUICK_WORK / weights).clamp(QUICK_MIN_PIXELS, QUICK_PIXELS);
+    let stride = pixels.div_ceil(affordable);
     let picked = pixels.div_ceil(stride);
     let blocks: Vec<u64> = (0..picked).step_by(BLOCK).collect();
     let sums: Vec<f64> = blocks
