@@ -2,8 +2,11 @@
 //! `cargo run --release --example open_with_image -- samples/coffee.siren coffee.png`
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let [input, output] =
-        std::env::args().skip(1).collect::<Vec<_>>().try_into().map_err(|_| "IN OUT")?;
+    let [input, output] = std::env::args()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .try_into()
+        .map_err(|_| "usage: open_with_image IN.siren OUT.png")?;
     sirenc::register();
     image::open(input)?.save(output)?;
     Ok(())

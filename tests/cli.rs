@@ -232,6 +232,11 @@ fn existing_files_are_kept_unless_named() {
     w.run(&format!("encode a.png {QUICK} --force")).success();
     w.fails("decode a.siren", "a.png exists");
     w.fails("export a.siren -o a.siren/x.py", "cannot write");
+    w.fails(&format!("encode a.png {QUICK} -o a.png"), "a.png is the input");
+    w.fails("encode a.png b.siren", "cannot read b.siren (an output is named with -o)");
+    w.fails("decode a.siren --size 20000x1 -o b.webp", "WebP holds at most 16,383");
+    w.run(&format!("encode a.png {QUICK} -o new/")).success();
+    assert!(w.path("new/a.siren").exists());
 }
 
 #[test]

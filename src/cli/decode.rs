@@ -27,7 +27,8 @@ pub(super) struct Options {
     /// Part of the picture in native pixels; fractions are allowed
     #[arg(long, value_name = "X,Y,W,H", value_parser = parse_crop)]
     crop: Option<Crop>,
-    /// Render the exact gradient (its length) or the exact Laplacian (grey is zero)
+    /// Render the exact gradient (its length, for each colour channel) or the exact Laplacian
+    /// (grey is zero)
     #[arg(long, value_name = "KIND")]
     derivative: Option<Derivative>,
     /// Amplification of the derivative [default: 4 for the gradient, 2 for the Laplacian]

@@ -38,24 +38,26 @@ pub(super) struct Options {
     #[arg(long, value_name = "N[,N...]", value_delimiter = ',', requires = "hidden_layers")]
     hidden_features: Vec<usize>,
     /// omega_0 of the first layer, and of the others unless --omega0-hidden is given
+    /// [default: 30]
     #[arg(long, value_name = "F")]
     omega0: Option<f32>,
     /// omega_0 of the hidden layers after the first
     #[arg(long, value_name = "F")]
     omega0_hidden: Option<f32>,
-    /// Length of training in steps
+    /// Length of training in steps [default: 5000]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
-    /// Stop after so many of the steps, as an interrupted encode did
+    /// End training after so many of the steps, with the learning rate of the whole run: makes
+    /// the file of an interrupted encode again
     #[arg(long, value_name = "N")]
     stop_after: Option<u32>,
-    /// Pixels of each step
+    /// Pixels of each step [default: 8192]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Peak learning rate of Adam
+    /// Peak learning rate of Adam [default: 0.002; preset paper: 0.0001]
     #[arg(long, value_name = "F")]
     learning_rate: Option<f64>,
-    /// Seed of initial weights and order of pixels
+    /// Seed of initial weights and order of pixels [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Train each picture no longer than this

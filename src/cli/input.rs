@@ -132,6 +132,15 @@ pub(super) fn expand(inputs: &[PathBuf], wanted: impl Fn(&Path) -> bool) -> Resu
     let mut files = Vec::new();
     for input in inputs {
         if !input.is_dir() {
+            if input != Path::new("-") {
+                // Before any work is done for the inputs before it.
+                fs::metadata(input).with_context(|| match inputs {
+                    [_, last] if last == input => {
+                        format!("cannot read {} (an output is named with -o)", input.display())
+                    }
+                    _ => format!("cannot read {}", input.display()),
+                })?;
+            }
             files.push(input.clone());
             continue;
         }

@@ -73,10 +73,15 @@ pub(super) fn destinations(
             None => input.with_file_name(name),
         })
     };
-    let directory = output.filter(|o| batch || inputs.len() > 1 || o.is_dir());
+    let names_directory =
+        |o: &Path| o.is_dir() || o.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR);
+    let directory = output.filter(|o| batch || inputs.len() > 1 || names_directory(o));
     if let Some(directory) = directory {
         if directory == Path::new("-") {
             bail!("several outputs do not fit on stdout; -o must name a directory");
+        }
+        if !names_directory(directory) && directory.extension().is_some_and(|e| e == extension) {
+            bail!("{} would be a directory; -o names one for several inputs", directory.display());
         }
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make directory {}", directory.display()))?;
@@ -90,10 +95,16 @@ pub(super) fn destinations(
             None if input == Path::new("-") => Destination::Stdout,
             _ => Destination::Derived(derived(input, directory)?),
         };
-        if let Some(path) = destination.path()
-            && !taken.insert(path.to_owned())
-        {
-            bail!("two inputs would be written to {}", path.display());
+        if let Some(path) = destination.path() {
+            if !taken.insert(path.to_owned()) {
+                bail!("two inputs would be written to {}", path.display());
+            }
+            if let (Ok(a), Ok(b)) = (fs::canonicalize(input), fs::canonicalize(path))
+                && a == b
+                && a.is_file()
+            {
+                bail!("{} is the input; name another output", path.display());
+            }
         }
         destinations.push(destination);
     }

@@ -220,6 +220,9 @@ impl jpeg_encoder::ImageBuffer for JpegRows<'_> {
 }
 
 fn write_webp(render: &Render, metadata: &Metadata, sink: &mut impl Write) -> Result<()> {
+    if render.size().longer_side() > 16_383 {
+        bail!("WebP holds at most 16,383 pixels a side");
+    }
     let raster = render.raster();
     let Samples::U8(samples) = raster.samples() else { unreachable!("WebP renders 8 bits") };
     let mut encoder = WebPEncoder::new_lossless(sink);
