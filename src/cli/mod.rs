@@ -28,7 +28,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs of a batch failed; \
-130 interrupted before there was a result.";
+130 interrupted before there was a result, or before a batch was through.";
 
 /// Stores a picture as a small neural network with sine activations, and renders it at
 /// any size.

@@ -2,7 +2,7 @@
 //! all.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io::{self, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -47,6 +47,9 @@ impl Destination {
     /// Has `produce` write to a temporary file, then puts it in its place in one step.
     pub fn write(&self, produce: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
         match self.path() {
+            None if io::stdout().is_terminal() => {
+                bail!("binary data is not written to a terminal; use -o FILE or a pipe")
+            }
             None => spool(produce, &mut io::stdout().lock()).context("cannot write to stdout"),
             Some(path) => write_file(path, produce)
                 .with_context(|| format!("cannot write {}", path.display())),
