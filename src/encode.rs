@@ -218,8 +218,8 @@ fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology,
         return Ok(smallest);
     }
     let weights = usize::try_from(wanted.saturating_sub(other) / 2).unwrap_or(usize::MAX);
-    let layers = (1..=layers_for(weights)).rev();
-    Ok(layers.filter_map(|n| widest(channels, n, weights)).next().unwrap_or(smallest))
+    let mut layers = (1..=layers_for(weights)).rev();
+    Ok(layers.find_map(|n| widest(channels, n, weights)).unwrap_or(smallest))
 }
 
 /// Depth for a number of weights: COIN's ladder (Dupont et al. 2021, table 1), continued

@@ -174,6 +174,12 @@ impl Grid {
     pub fn y(&self, row: u32) -> f64 {
         self.y.at(row)
     }
+
+    /// Centre of pixel `index`, counted row by row, in the precision of the evaluator.
+    pub(crate) fn centre(&self, index: u64) -> (f32, f32) {
+        let width = u64::from(self.size.width);
+        (self.x((index % width) as u32) as f32, self.y((index / width) as u32) as f32)
+    }
 }
 
 /// The point of the plane at native pixel position (`u`, `v`); the centre of the first

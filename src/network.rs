@@ -95,12 +95,17 @@ impl Topology {
     /// # Errors
     /// [`DecodeError::OutOfRange`] where the limits of the format are exceeded.
     pub fn new(channels: Channels, hidden: Vec<usize>) -> Result<Self, DecodeError> {
-        check("hidden layers", hidden.len(), 1, limits::MAX_HIDDEN_LAYERS)?;
+        check_range("hidden layers", hidden.len() as u64, 1, limits::MAX_HIDDEN_LAYERS as u64)?;
         for &features in &hidden {
-            check("hidden features", features, 1, limits::MAX_HIDDEN_FEATURES)?;
+            check_range("hidden features", features as u64, 1, limits::MAX_HIDDEN_FEATURES as u64)?;
         }
         let topology = Self { channels, hidden };
-        check("number of weights", topology.weight_count(), 1, limits::MAX_WEIGHTS)?;
+        check_range(
+            "number of weights",
+            topology.weight_count() as u64,
+            1,
+            limits::MAX_WEIGHTS as u64,
+        )?;
         Ok(topology)
     }
 
@@ -113,7 +118,7 @@ impl Topology {
         layers: usize,
         features: usize,
     ) -> Result<Self, DecodeError> {
-        check("hidden layers", layers, 1, limits::MAX_HIDDEN_LAYERS)?;
+        check_range("hidden layers", layers as u64, 1, limits::MAX_HIDDEN_LAYERS as u64)?;
         Self::new(channels, vec![features; layers])
     }
 
@@ -156,11 +161,17 @@ impl fmt::Display for Topology {
     }
 }
 
-fn check(field: &'static str, value: usize, min: usize, max: usize) -> Result<(), DecodeError> {
+/// Refuses a value outside the limits of the format.
+pub(crate) fn check_range(
+    field: &'static str,
+    value: u64,
+    min: u64,
+    max: u64,
+) -> Result<(), DecodeError> {
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(DecodeError::OutOfRange { field, value: value as u64, min: min as u64, max: max as u64 })
+    Err(DecodeError::OutOfRange { field, value, min, max })
 }
 
 /// One affine map `a = W h + b`.

@@ -126,8 +126,7 @@ impl<'a> Render<'a> {
     fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
         let channels = self.channels().count();
         let outputs = self.evaluator.channels();
-        let width = u64::from(self.size().width);
-        let first = u64::from(top) * width;
+        let first = u64::from(top) * u64::from(self.size().width);
         samples.par_chunks_mut(BLOCK * channels).enumerate().for_each_init(
             || {
                 let rows = vec![0.0; 4 * outputs * BLOCK];
@@ -137,9 +136,7 @@ impl<'a> Render<'a> {
                 let pixels = samples.len() / channels;
                 let start = first + (block * BLOCK) as u64;
                 for i in 0..pixels {
-                    let pixel = start + i as u64;
-                    points.x[i] = self.grid.x((pixel % width) as u32) as f32;
-                    points.y[i] = self.grid.y((pixel / width) as u32) as f32;
+                    (points.x[i], points.y[i]) = self.grid.centre(start + i as u64);
                 }
                 let unit: &dyn Fn(&[f32], usize, usize) -> f32 = match self.field {
                     Field::Value => {

@@ -20,17 +20,20 @@ pub(super) struct Picture {
     pub metadata: Metadata,
 }
 
-/// The bytes of a file, or of stdin for `-`.
+/// The bytes of a file, or of stdin for `-`; never none.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
-        return Ok(bytes);
-    }
-    if path.is_dir() {
+    } else if path.is_dir() {
         bail!("{} is a directory", path.display());
+    } else {
+        bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     }
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    if bytes.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    Ok(bytes)
 }
 
 /// Opens a `.siren` file.
@@ -40,9 +43,6 @@ pub(super) fn siren(path: &Path) -> Result<Decoder> {
 
 /// Opens the bytes of a `.siren` file; `path` is for messages.
 pub(super) fn siren_from(path: &Path, bytes: &[u8]) -> Result<Decoder> {
-    if bytes.is_empty() {
-        bail!("{} is empty", path.display());
-    }
     Decoder::new(bytes).with_context(|| path.display().to_string())
 }
 
@@ -54,11 +54,7 @@ pub(super) fn is_siren(bytes: &[u8]) -> bool {
 /// Decodes a picture; its orientation is applied.
 #[cfg(feature = "encode")]
 pub(super) fn picture(path: &Path) -> Result<Picture> {
-    let bytes = bytes(path)?;
-    if bytes.is_empty() {
-        bail!("{} is empty", path.display());
-    }
-    decode(&bytes).with_context(|| path.display().to_string())
+    decode(&bytes(path)?).with_context(|| path.display().to_string())
 }
 
 /// Decodes the bytes of a picture that is not a `.siren` file.
@@ -97,7 +93,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
 }
 
 /// Samples as they are stored; alpha is straight in every format that `image` reads.
-pub(super) fn raster(image: DynamicImage) -> Result<Raster> {
+fn raster(image: DynamicImage) -> Result<Raster> {
     let size = Size { width: image.width(), height: image.height() };
     let (channels, samples) = match image {
         DynamicImage::ImageLuma8(i) => (Channels::Grey, Samples::U8(i.into_raw())),

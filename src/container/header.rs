@@ -7,7 +7,7 @@ use super::{
     Container, Representation, WeightCoding, read_byte, read_slice, read_varint, write_varint,
 };
 use crate::error::DecodeError;
-use crate::network::{Channels, Topology, limits};
+use crate::network::{Channels, Topology, check_range, limits};
 
 /// The first eight bytes of every file. The high bit shows 7-bit transfers, CR LF and
 /// the lone LF show line-ending conversions, 0x1a stops a DOS `type` (as in PNG).
@@ -194,11 +194,4 @@ fn check_signature(bytes: &[u8]) -> Result<(), DecodeError> {
     } else {
         DecodeError::NotSiren { found }
     })
-}
-
-fn check_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), DecodeError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(DecodeError::OutOfRange { field, value, min, max })
 }

@@ -56,10 +56,8 @@ pub(super) fn quick_error(raster: &Raster, siren: &Siren) -> f64 {
             |(scratch, points, out), first| {
                 let len = (picked - first).min(BLOCK as u64);
                 let pixel = |i: u64| (first + i) * stride;
-                let width = u64::from(size.width);
                 for i in 0..len {
-                    points.x[i as usize] = grid.x((pixel(i) % width) as u32) as f32;
-                    points.y[i as usize] = grid.y((pixel(i) / width) as u32) as f32;
+                    (points.x[i as usize], points.y[i as usize]) = grid.centre(pixel(i));
                 }
                 evaluator.values(points, scratch, out);
                 let mut sum = 0.0;

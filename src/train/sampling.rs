@@ -62,11 +62,10 @@ impl Batch<'_> {
     /// the pixels.
     pub fn columns(&self, part: Range<usize>) -> (Vec<f32>, Vec<f32>) {
         let pixels = &self.pixels[part];
-        let width = self.raster.size().width;
         let channels = self.raster.channels().count();
         let mut inputs = Vec::with_capacity(2 * pixels.len());
-        inputs.extend(pixels.iter().map(|p| self.grid.x(p % width) as f32));
-        inputs.extend(pixels.iter().map(|p| self.grid.y(p / width) as f32));
+        inputs.extend(pixels.iter().map(|&p| self.grid.centre(p.into()).0));
+        inputs.extend(pixels.iter().map(|&p| self.grid.centre(p.into()).1));
         let mut targets = Vec::with_capacity(channels * pixels.len());
         for channel in 0..channels {
             let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
