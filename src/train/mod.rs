@@ -3,13 +3,17 @@
 //! and no weight codings.
 
 mod device;
+mod fused;
 mod model;
 mod quality;
 mod sampling;
 mod schedule;
+mod soap;
 
 use std::time::{Duration, Instant};
 
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -22,6 +26,7 @@ pub use device::DeviceChoice;
 use model::Model;
 use sampling::Sampler;
 use schedule::Schedule;
+use soap::{Soap, SoapParams};
 
 /// How a network is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +40,9 @@ pub struct Training {
     pub stop_after: Option<u32>,
     /// Pixels in each step's batch; a picture with fewer is one batch.
     pub batch: usize,
-    /// Peak learning rate of Adam.
+    /// The optimizer.
+    pub optimizer: OptimizerChoice,
+    /// Peak learning rate.
     pub learning_rate: f64,
     /// Seed of the initial weights and of the order of the pixels.
     pub seed: u64,
@@ -52,12 +59,22 @@ impl Default for Training {
             steps: 5000,
             stop_after: None,
             batch: 8192,
-            learning_rate: 2e-3,
+            optimizer: OptimizerChoice::Soap,
+            learning_rate: 3e-3,
             seed: 0,
             timeout: None,
             device: DeviceChoice::Auto,
         }
     }
+}
+
+/// The optimizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptimizerChoice {
+    /// SOAP (Vyas et al. 2024).
+    Soap,
+    /// Adam, as candle-nn has it.
+    AdamW,
 }
 
 /// Where a training run stands.
@@ -132,112 +149,198 @@ pub fn train(
 ) -> Result<Trained, EncodeError> {
     let started = Instant::now();
     let (device, device_name) = training.device.open()?;
-    let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
     let flat = quality::mean_colour(raster);
     let flat_error = quality::mean_square_distance(raster, &flat);
     let constant = Siren::constant(topology.clone(), &flat);
-    let mut best = (constant, flat_error);
     if raster.is_flat() {
         return Ok(Trained {
-            siren: best.0,
+            siren: constant,
             steps_done: 0,
             steps_planned: training.steps,
             recoveries: 0,
             device: device_name,
         });
     }
-
+    let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
     let model = Model::initialize(topology, training.omega, &flat, &device, &mut rng)?;
-    let mut sampler = Sampler::new(raster, training.batch, rng);
-    let mut schedule = Schedule::new(training.learning_rate, training.steps);
-    let mut optimizer = adam(&model)?;
-    let mut good = model.weights()?;
-    let mut backoff = 1.0;
-    let mut recoveries = 0;
-    let mut smoothed = f64::NAN;
-    let mut lowest = f64::INFINITY;
+    let mut run = Run {
+        raster,
+        training,
+        flat_error,
+        best: (constant, flat_error),
+        good: model.weights()?,
+        optimizer: AnyOptimizer::new(training.optimizer, &model)?,
+        model,
+        sampler: Sampler::new(raster, &device, rng),
+        schedule: Schedule::new(training.learning_rate, training.steps),
+        step: 0,
+        backoff: 1.0,
+        recoveries: 0,
+        restored_at: 0,
+        smoothed: f64::NAN,
+        lowest: f64::INFINITY,
+    };
     let mut stopped = false;
-    let mut step = 0;
-    let mut restored_at = 0;
-    while step < schedule.steps().min(training.stop_after.unwrap_or(u32::MAX)) {
-        optimizer.set_learning_rate(backoff * schedule.rate(step));
-        let (loss, gradients) = model.loss_and_gradients(&sampler.next_batch(), &device)?;
-        let worse = loss > SPIKE * smoothed || smoothed > SPIKE * lowest;
-        let may_restore = recoveries < MAX_RECOVERIES;
-        let mut diverged = !loss.is_finite() || (worse && may_restore && step > schedule::WARM_UP);
-        if !diverged {
-            optimizer.step(&gradients)?;
-            step += 1;
-            smoothed =
-                if smoothed.is_nan() { loss } else { smoothed + SMOOTHING * (loss - smoothed) };
-            lowest = lowest.min(smoothed);
-            let end = schedule.steps();
-            if step % (end / CHECKS).max(1) == 0 || step == end {
-                let siren = model.siren()?;
-                let error = quality::quick_error(raster, &siren);
-                if error < best.1 {
-                    good = model.weights()?;
-                    best = (siren, error);
-                }
-                // A rate so high that nothing is learned is a divergence too.
-                let chance = MIN_ATTEMPT.max(end / ATTEMPTS);
-                diverged = best.1 >= FLAT * flat_error && step - restored_at >= chance;
-            }
-        }
-        if diverged && may_restore {
-            let nothing_learned = best.1 >= FLAT * flat_error;
-            backoff *= if nothing_learned { FAR_BACKOFF } else { BACKOFF };
-            recoveries += 1;
-            model.set_weights(&good)?;
-            optimizer = adam(&model)?;
-            smoothed = f64::NAN;
-            lowest = f64::INFINITY;
-            restored_at = step;
-        } else if !loss.is_finite() {
+    while !stopped && run.step < run.end() {
+        if !run.step()? {
             break;
         }
         if let Some(timeout) = training.timeout {
             let elapsed = started.elapsed();
-            if step == schedule::WARM_UP {
-                schedule.shorten(step, timeout.as_secs_f64() / elapsed.as_secs_f64());
+            if run.step == schedule::WARM_UP {
+                let share = timeout.as_secs_f64() / elapsed.as_secs_f64();
+                run.schedule.shorten(run.step, share);
             }
-            stopped |= elapsed >= timeout;
+            stopped = elapsed >= timeout;
         }
-        let progress = Progress { step, steps: schedule.steps(), psnr: decibels(smoothed / 4.0) };
-        stopped |= observe(&progress) == Control::Stop;
-        if stopped {
-            break;
-        }
+        let steps = run.schedule.steps();
+        let psnr = decibels(run.smoothed / 4.0);
+        stopped |= observe(&Progress { step: run.step, steps, psnr }) == Control::Stop;
     }
-    // A run that was cut short has a last state that no check has seen.
-    if let Ok(siren) = model.siren() {
-        let error = quality::quick_error(raster, &siren);
-        if error < best.1 {
-            best = (siren, error);
-        }
-    }
-    if best.1 >= flat_error {
-        if stopped {
-            return Err(EncodeError::Cancelled);
-        }
-        // Where the network has learned the mean and nothing else, as from noise, one
-        // colour is the right answer; otherwise the run has failed.
-        let learned_the_mean = (1.0 / FLAT - 1.0) * flat_error >= (smoothed - flat_error).abs();
-        if !learned_the_mean {
-            return Err(EncodeError::Diverged { recoveries, psnr: decibels(flat_error / 4.0) });
-        }
-    }
-    Ok(Trained {
-        siren: best.0,
-        steps_done: step,
-        steps_planned: schedule.steps(),
-        recoveries,
-        device: device_name,
-    })
+    run.finish(stopped, device_name)
 }
 
-/// Adam as candle-nn has it: AdamW without weight decay.
-fn adam(model: &Model) -> Result<AdamW, EncodeError> {
-    let params = ParamsAdamW { weight_decay: 0.0, ..ParamsAdamW::default() };
-    Ok(AdamW::new(model.variables(), params)?)
+/// A training run.
+struct Run<'a> {
+    raster: &'a Raster,
+    training: &'a Training,
+    /// Mean squared error of the best single colour.
+    flat_error: f64,
+    /// The best network measured, and its error.
+    best: (Siren, f64),
+    /// The weights to go back to after a divergence.
+    good: Vec<Tensor>,
+    model: Model,
+    sampler: Sampler<'a>,
+    schedule: Schedule,
+    optimizer: AnyOptimizer,
+    /// Steps done.
+    step: u32,
+    /// Factor of the learning rate.
+    backoff: f64,
+    recoveries: u32,
+    restored_at: u32,
+    /// Smoothed loss of the batches, and its lowest value.
+    smoothed: f64,
+    lowest: f64,
+}
+
+impl Run<'_> {
+    /// The step before which the run ends.
+    fn end(&self) -> u32 {
+        self.schedule.steps().min(self.training.stop_after.unwrap_or(u32::MAX))
+    }
+
+    /// One step, or one recovery. Returns whether the run can go on.
+    fn step(&mut self) -> Result<bool, EncodeError> {
+        self.optimizer.set_learning_rate(self.backoff * self.schedule.rate(self.step));
+        let batch = self.sampler.next_batch(self.training.batch)?;
+        let (loss, gradients) = self.model.loss_and_gradients(&batch)?;
+        let may_restore = self.recoveries < MAX_RECOVERIES;
+        let worse = loss > SPIKE * self.smoothed || self.smoothed > SPIKE * self.lowest;
+        let spiked = worse && self.step > schedule::WARM_UP;
+        if !loss.is_finite() || (spiked && may_restore) {
+            return if may_restore { self.recover().map(|()| true) } else { Ok(false) };
+        }
+        self.optimizer.step(&gradients)?;
+        self.step += 1;
+        let change = SMOOTHING * (loss - self.smoothed);
+        self.smoothed = if self.smoothed.is_nan() { loss } else { self.smoothed + change };
+        self.lowest = self.lowest.min(self.smoothed);
+        let steps = self.schedule.steps();
+        if self.step.is_multiple_of((steps / CHECKS).max(1)) || self.step == steps {
+            self.check()?;
+            // A rate so high that nothing is learned is a divergence too.
+            let chance = MIN_ATTEMPT.max(steps / ATTEMPTS);
+            if may_restore && self.learned_nothing() && self.step - self.restored_at >= chance {
+                self.recover()?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn learned_nothing(&self) -> bool {
+        self.best.1 >= FLAT * self.flat_error
+    }
+
+    /// Measures the network and keeps it if it is the best so far.
+    fn check(&mut self) -> Result<(), EncodeError> {
+        // A diverged network is no error: it is not the best.
+        if let Ok(siren) = self.model.siren() {
+            let error = quality::quick_error(self.raster, &siren);
+            if error < self.best.1 {
+                self.good = self.model.weights()?;
+                self.best = (siren, error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to the best weights with a lower learning rate.
+    fn recover(&mut self) -> Result<(), EncodeError> {
+        self.backoff *= if self.learned_nothing() { FAR_BACKOFF } else { BACKOFF };
+        self.recoveries += 1;
+        self.model.set_weights(&self.good)?;
+        self.optimizer = AnyOptimizer::new(self.training.optimizer, &self.model)?;
+        self.smoothed = f64::NAN;
+        self.lowest = f64::INFINITY;
+        self.restored_at = self.step;
+        Ok(())
+    }
+
+    fn finish(mut self, stopped: bool, device: &'static str) -> Result<Trained, EncodeError> {
+        // A run that was cut short has a last state that no check has seen.
+        self.check()?;
+        let Self { best, flat_error, smoothed, recoveries, .. } = self;
+        if best.1 >= flat_error {
+            if stopped {
+                return Err(EncodeError::Cancelled);
+            }
+            // Where the network has learned the mean and nothing else, as from noise, one
+            // colour is the right answer; otherwise the run has failed.
+            let learned_the_mean = (1.0 / FLAT - 1.0) * flat_error >= (smoothed - flat_error).abs();
+            if !learned_the_mean {
+                return Err(EncodeError::Diverged { recoveries, psnr: decibels(flat_error / 4.0) });
+            }
+        }
+        Ok(Trained {
+            siren: best.0,
+            steps_done: self.step,
+            steps_planned: self.schedule.steps(),
+            recoveries,
+            device,
+        })
+    }
+}
+
+enum AnyOptimizer {
+    Soap(Soap),
+    AdamW(AdamW),
+}
+
+impl AnyOptimizer {
+    fn new(choice: OptimizerChoice, model: &Model) -> Result<Self, EncodeError> {
+        let variables = model.variables();
+        Ok(match choice {
+            OptimizerChoice::Soap => Self::Soap(Soap::new(variables, SoapParams::default())?),
+            OptimizerChoice::AdamW => {
+                let params = ParamsAdamW { weight_decay: 0.0, ..ParamsAdamW::default() };
+                Self::AdamW(AdamW::new(variables, params)?)
+            }
+        })
+    }
+
+    fn set_learning_rate(&mut self, rate: f64) {
+        match self {
+            Self::Soap(soap) => soap.set_learning_rate(rate),
+            Self::AdamW(adam) => adam.set_learning_rate(rate),
+        }
+    }
+
+    fn step(&mut self, gradients: &GradStore) -> Result<(), EncodeError> {
+        Ok(match self {
+            Self::Soap(soap) => soap.step(gradients)?,
+            Self::AdamW(adam) => adam.step(gradients)?,
+        })
+    }
 }

@@ -6,31 +6,24 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
-use rayon::prelude::*;
 
+use super::fused::FusedLoss;
 use super::sampling::Batch;
 use crate::container::TrainingOmega;
 use crate::error::EncodeError;
 use crate::network::{Siren, Topology};
 
-/// Points that go through the layers together on the CPU. At 2,048 the activations of a
-/// typical network stay in cache; 8,192 take twice as long a point.
-const CPU_SHARD: usize = 2048;
-
-/// From this many features on, candle's matrix products use all cores by themselves;
-/// shards that run side by side would only fight over them.
-const WIDE: usize = 64;
-
-/// Trainable weights. omega_0 is a factor beside them here and folded into them in
-/// [`Model::siren`], so that Adam's step size means the same in every layer.
+/// Trainable weights, one tensor `[W | b]` of `[outputs, inputs + 1]` a layer. omega_0 is a
+/// factor beside them here and folded into them in [`Model::siren`], so that an optimizer's
+/// step size means the same in every layer.
 pub(super) struct Model {
     topology: Topology,
     layers: Vec<TrainedLayer>,
+    fused: FusedLoss,
 }
 
 struct TrainedLayer {
     weights: Var,
-    biases: Var,
     omega: f64,
 }
 
@@ -51,29 +44,54 @@ impl Model {
         for (index, (inputs, outputs)) in topology.layers().enumerate() {
             let n = inputs as f32;
             let bound = if index == 0 { 1.0 / n } else { (6.0 / n).sqrt() / omega.hidden };
-            let omega = match index {
-                0 => omega.first,
-                i if i == last => 1.0,
-                _ => omega.hidden,
-            };
-            let mut uniform = |count: usize, bound: f32| -> Vec<f32> {
-                (0..count).map(|_| rng.random_range(-bound..=bound)).collect()
-            };
-            let weights = uniform(outputs * inputs, bound);
-            let biases =
-                if index == last { mean.to_vec() } else { uniform(outputs, 1.0 / n.sqrt()) };
-            layers.push(TrainedLayer {
-                weights: Var::from_vec(weights, (outputs, inputs), device)?,
-                biases: Var::from_vec(biases, (outputs, 1), device)?,
-                omega: omega.into(),
-            });
+            let mut uniform = |bound: f32| rng.random_range(-bound..=bound);
+            let mut weights = Vec::with_capacity(outputs * (inputs + 1));
+            for output in 0..outputs {
+                weights.extend((0..inputs).map(|_| uniform(bound)));
+                weights.push(if index == last { mean[output] } else { uniform(1.0 / n.sqrt()) });
+            }
+            layers.push(weights);
         }
-        Ok(Self { topology: topology.clone(), layers })
+        Self::from_layers(topology, omega, layers, device)
     }
 
-    /// The trainable tensors, weights and biases of each layer in turn.
+    /// A model that computes what `siren` does.
+    pub fn from_siren(
+        siren: &Siren,
+        omega: TrainingOmega,
+        device: &Device,
+    ) -> Result<Self, EncodeError> {
+        let factors = factors(siren.topology(), omega);
+        let layers = siren.layers().iter().zip(factors).map(|(layer, omega)| {
+            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+            rows.flat_map(|(row, bias)| row.iter().chain([bias])).map(|w| w / omega).collect()
+        });
+        Self::from_layers(siren.topology(), omega, layers.collect(), device)
+    }
+
+    fn from_layers(
+        topology: &Topology,
+        omega: TrainingOmega,
+        layers: Vec<Vec<f32>>,
+        device: &Device,
+    ) -> Result<Self, EncodeError> {
+        let factors: Vec<f32> = factors(topology, omega).collect();
+        let shapes = topology.layers().zip(&factors);
+        let layers: candle_core::Result<_> = layers
+            .into_iter()
+            .zip(shapes)
+            .map(|(weights, ((inputs, outputs), &omega))| {
+                let weights = Var::from_vec(weights, (outputs, inputs + 1), device)?;
+                Ok(TrainedLayer { weights, omega: omega.into() })
+            })
+            .collect();
+        let fused = FusedLoss::new(topology, &factors);
+        Ok(Self { topology: topology.clone(), layers: layers?, fused })
+    }
+
+    /// The trainable tensors, one a layer.
     pub fn variables(&self) -> Vec<Var> {
-        self.layers.iter().flat_map(|l| [l.weights.clone(), l.biases.clone()]).collect()
+        self.layers.iter().map(|l| l.weights.clone()).collect()
     }
 
     /// A copy of all weights, without omega_0.
@@ -93,54 +111,34 @@ impl Model {
     pub fn siren(&self) -> Result<Siren, EncodeError> {
         let mut weights = Vec::with_capacity(self.topology.weight_count());
         for layer in &self.layers {
-            for tensor in [layer.weights.as_tensor(), layer.biases.as_tensor()] {
-                let scaled = tensor.affine(layer.omega, 0.0)?;
-                weights.extend(scaled.flatten_all()?.to_vec1::<f32>()?);
-            }
+            let rows = layer.weights.affine(layer.omega, 0.0)?.to_vec2::<f32>()?;
+            let inputs = rows[0].len() - 1;
+            weights.extend(rows.iter().flat_map(|row| &row[..inputs]));
+            weights.extend(rows.iter().map(|row| row[inputs]));
         }
         Siren::from_weights(self.topology.clone(), &weights)
             .map_err(|error| EncodeError::Verification(error.to_string()))
     }
 
     /// Mean squared error of a batch, in the range of the outputs, and its gradients.
-    pub fn loss_and_gradients(
-        &self,
-        batch: &Batch,
-        device: &Device,
-    ) -> Result<(f64, GradStore), EncodeError> {
-        let points = batch.points();
-        let shard = if device.is_cpu() { CPU_SHARD } else { points };
-        let starts: Vec<usize> = (0..points).step_by(shard).collect();
-        let shard_gradients = |start: usize| {
-            let part = start..(start + shard).min(points);
-            let len = part.len();
-            let channels = self.topology.channels().count();
-            let (inputs, targets) = batch.columns(part);
-            let inputs = Tensor::from_vec(inputs, (2, len), device)?;
-            let targets = Tensor::from_vec(targets, (channels, len), device)?;
-            let error = (self.forward(&inputs)? - targets)?.sqr()?.sum_all()?;
-            let loss = error.affine(1.0 / (points * channels) as f64, 0.0)?;
-            Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
-        };
-        let wide = self.topology.hidden().iter().any(|&features| features >= WIDE);
-        let parts: candle_core::Result<Vec<_>> = if wide {
-            starts.into_iter().map(shard_gradients).collect()
-        } else {
-            starts.into_par_iter().map(shard_gradients).collect()
-        };
-        // Summed in the order of the points, whatever thread finished first.
-        let mut parts = parts?.into_iter();
-        let (mut loss, mut gradients) = parts.next().expect("a batch has points");
-        for (part_loss, part) in parts {
-            loss += part_loss;
-            for variable in self.variables() {
-                if let (Some(sum), Some(part)) = (gradients.get(&variable), part.get(&variable)) {
-                    let sum = (sum + part)?;
-                    gradients.insert(&variable, sum);
-                }
-            }
+    pub fn loss_and_gradients(&self, batch: &Batch) -> Result<(f64, GradStore), EncodeError> {
+        let loss = self.loss(&batch.inputs, &batch.targets)?;
+        Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
+    }
+
+    /// The loss by the fused kernel where there is one, else by candle's operations.
+    fn loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        if !inputs.device().is_cpu() {
+            return self.reference_loss(inputs, targets);
         }
-        Ok((loss, gradients))
+        let weights = self.layers.iter().map(|l| l.weights.flatten_all());
+        let weights = Tensor::cat(&weights.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        self.fused.loss(&weights, inputs, targets)
+    }
+
+    /// The loss by candle's operations.
+    fn reference_loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        (self.forward(inputs)? - targets)?.sqr()?.mean_all()
     }
 
     /// `[2, points]` to `[channels, points]`.
@@ -154,11 +152,22 @@ impl Model {
     }
 }
 
+/// omega_0 of every layer, 1 for the output layer.
+fn factors(topology: &Topology, omega: TrainingOmega) -> impl Iterator<Item = f32> {
+    let hidden = topology.hidden().len();
+    (0..=hidden).map(move |layer| match layer {
+        0 => omega.first,
+        l if l == hidden => 1.0,
+        _ => omega.hidden,
+    })
+}
+
 impl TrainedLayer {
     /// `omega_0 (W h + b)`, the factor applied to the small tensors.
     fn affine(&self, h: &Tensor) -> candle_core::Result<Tensor> {
-        let weights = self.weights.affine(self.omega, 0.0)?;
-        let biases = self.biases.affine(self.omega, 0.0)?;
-        weights.matmul(h)?.broadcast_add(&biases)
+        let inputs = self.weights.dim(1)? - 1;
+        let scaled = self.weights.affine(self.omega, 0.0)?;
+        let weights = scaled.narrow(1, 0, inputs)?;
+        weights.matmul(h)?.broadcast_add(&scaled.narrow(1, inputs, 1)?)
     }
 }

@@ -1,0 +1,145 @@
+//! Evaluation of a [`Siren`] at many points at once, values and derivatives, in f32.
+//! Lays the network out for the block kernels; starts no threads and knows no pixels.
+
+use crate::kernel::{self, Activation, Level, Matrix};
+use crate::network::Siren;
+
+/// Points evaluated together.
+pub const BLOCK: usize = 256;
+
+/// Points whose jets are evaluated together: a jet is four rows, so the memory is that of a
+/// block of values.
+const JET_BLOCK: usize = BLOCK / 4;
+
+/// A network laid out for evaluation, in blocks of [`BLOCK`] points, by the best
+/// instruction set that this machine has.
+#[derive(Debug, Clone)]
+pub struct Evaluator {
+    siren: Siren,
+    matrices: Vec<Matrix>,
+    widest: usize,
+    level: Level,
+}
+
+/// Working memory of one thread, reused from block to block.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    current: Vec<f32>,
+    next: Vec<f32>,
+}
+
+impl Evaluator {
+    /// Prepares `siren` for evaluation.
+    pub fn new(siren: Siren) -> Self {
+        Self::with_level(siren, Level::new())
+    }
+
+    fn with_level(siren: Siren, level: Level) -> Self {
+        let widest = siren.topology().layers().map(|(i, o)| i.max(o)).max().unwrap_or(2);
+        let matrices = siren
+            .layers()
+            .iter()
+            .map(|l| Matrix::new(l.outputs, l.inputs, |o, k| l.weights[o * l.inputs + k]))
+            .collect();
+        Self { siren, matrices, widest, level }
+    }
+
+    /// The network.
+    pub fn siren(&self) -> &Siren {
+        &self.siren
+    }
+
+    /// Number of output channels.
+    pub fn channels(&self) -> usize {
+        self.siren.topology().channels().count()
+    }
+
+    /// Working memory for one thread.
+    pub fn scratch(&self) -> Scratch {
+        let len = self.widest * BLOCK;
+        Scratch { current: vec![0.0; len], next: vec![0.0; len] }
+    }
+
+    /// Values at a block of points.
+    ///
+    /// `out` receives one row of [`BLOCK`] values per channel. The result at a point
+    /// depends on that point alone, not on its place in the block.
+    ///
+    /// # Panics
+    /// If `out` is shorter than that.
+    pub fn values(&self, points: &Points, scratch: &mut Scratch, out: &mut [f32]) {
+        let Scratch { current, next } = scratch;
+        current[..BLOCK].copy_from_slice(&points.x);
+        current[BLOCK..2 * BLOCK].copy_from_slice(&points.y);
+        let layers = self.siren.layers().iter().zip(&self.matrices);
+        for (index, (layer, matrix)) in layers.enumerate() {
+            let h = &current[..layer.inputs * BLOCK];
+            if index + 1 == self.matrices.len() {
+                let out = &mut out[..layer.outputs * BLOCK];
+                matrix.layer(self.level, &layer.biases, Activation::Identity, h, out);
+            } else {
+                let out = &mut next[..layer.outputs * BLOCK];
+                matrix.layer(self.level, &layer.biases, Activation::Sine, h, out);
+                std::mem::swap(current, next);
+            }
+        }
+    }
+
+    /// Values and derivatives with respect to the plane at a block of points.
+    ///
+    /// `out` receives four rows of [`BLOCK`] numbers per channel: value, derivative to
+    /// x, derivative to y, Laplacian.
+    ///
+    /// # Panics
+    /// If `out` is shorter than that.
+    pub fn jets(&self, points: &Points, scratch: &mut Scratch, out: &mut [f32]) {
+        for first in (0..BLOCK).step_by(JET_BLOCK) {
+            let rows = self.jet_block(points, first, scratch);
+            for (row, out) in rows.chunks_exact(JET_BLOCK).zip(out.chunks_exact_mut(BLOCK)) {
+                out[first..first + JET_BLOCK].copy_from_slice(row);
+            }
+        }
+    }
+
+    /// The jets of [`JET_BLOCK`] points from `first` on, four rows a channel.
+    fn jet_block<'a>(&self, points: &Points, first: usize, scratch: &'a mut Scratch) -> &'a [f32] {
+        const STRIDE: usize = 4 * JET_BLOCK;
+        let Scratch { current, next } = scratch;
+        let last = first + JET_BLOCK;
+        current[..2 * STRIDE].fill(0.0);
+        current[..JET_BLOCK].copy_from_slice(&points.x[first..last]);
+        current[JET_BLOCK..2 * JET_BLOCK].fill(1.0);
+        current[STRIDE..STRIDE + JET_BLOCK].copy_from_slice(&points.y[first..last]);
+        current[STRIDE + 2 * JET_BLOCK..STRIDE + 3 * JET_BLOCK].fill(1.0);
+        let layers = self.siren.layers().iter().zip(&self.matrices);
+        for (index, (layer, matrix)) in layers.enumerate() {
+            let h = &current[..layer.inputs * STRIDE];
+            let rows = &mut next[..layer.outputs * STRIDE];
+            matrix.product(self.level, h, rows);
+            if index + 1 == self.matrices.len() {
+                for (rows, bias) in rows.chunks_exact_mut(STRIDE).zip(&layer.biases) {
+                    rows[..JET_BLOCK].iter_mut().for_each(|value| *value += bias);
+                }
+            } else {
+                kernel::sine_of_jets(self.level, &layer.biases, JET_BLOCK, rows);
+            }
+            std::mem::swap(current, next);
+        }
+        &current[..self.channels() * STRIDE]
+    }
+}
+
+/// A block of points of the plane.
+#[derive(Debug, Clone)]
+pub struct Points {
+    /// x of each point.
+    pub x: [f32; BLOCK],
+    /// y of each point.
+    pub y: [f32; BLOCK],
+}
+
+impl Default for Points {
+    fn default() -> Self {
+        Self { x: [0.0; BLOCK], y: [0.0; BLOCK] }
+    }
+}

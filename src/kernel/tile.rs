@@ -1,0 +1,341 @@
+//! Register tiles: the loops behind [`Matrix`](super::Matrix), generic in the instruction
+//! set and compiled once for each.
+
+use fearless_simd::prelude::*;
+
+use super::sine::{sine, sine_and_cosine};
+
+/// Most outputs of a tile. With two registers of points each, 6 outputs, the points and a
+/// weight fill the 16 registers of AVX2; with four, the 32 of AVX-512 and NEON.
+const TILE: usize = 6;
+
+/// First output and number of outputs of each tile, as even as can be: 28 are 6, 5, 6, 5, 6.
+pub fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = outputs.div_ceil(TILE);
+    (0..count).map(move |i| {
+        let (first, end) = (i * outputs / count, (i + 1) * outputs / count);
+        (first, end - first)
+    })
+}
+
+/// What a tile starts from and what happens to its sums before they are stored.
+/// `at` is the place of the register in `out`.
+pub trait Epilogue {
+    /// The value to which products are added.
+    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s;
+    /// The value to store for the sum `a`.
+    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s;
+}
+
+/// `M h`.
+pub struct Product;
+
+impl Epilogue for Product {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, _: usize) -> S::f32s {
+        S::f32s::splat(simd, 0.0)
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, _: S, _: usize, a: S::f32s) -> S::f32s {
+        a
+    }
+}
+
+/// `slope * (M h)`.
+pub struct ProductTimes<'a> {
+    pub slope: &'a [f32],
+}
+
+impl Epilogue for ProductTimes<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, _: usize) -> S::f32s {
+        S::f32s::splat(simd, 0.0)
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
+        a * load(simd, self.slope, at)
+    }
+}
+
+/// `M h + b`.
+pub struct Affine<'a> {
+    pub biases: &'a [f32],
+}
+
+impl Epilogue for Affine<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
+        S::f32s::splat(simd, self.biases[output])
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, _: S, _: usize, a: S::f32s) -> S::f32s {
+        a
+    }
+}
+
+/// `sin(M h + b)`.
+pub struct Sine<'a> {
+    pub biases: &'a [f32],
+}
+
+impl Epilogue for Sine<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
+        S::f32s::splat(simd, self.biases[output])
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, _: usize, a: S::f32s) -> S::f32s {
+        sine(simd, a)
+    }
+}
+
+/// `sin(M h + b)`, and its cosine beside it.
+pub struct SineWithSlope<'a> {
+    pub biases: &'a [f32],
+    pub slope: &'a mut [f32],
+}
+
+impl Epilogue for SineWithSlope<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
+        S::f32s::splat(simd, self.biases[output])
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
+        let (sine, cosine) = sine_and_cosine(simd, a);
+        store(cosine, self.slope, at);
+        sine
+    }
+}
+
+/// `max(M h + b, 0)`.
+pub struct Relu<'a> {
+    pub biases: &'a [f32],
+}
+
+impl Epilogue for Relu<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
+        S::f32s::splat(simd, self.biases[output])
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, _: usize, a: S::f32s) -> S::f32s {
+        a.max(S::f32s::splat(simd, 0.0))
+    }
+}
+
+/// `max(M h + b, 0)`, and 1 beside it where it is above 0.
+pub struct ReluWithSlope<'a> {
+    pub biases: &'a [f32],
+    pub slope: &'a mut [f32],
+}
+
+impl Epilogue for ReluWithSlope<'_> {
+    #[inline(always)]
+    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
+        S::f32s::splat(simd, self.biases[output])
+    }
+    #[inline(always)]
+    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
+        let (zero, one) = (S::f32s::splat(simd, 0.0), S::f32s::splat(simd, 1.0));
+        store(a.simd_gt(zero).select(one, zero), self.slope, at);
+        a.max(zero)
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd>(simd: S, from: &[f32], at: usize) -> S::f32s {
+    S::f32s::from_slice(simd, &from[at..at + S::f32s::LEN])
+}
+
+#[inline(always)]
+fn store<S: Simd, V: SimdBase<S, Element = f32>>(value: V, to: &mut [f32], at: usize) {
+    value.store_slice(&mut to[at..at + V::LEN]);
+}
+
+/// Whether an instruction set has 32 registers rather than 16.
+#[inline(always)]
+const fn has_many_registers<S: Simd>() -> bool {
+    S::f32s::LEN == 16 || cfg!(target_arch = "aarch64")
+}
+
+/// A matrix, as packed by [`Matrix::new`](super::Matrix::new), times a block of rows of
+/// `points` numbers.
+#[inline(always)]
+pub fn apply<S: Simd>(
+    simd: S,
+    weights: &[f32],
+    outputs: usize,
+    points: usize,
+    h: &[f32],
+    out: &mut [f32],
+    epilogue: impl Epilogue,
+) {
+    if has_many_registers::<S>() {
+        apply_tiles::<S, 4>(simd, weights, outputs, points, h, out, epilogue);
+    } else {
+        apply_tiles::<S, 2>(simd, weights, outputs, points, h, out, epilogue);
+    }
+}
+
+#[inline(always)]
+fn apply_tiles<S: Simd, const P: usize>(
+    simd: S,
+    weights: &[f32],
+    outputs: usize,
+    points: usize,
+    h: &[f32],
+    out: &mut [f32],
+    mut epilogue: impl Epilogue,
+) {
+    let inputs = h.len() / points;
+    let mut rest = weights;
+    for (first, count) in tiles(outputs) {
+        let (weights, tail) = rest.split_at(count * inputs);
+        rest = tail;
+        for at in (0..points).step_by(P * S::f32s::LEN) {
+            let place = Place { points, at, first };
+            let e = &mut epilogue;
+            match count {
+                6 => tile::<S, 6, P>(simd, weights, h, out, place, e),
+                5 => tile::<S, 5, P>(simd, weights, h, out, place, e),
+                4 => tile::<S, 4, P>(simd, weights, h, out, place, e),
+                3 => tile::<S, 3, P>(simd, weights, h, out, place, e),
+                2 => tile::<S, 2, P>(simd, weights, h, out, place, e),
+                _ => tile::<S, 1, P>(simd, weights, h, out, place, e),
+            }
+        }
+    }
+}
+
+/// Where a tile lies: length of the rows, first point, first output.
+#[derive(Clone, Copy)]
+struct Place {
+    points: usize,
+    at: usize,
+    first: usize,
+}
+
+/// `N` outputs at `P` registers of points.
+#[inline(always)]
+fn tile<S: Simd, const N: usize, const P: usize>(
+    simd: S,
+    weights: &[f32],
+    h: &[f32],
+    out: &mut [f32],
+    Place { points, at, first }: Place,
+    epilogue: &mut impl Epilogue,
+) {
+    let lanes = S::f32s::LEN;
+    let mut sums = [[S::f32s::splat(simd, 0.0); P]; N];
+    for (n, sums) in sums.iter_mut().enumerate() {
+        *sums = [epilogue.start(simd, first + n); P];
+    }
+    for (weights, row) in weights.as_chunks::<N>().0.iter().zip(h.chunks_exact(points)) {
+        let row = &row[at..at + P * lanes];
+        let mut x = [S::f32s::splat(simd, 0.0); P];
+        for (p, x) in x.iter_mut().enumerate() {
+            *x = load(simd, row, p * lanes);
+        }
+        for n in 0..N {
+            let weight = S::f32s::splat(simd, weights[n]);
+            for p in 0..P {
+                sums[n][p] = weight.mul_add(x[p], sums[n][p]);
+            }
+        }
+    }
+    for (n, sums) in sums.into_iter().enumerate() {
+        for (p, sum) in sums.into_iter().enumerate() {
+            let at = (first + n) * points + at + p * lanes;
+            store(epilogue.finish(simd, at, sum), out, at);
+        }
+    }
+}
+
+/// Outputs of a tile of [`add_outer`].
+const OUTER_OUTPUTS: usize = 4;
+
+/// See [`add_outer`](super::add_outer).
+#[inline(always)]
+pub fn add_outer<S: Simd>(
+    simd: S,
+    delta: &[f32],
+    outputs: usize,
+    h: &[f32],
+    inputs: usize,
+    points: usize,
+    gradient: &mut [f32],
+) {
+    if has_many_registers::<S>() {
+        add_outer_tiles::<S, 4>(simd, delta, outputs, h, inputs, points, gradient);
+    } else {
+        add_outer_tiles::<S, 2>(simd, delta, outputs, h, inputs, points, gradient);
+    }
+}
+
+/// Tiles of four outputs and `K` inputs. The last tiles repeat their last row and drop what
+/// they sum up twice.
+#[inline(always)]
+fn add_outer_tiles<S: Simd, const K: usize>(
+    simd: S,
+    delta: &[f32],
+    outputs: usize,
+    h: &[f32],
+    inputs: usize,
+    points: usize,
+    gradient: &mut [f32],
+) {
+    const N: usize = OUTER_OUTPUTS;
+    let lanes = S::f32s::LEN;
+    let row = |block, at| -> &[f32] {
+        let block: &[f32] = block;
+        &block[at * points..][..points]
+    };
+    for first in (0..outputs).step_by(N) {
+        let delta: [&[f32]; N] = std::array::from_fn(|n| row(delta, (first + n).min(outputs - 1)));
+        for left in (0..inputs).step_by(K) {
+            let h: [&[f32]; K] = std::array::from_fn(|k| row(h, (left + k).min(inputs - 1)));
+            let mut sums = [[S::f32s::splat(simd, 0.0); K]; N];
+            for at in (0..points).step_by(lanes) {
+                let mut x = [S::f32s::splat(simd, 0.0); K];
+                for k in 0..K {
+                    x[k] = load(simd, h[k], at);
+                }
+                for n in 0..N {
+                    let d: S::f32s = load(simd, delta[n], at);
+                    for k in 0..K {
+                        sums[n][k] = d.mul_add(x[k], sums[n][k]);
+                    }
+                }
+            }
+            let count = K.min(inputs - left);
+            for n in 0..N.min(outputs - first) {
+                let gradient = &mut gradient[(first + n) * inputs + left..][..count];
+                for (gradient, sum) in gradient.iter_mut().zip(sums[n]) {
+                    *gradient += sum.reduce_sum();
+                }
+            }
+        }
+    }
+}
+
+/// See [`sine_of_jets`](super::sine_of_jets).
+#[inline(always)]
+pub fn sine_of_jets<S: Simd>(simd: S, biases: &[f32], points: usize, rows: &mut [f32]) {
+    for (rows, &bias) in rows.chunks_exact_mut(4 * points).zip(biases) {
+        let (values, rows) = rows.split_at_mut(points);
+        let (dxs, rows) = rows.split_at_mut(points);
+        let (dys, laplacians) = rows.split_at_mut(points);
+        for at in (0..points).step_by(S::f32s::LEN) {
+            let a = load(simd, values, at) + S::f32s::splat(simd, bias);
+            let (dx, dy): (S::f32s, S::f32s) = (load(simd, dxs, at), load(simd, dys, at));
+            let laplacian: S::f32s = load(simd, laplacians, at);
+            let (sine, cosine) = sine_and_cosine(simd, a);
+            let square = dx.mul_add(dx, dy * dy);
+            store(sine, values, at);
+            store(cosine * dx, dxs, at);
+            store(cosine * dy, dys, at);
+            store(cosine * laplacian - sine * square, laplacians, at);
+        }
+    }
+}

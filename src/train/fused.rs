@@ -1,0 +1,317 @@
+//! Forward pass, loss and backward pass of a batch in one sweep, as a candle custom op for
+//! the CPU. A block of points goes forward and back through all layers while it is in
+//! cache; candle's own operations send every intermediate result through memory.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
+use crate::network::Topology;
+
+/// Bytes of activations that a block may take: half of a usual second-level cache.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Most points of a block.
+const MAX_BLOCK: usize = 256;
+/// Points whose gradients are summed by one thread. Shards depend on the batch alone, so
+/// sums have the same order on any number of threads.
+const SHARD: usize = 1024;
+/// Most shards of a batch; each holds a copy of the gradient.
+const MAX_SHARDS: usize = 32;
+
+/// Mean squared error of a SIREN on a batch, with its gradient.
+///
+/// A clone shares the working memory.
+#[derive(Debug, Clone)]
+pub struct FusedLoss {
+    network: Arc<Network>,
+}
+
+#[derive(Debug)]
+struct Network {
+    layers: Vec<LayerShape>,
+    level: Level,
+    /// Working memory of threads that are not at work.
+    spare: Mutex<Vec<Scratch>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct LayerShape {
+    inputs: usize,
+    outputs: usize,
+    omega: f32,
+}
+
+impl LayerShape {
+    /// Weights and biases of the layer.
+    fn len(self) -> usize {
+        (self.inputs + 1) * self.outputs
+    }
+}
+
+/// A layer as the kernels read it, omega_0 folded in.
+struct Packed {
+    forward: Matrix,
+    backward: Matrix,
+    biases: Vec<f32>,
+}
+
+/// Activations of one block.
+#[derive(Debug)]
+struct Scratch {
+    /// Inputs of each layer, below them a row of ones for the biases.
+    h: Vec<Vec<f32>>,
+    /// Cosines of each hidden layer.
+    slope: Vec<Vec<f32>>,
+    /// Outputs, and gradients of the affine outputs of a layer and of the one before it.
+    delta: Vec<f32>,
+    previous: Vec<f32>,
+}
+
+impl FusedLoss {
+    /// The loss for networks of `topology` whose layers compute
+    /// `sin(omega (W h + b))`; `omega` has a factor for each layer, 1 for the output layer.
+    ///
+    /// # Panics
+    /// If `omega` has not one factor a layer.
+    pub fn new(topology: &Topology, omega: &[f32]) -> Self {
+        let shapes = topology.layers().zip(omega);
+        let layers: Vec<_> = shapes
+            .map(|((inputs, outputs), &omega)| LayerShape { inputs, outputs, omega })
+            .collect();
+        assert_eq!(layers.len(), topology.layers().count(), "a factor for each layer");
+        assert_eq!(layers.len(), omega.len(), "a factor for each layer");
+        let network = Network { layers, level: Level::new(), spare: Mutex::default() };
+        Self { network: Arc::new(network) }
+    }
+
+    /// The loss as a scalar tensor.
+    ///
+    /// `weights` is one dimension, f32: for each layer `[W | b]` row by row, `outputs` rows
+    /// of `inputs + 1`. `inputs` is `[2, points]`, `targets` is `[channels, points]`, both
+    /// contiguous. The gradient is that of `weights` alone; it is computed together with
+    /// the loss.
+    ///
+    /// # Errors
+    /// candle's, for other shapes and devices than these.
+    pub fn loss(&self, weights: &Tensor, inputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let op = Op { network: self.network.clone(), gradient: Mutex::default() };
+        weights.apply_op3(inputs, targets, op)
+    }
+}
+
+struct Op {
+    network: Arc<Network>,
+    gradient: Mutex<Vec<f32>>,
+}
+
+impl CustomOp3 for Op {
+    fn name(&self) -> &'static str {
+        "siren-loss"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weights: &CpuStorage,
+        weights_layout: &Layout,
+        inputs: &CpuStorage,
+        inputs_layout: &Layout,
+        targets: &CpuStorage,
+        targets_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Network { layers, .. } = &*self.network;
+        let (rows, points) = inputs_layout.shape().dims2()?;
+        let channels = layers.last().map_or(0, |l| l.outputs);
+        if rows != 2 || targets_layout.shape().dims2()? != (channels, points) || points == 0 {
+            bail!("siren-loss: a batch is [2, points] and [{channels}, points]");
+        }
+        let count: usize = layers.iter().map(|l| l.len()).sum();
+        if weights_layout.shape().dims1()? != count {
+            bail!("siren-loss: the network has {count} weights");
+        }
+        let weights = contiguous(weights, weights_layout)?;
+        let inputs = contiguous(inputs, inputs_layout)?;
+        let targets = contiguous(targets, targets_layout)?;
+        let (loss, gradient) = self.network.loss_and_gradient(weights, inputs, targets);
+        *self.gradient.lock().unwrap_or_else(PoisonError::into_inner) = gradient;
+        Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
+    }
+
+    fn bwd(
+        &self,
+        weights: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        let gradient = Tensor::from_slice(&gradient, weights.shape(), weights.device())?;
+        Ok((Some(gradient.broadcast_mul(grad)?), None, None))
+    }
+}
+
+fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or_else(|| candle_core::Error::RequiresContiguous { op: "siren-loss" })?;
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+impl Network {
+    /// Mean squared error over points and channels, and its gradient in the order of
+    /// `weights`.
+    fn loss_and_gradient(
+        &self,
+        weights: &[f32],
+        inputs: &[f32],
+        targets: &[f32],
+    ) -> (f64, Vec<f32>) {
+        let points = inputs.len() / 2;
+        let packed = self.pack(weights);
+        let shard = SHARD.max(points.div_ceil(MAX_SHARDS).next_multiple_of(LANES));
+        let starts: Vec<usize> = (0..points).step_by(shard).collect();
+        let shards: Vec<(f64, Vec<f32>)> = starts
+            .into_par_iter()
+            .map(|start| {
+                let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+                let idle = spare().pop();
+                let mut scratch = idle.unwrap_or_else(|| Scratch::new(&self.layers));
+                let mut gradient = vec![0.0; weights.len()];
+                let mut error = 0.0;
+                let end = points.min(start + shard);
+                for first in (start..end).step_by(scratch.block()) {
+                    let count = scratch.block().min(end - first);
+                    scratch.load(inputs, points, first, count);
+                    self.forward(&packed, &mut scratch);
+                    error += scratch.compare(targets, points, first, count);
+                    self.backward(&packed, &mut scratch, &mut gradient);
+                }
+                spare().push(scratch);
+                (error, gradient)
+            })
+            .collect();
+        let mut shards = shards.into_iter();
+        let (mut error, mut gradient) = shards.next().expect("a batch has points");
+        for (more, part) in shards {
+            error += more;
+            for (sum, part) in gradient.iter_mut().zip(part) {
+                *sum += part;
+            }
+        }
+        let mean = 1.0 / targets.len() as f64;
+        let mut rest = gradient.as_mut_slice();
+        for layer in &self.layers {
+            let (part, tail) = rest.split_at_mut(layer.len());
+            rest = tail;
+            let factor = (2.0 * mean * f64::from(layer.omega)) as f32;
+            part.iter_mut().for_each(|g| *g *= factor);
+        }
+        (error * mean, gradient)
+    }
+
+    fn pack(&self, weights: &[f32]) -> Vec<Packed> {
+        let mut rest = weights;
+        let parts = self.layers.iter().map(|&layer| {
+            let (part, tail) = rest.split_at(layer.len());
+            rest = tail;
+            let LayerShape { inputs, outputs, omega } = layer;
+            let at = |o: usize, k: usize| omega * part[o * (inputs + 1) + k];
+            Packed {
+                forward: Matrix::new(outputs, inputs, at),
+                backward: Matrix::new(inputs, outputs, |k, o| at(o, k)),
+                biases: (0..outputs).map(|o| at(o, inputs)).collect(),
+            }
+        });
+        parts.collect()
+    }
+
+    /// Leaves the outputs in `scratch.delta`.
+    fn forward(&self, packed: &[Packed], scratch: &mut Scratch) {
+        let block = scratch.block();
+        let (output, hidden) = packed.split_last().expect("a network has layers");
+        for (l, layer) in hidden.iter().enumerate() {
+            let LayerShape { inputs, outputs, .. } = self.layers[l];
+            let (before, after) = scratch.h.split_at_mut(l + 1);
+            let h = &before[l][..inputs * block];
+            let out = &mut after[0][..outputs * block];
+            let (biases, sine) = (&layer.biases, Activation::Sine);
+            let slope = &mut scratch.slope[l];
+            layer.forward.layer_with_slope(self.level, biases, sine, h, out, slope);
+        }
+        let LayerShape { inputs, outputs, .. } = self.layers[hidden.len()];
+        let h = &scratch.h[hidden.len()][..inputs * block];
+        let out = &mut scratch.delta[..outputs * block];
+        output.forward.layer(self.level, &output.biases, Activation::Identity, h, out);
+    }
+
+    /// Adds the gradient of half the squared errors, from those of the outputs in
+    /// `scratch.delta`, to `gradient`; omega_0 and the mean are left to the caller.
+    fn backward(&self, packed: &[Packed], scratch: &mut Scratch, gradient: &mut [f32]) {
+        let block = scratch.block();
+        let mut rest = gradient;
+        for (l, layer) in packed.iter().enumerate().rev() {
+            let shape = self.layers[l];
+            let LayerShape { inputs, outputs, .. } = shape;
+            let (head, part) = rest.split_at_mut(rest.len() - shape.len());
+            rest = head;
+            let delta = &scratch.delta[..outputs * block];
+            add_outer(self.level, delta, outputs, &scratch.h[l], inputs + 1, part);
+            if l > 0 {
+                let slope = &scratch.slope[l - 1];
+                let previous = &mut scratch.previous[..inputs * block];
+                layer.backward.product_times(self.level, delta, slope, previous);
+                std::mem::swap(&mut scratch.delta, &mut scratch.previous);
+            }
+        }
+    }
+}
+
+impl Scratch {
+    fn new(layers: &[LayerShape]) -> Self {
+        let rows: usize = layers.iter().map(|l| l.inputs + 1 + l.outputs).sum();
+        let affordable = BLOCK_BYTES / (4 * rows) / LANES * LANES;
+        let block = affordable.clamp(LANES, MAX_BLOCK);
+        let widest = layers.iter().map(|l| l.inputs.max(l.outputs)).max().unwrap_or(1);
+        let hidden = layers.len() - 1;
+        Self {
+            h: layers.iter().map(|l| vec![1.0; (l.inputs + 1) * block]).collect(),
+            slope: layers[..hidden].iter().map(|l| vec![0.0; l.outputs * block]).collect(),
+            delta: vec![0.0; widest * block],
+            previous: vec![0.0; widest * block],
+        }
+    }
+
+    /// Points of a block.
+    fn block(&self) -> usize {
+        // x, y and the ones.
+        self.h[0].len() / 3
+    }
+
+    /// Takes in `count` points; the rest of the block keeps points of earlier blocks.
+    fn load(&mut self, inputs: &[f32], points: usize, first: usize, count: usize) {
+        let block = self.block();
+        let rows = self.h[0].chunks_exact_mut(block).zip(inputs.chunks_exact(points));
+        for (row, input) in rows {
+            row[..count].copy_from_slice(&input[first..first + count]);
+        }
+    }
+
+    /// Turns outputs into errors, zero beyond `count` points; returns their squares' sum.
+    fn compare(&mut self, targets: &[f32], points: usize, first: usize, count: usize) -> f64 {
+        let block = self.block();
+        let mut sum = 0.0;
+        for (row, target) in self.delta.chunks_exact_mut(block).zip(targets.chunks_exact(points)) {
+            let (used, unused) = row.split_at_mut(count);
+            let mut row_sum = 0.0;
+            for (value, target) in used.iter_mut().zip(&target[first..]) {
+                *value -= target;
+                row_sum += *value * *value;
+            }
+            sum += f64::from(row_sum);
+            unused.fill(0.0);
+        }
+        sum
+    }
+}
