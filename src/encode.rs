@@ -10,7 +10,7 @@ use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::raster::{Raster, psnr};
-use crate::train::{self, Control, Progress, Training};
+use crate::train::{self, Control, OptimizerChoice, Progress, Training};
 
 /// How the size of the network is chosen.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,11 +27,11 @@ pub enum Target {
     Bytes(u64),
 }
 
-/// Ready-made topologies and training settings from the literature.
+/// Ready-made topologies from the literature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// The image fitting experiment of Sitzmann et al. 2020, section 4.1: three hidden
-    /// layers of 256 after the first, omega_0 30, learning rate 1e-4; batches of 8,192.
+    /// layers of 256 after the first.
     Paper,
     /// COIN at 0.07 bpp (Dupont et al. 2021, table 1): 5x20.
     Coin007,
@@ -46,20 +46,17 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Topology and training settings; bpp figures in the names are for 768x512 pixels.
-    pub fn settings(self) -> (Target, Training) {
-        let coin = |layers, features| (Target::Hidden(vec![features; layers]), Training::default());
-        match self {
-            Self::Paper => (
-                Target::Hidden(vec![256; 4]),
-                Training { learning_rate: 1e-4, ..Training::default() },
-            ),
-            Self::Coin007 => coin(5, 20),
-            Self::Coin015 => coin(5, 30),
-            Self::Coin03 => coin(10, 28),
-            Self::Coin06 => coin(10, 40),
-            Self::Coin12 => coin(13, 49),
-        }
+    /// The topology; bpp figures in the names are for 768x512 pixels.
+    pub fn target(self) -> Target {
+        let (layers, features) = match self {
+            Self::Paper => (4, 256),
+            Self::Coin007 => (5, 20),
+            Self::Coin015 => (5, 30),
+            Self::Coin03 => (10, 28),
+            Self::Coin06 => (10, 40),
+            Self::Coin12 => (13, 49),
+        };
+        Target::Hidden(vec![features; layers])
     }
 }
 
@@ -70,6 +67,9 @@ pub struct EncodeOptions {
     pub target: Target,
     /// Training settings.
     pub training: Training,
+    /// Train this network on instead of a new one; it sets the topology. The result is
+    /// never worse than this.
+    pub resume: Option<Siren>,
     /// Metadata to store. `settings` is filled in by the encoder.
     pub metadata: Metadata,
     /// Leave out name, settings and seed of the encoder, and the training omega_0.
@@ -138,21 +138,28 @@ pub fn encode(
     let started = Instant::now();
     check(raster, options)?;
     let topology = choose_topology(raster, options)?;
-    let trained = train::train(raster, &topology, &options.training, observe)?;
+    let resume = options.resume.as_ref();
+    let trained = train::train(raster, &topology, resume, &options.training, observe)?;
     let done = Training {
-        steps: trained.steps_planned,
+        steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
             .then_some(trained.steps_done),
         ..options.training.clone()
     };
-    let bytes = container(&trained.siren, raster, options, &done).write();
-
-    let verification = |error| EncodeError::Verification(format!("{error}"));
-    let decoder = Decoder::new(&bytes).map_err(verification)?;
-    let render = RenderOptions { limits: Limits::NONE, ..RenderOptions::default() };
-    let decoded = decoder.render(&render).map_err(verification)?;
+    let coded = |siren: &Siren| -> Result<(Vec<u8>, f64), EncodeError> {
+        let bytes = container(siren, raster, options, &done).write();
+        let psnr = decoded_psnr(raster, &bytes)?;
+        Ok((bytes, psnr))
+    };
+    let (mut bytes, mut psnr) = coded(&trained.siren)?;
+    if let Some(before) = resume {
+        let (before, before_psnr) = coded(before)?;
+        if before_psnr > psnr {
+            (bytes, psnr) = (before, before_psnr);
+        }
+    }
     Ok(Encoded {
-        psnr: psnr(raster, &decoded),
+        psnr,
         bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
         bytes,
         topology,
@@ -164,6 +171,14 @@ pub fn encode(
     })
 }
 
+/// PSNR of what the decoder makes of a file at native size.
+fn decoded_psnr(raster: &Raster, bytes: &[u8]) -> Result<f64, EncodeError> {
+    let verification = |error: DecodeError| EncodeError::Verification(error.to_string());
+    let decoder = Decoder::new(bytes).map_err(verification)?;
+    let render = RenderOptions { limits: Limits::NONE, ..RenderOptions::default() };
+    Ok(psnr(raster, &decoder.render(&render).map_err(verification)?))
+}
+
 fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     let size = raster.size();
     if size.pixels() > MAX_PIXELS {
@@ -171,16 +186,22 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
         return Err(EncodeError::Picture(format!("{width}x{height} is more than 2^31 pixels")));
     }
     let invalid = |text: &str| Err(EncodeError::Settings(text.into()));
-    let Training { omega, steps, batch, learning_rate, .. } = &options.training;
+    let training = &options.training;
     let positive = |value: f32| value > 0.0 && value <= 1000.0;
-    if !positive(omega.first) || !positive(omega.hidden) {
+    if !positive(training.omega.first) || !positive(training.omega.hidden) {
         return invalid("omega_0 must lie above 0 and not above 1000");
     }
-    if *steps == 0 || *batch == 0 {
+    if !(1..=9).contains(&training.effort) {
+        return invalid("effort must lie from 1 to 9");
+    }
+    if training.steps() == 0 || training.batch() == 0 {
         return invalid("steps and batch must be at least 1");
     }
-    if !(*learning_rate > 0.0 && *learning_rate <= 1.0) {
+    if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
         return invalid("the learning rate must lie above 0 and not above 1");
+    }
+    if options.resume.as_ref().is_some_and(|r| r.topology().channels() != raster.channels()) {
+        return invalid("the network to resume has other channels than the picture");
     }
     if let Target::Bpp(bpp) = options.target
         && !(bpp > 0.0 && bpp.is_finite())
@@ -192,6 +213,9 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
 
 /// The topology that the target asks for.
 fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology, EncodeError> {
+    if let Some(siren) = &options.resume {
+        return Ok(siren.topology().clone());
+    }
     let channels = raster.channels();
     let settings = |error: DecodeError| EncodeError::Settings(error.to_string());
     let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
@@ -199,7 +223,8 @@ fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology,
     const LONGER_INTEGERS: u64 = 4;
     let blank = Siren::constant(smallest.clone(), &vec![0.0; channels.count()]);
     // Settings as long as they can get: a run that is cut short names its steps.
-    let longest = Training { stop_after: Some(options.training.steps), ..options.training.clone() };
+    let longest =
+        Training { stop_after: Some(options.training.steps()), ..options.training.clone() };
     let smallest_file = container(&blank, raster, options, &longest).write().len() as u64;
     let other = smallest_file + LONGER_INTEGERS - 2 * smallest.weight_count() as u64;
     let bytes_at = |bpp: f64| (bpp * raster.size().pixels() as f64 / 8.0) as u64;
@@ -268,18 +293,20 @@ fn container(
 /// The encoder and those of its settings that neither the header nor the defaults tell,
 /// as options of `sirenc encode`.
 fn settings_text(training: &Training) -> String {
-    let default = Training::default();
+    let of_effort = Training { effort: training.effort, ..Training::default() };
     let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             text.push_str(&format!(" --{name} {value}"));
         }
     };
-    let differs = |a: f64, b: f64| (a != b).then(|| a.to_string());
-    add("steps", differs(training.steps.into(), default.steps.into()));
+    let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
+    add("effort", differs(training.effort.into(), Training::default().effort.into()));
+    add("steps", differs(training.steps().into(), of_effort.steps().into()));
     add("stop-after", training.stop_after.map(|s| s.to_string()));
-    add("batch", differs(training.batch as f64, default.batch as f64));
-    add("learning-rate", differs(training.learning_rate, default.learning_rate));
-    add("seed", (training.seed != 0).then(|| training.seed.to_string()));
+    add("batch", differs(training.batch() as u64, of_effort.batch() as u64));
+    add("learning-rate", training.learning_rate.map(|rate| rate.to_string()));
+    add("optimizer", (training.optimizer == OptimizerChoice::Adam).then(|| "adam".into()));
+    add("seed", differs(training.seed, 0));
     text
 }

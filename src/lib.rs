@@ -55,7 +55,7 @@ mod plugin;
 mod raster;
 mod render;
 #[cfg(feature = "encode")]
-mod train;
+pub mod train;
 
 pub use container::{BitDepth, Metadata};
 pub use decode::{Decoder, Limits, RenderOptions};
@@ -71,4 +71,4 @@ pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
 pub use render::{Field, Render};
 #[cfg(feature = "encode")]
-pub use train::{Control, DeviceChoice, Progress, Training};
+pub use train::{Control, DeviceChoice, OptimizerChoice, Progress, Training};

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sirenc::container::Metadata;
 use sirenc::{
-    Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, Preset, Progress, Target, Training,
+    Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
+    Target, Training,
 };
 
 use super::output::{Destination, destinations};
@@ -44,17 +45,28 @@ pub(super) struct Options {
     /// omega_0 of the hidden layers after the first
     #[arg(long, value_name = "F")]
     omega0_hidden: Option<f32>,
-    /// Length of training in steps [default: 5000]
+    /// How long to train: 1 is fastest, 9 gives the best picture
+    #[arg(short, long, value_name = "1..9", default_value_t = 3,
+        value_parser = clap::value_parser!(u8).range(1..=9))]
+    effort: u8,
+    /// Train the network of this file on, with its topology and omega_0; the result is never
+    /// worse
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "omega0", "omega0_hidden"])]
+    resume: Option<PathBuf>,
+    /// Length of training in steps [default: by effort]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
     /// End training after so many of the steps, with the learning rate of the whole run: makes
     /// the file of an interrupted encode again
     #[arg(long, value_name = "N")]
     stop_after: Option<u32>,
-    /// Pixels of each step [default: 8192]
+    /// Pixels of each step [default: by effort]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Peak learning rate of Adam [default: 0.002; preset paper: 0.0001]
+    /// The optimizer; Adam is there for comparison
+    #[arg(long, value_name = "NAME", default_value = "soap")]
+    optimizer: OptimizerName,
+    /// Peak learning rate [default: by topology]
     #[arg(long, value_name = "F")]
     learning_rate: Option<f64>,
     /// Seed of initial weights and order of pixels [default: 0]
@@ -105,6 +117,14 @@ enum PresetName {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum OptimizerName {
+    /// SOAP
+    Soap,
+    /// Adam
+    Adam,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum DeviceName {
     /// A GPU if this build and machine have one, else the CPU
     Auto,
@@ -128,7 +148,7 @@ enum Done {
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let batch = options.inputs.iter().any(|i| i.is_dir());
     let inputs = input::expand(&options.inputs, input::has_picture_extension)?;
-    let settings = settings(options)?;
+    let settings = settings(options, inputs.len() > 1)?;
     let destinations = destinations(&inputs, options.output.as_deref(), batch, "siren")?;
     let (mut done, mut failed) = (0, 0);
     for (input, destination) in inputs.iter().zip(&destinations) {
@@ -168,7 +188,7 @@ fn encode_one(
     if !options.strip {
         settings.metadata = picture.metadata;
     }
-    let bar = progress::bar(&input.display().to_string(), settings.training.steps.into());
+    let bar = progress::bar(&input.display().to_string(), settings.training.steps().into());
     let observe = |at: &Progress| {
         bar.set_length(at.steps.into());
         bar.set_position(at.step.into());
@@ -212,11 +232,18 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
     text
 }
 
-fn settings(options: &Options) -> Result<EncodeOptions> {
-    let (mut target, mut training) = match options.preset {
-        Some(preset) => preset.library().settings(),
-        None => (Target::default(), Training::default()),
-    };
+fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
+    let mut target = options.preset.map_or_else(Target::default, |p| p.library().target());
+    let mut training = Training { effort: options.effort, ..Training::default() };
+    let mut resume = None;
+    if let Some(path) = &options.resume {
+        if several {
+            bail!("--resume trains one picture on: give one input");
+        }
+        let decoder = input::siren(path)?;
+        training.omega = decoder.container().omega.unwrap_or(training.omega);
+        resume = Some(decoder.siren().clone());
+    }
     if let Some(bpp) = options.bpp {
         target = Target::Bpp(bpp);
     }
@@ -238,10 +265,14 @@ fn settings(options: &Options) -> Result<EncodeOptions> {
         training.omega.hidden = omega;
     }
     training.omega.hidden = options.omega0_hidden.unwrap_or(training.omega.hidden);
-    training.steps = options.steps.unwrap_or(training.steps);
+    training.steps = options.steps;
     training.stop_after = options.stop_after;
-    training.batch = options.batch.unwrap_or(training.batch);
-    training.learning_rate = options.learning_rate.unwrap_or(training.learning_rate);
+    training.batch = options.batch;
+    training.learning_rate = options.learning_rate;
+    training.optimizer = match options.optimizer {
+        OptimizerName::Soap => OptimizerChoice::Soap,
+        OptimizerName::Adam => OptimizerChoice::Adam,
+    };
     training.seed = options.seed.unwrap_or(training.seed);
     training.timeout = options.timeout;
     training.device = match options.device {
@@ -253,6 +284,7 @@ fn settings(options: &Options) -> Result<EncodeOptions> {
     Ok(EncodeOptions {
         target,
         training,
+        resume,
         metadata: Metadata::default(),
         omit_settings: options.no_settings,
     })

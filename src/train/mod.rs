@@ -3,6 +3,7 @@
 //! and no weight codings.
 
 mod device;
+mod effort;
 mod fused;
 mod model;
 mod quality;
@@ -23,10 +24,12 @@ use crate::error::EncodeError;
 use crate::network::{Siren, Topology};
 use crate::raster::{Raster, decibels};
 pub use device::DeviceChoice;
-use model::Model;
+pub use fused::FusedLoss;
+pub use model::Model;
+use quality::Errors;
 use sampling::Sampler;
 use schedule::Schedule;
-use soap::{Soap, SoapParams};
+pub use soap::{Soap, SoapParams};
 
 /// How a network is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,16 +37,19 @@ pub struct Training {
     /// omega_0 of the first and of the other hidden layers (Sitzmann et al. 2020,
     /// section 3.2: 30 for both).
     pub omega: TrainingOmega,
-    /// Length of the learning-rate schedule in steps.
-    pub steps: u32,
+    /// How long to train, 1 (about a second) to 9 (all that is known); 3 by default.
+    pub effort: u8,
+    /// Length of the learning-rate schedule in steps, instead of the effort's.
+    pub steps: Option<u32>,
     /// Stop after so many steps of the schedule.
     pub stop_after: Option<u32>,
-    /// Pixels in each step's batch; a picture with fewer is one batch.
-    pub batch: usize,
+    /// Pixels in each step's batch, instead of the effort's; a picture with fewer is one
+    /// batch.
+    pub batch: Option<usize>,
     /// The optimizer.
     pub optimizer: OptimizerChoice,
-    /// Peak learning rate.
-    pub learning_rate: f64,
+    /// Peak learning rate, instead of the one for the topology.
+    pub learning_rate: Option<f64>,
     /// Seed of the initial weights and of the order of the pixels.
     pub seed: u64,
     /// Train no longer than this; the schedule is shortened to end in time.
@@ -56,15 +62,33 @@ impl Default for Training {
     fn default() -> Self {
         Self {
             omega: TrainingOmega { first: 30.0, hidden: 30.0 },
-            steps: 5000,
+            effort: 3,
+            steps: None,
             stop_after: None,
-            batch: 8192,
+            batch: None,
             optimizer: OptimizerChoice::Soap,
-            learning_rate: 3e-3,
+            learning_rate: None,
             seed: 0,
             timeout: None,
             device: DeviceChoice::Auto,
         }
+    }
+}
+
+impl Training {
+    /// Steps of the learning-rate schedule.
+    pub fn steps(&self) -> u32 {
+        self.steps.unwrap_or_else(|| effort::length(self.effort).steps)
+    }
+
+    /// Pixels of each step's batch.
+    pub fn batch(&self) -> usize {
+        self.batch.unwrap_or_else(|| effort::length(self.effort).batch)
+    }
+
+    /// Peak learning rate for `topology`: deep and wide networks take smaller steps.
+    pub fn learning_rate(&self, topology: &Topology) -> f64 {
+        self.learning_rate.unwrap_or_else(|| schedule::peak(topology))
     }
 }
 
@@ -74,7 +98,7 @@ pub enum OptimizerChoice {
     /// SOAP (Vyas et al. 2024).
     Soap,
     /// Adam, as candle-nn has it.
-    AdamW,
+    Adam,
 }
 
 /// Where a training run stands.
@@ -99,7 +123,7 @@ pub enum Control {
 
 /// The result of a training run.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Trained {
+pub(crate) struct Trained {
     /// The best network seen.
     pub siren: Siren,
     /// Steps done.
@@ -115,6 +139,7 @@ pub struct Trained {
 /// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
 /// lowest value, counts as divergence.
 const SPIKE: f64 = 4.0;
+const RISE: f64 = 2.0;
 /// Learning-rate factor of each recovery.
 const BACKOFF: f64 = 0.5;
 /// The same where nothing was learned yet: the rate is far off.
@@ -129,10 +154,17 @@ const ATTEMPTS: u32 = 20;
 const MIN_ATTEMPT: u32 = 50;
 /// Weight of the newest batch in the smoothed loss.
 const SMOOTHING: f64 = 0.05;
-/// How often in a run the network is measured and, if it is the best so far, kept.
-const CHECKS: u32 = 50;
+/// How often in a run the network is measured and, if it is the best so far, kept; more
+/// often early on, while the errors change.
+const CHECKS: u32 = 12;
+/// Part of the run's work that all measurements together may take.
+const CHECK_SHARE: f64 = 0.05;
+/// Fewest and most pixels of a measurement.
+const CHECK_PIXELS: (u64, u64) = (1 << 13, 1 << 17);
+/// A resumed run starts with this share of the peak learning rate.
+const RESUMED: f64 = 0.5;
 
-/// Trains a network of `topology` on `raster`.
+/// Trains a network of `topology` on `raster`, from `initial` on if there is one.
 ///
 /// `observe` is called after every step and may end the run. The result depends on the
 /// settings and the kind of machine, not on the number of threads.
@@ -141,9 +173,10 @@ const CHECKS: u32 = 50;
 /// [`EncodeError::Diverged`] where recovery failed and nothing better than a single
 /// colour was found; [`EncodeError::Cancelled`] where `observe` stopped the run before
 /// that; [`EncodeError::Device`] and [`EncodeError::Tensor`] from the device.
-pub fn train(
+pub(crate) fn train(
     raster: &Raster,
     topology: &Topology,
+    initial: Option<&Siren>,
     training: &Training,
     mut observe: impl FnMut(&Progress) -> Control,
 ) -> Result<Trained, EncodeError> {
@@ -156,13 +189,17 @@ pub fn train(
         return Ok(Trained {
             siren: constant,
             steps_done: 0,
-            steps_planned: training.steps,
+            steps_planned: training.steps(),
             recoveries: 0,
             device: device_name,
         });
     }
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
-    let model = Model::initialize(topology, training.omega, &flat, &device, &mut rng)?;
+    let rate = training.learning_rate(topology);
+    let (model, peak) = match initial {
+        Some(siren) => (Model::from_siren(siren, training.omega, &device)?, RESUMED * rate),
+        None => (Model::initialize(topology, training.omega, &flat, &device, &mut rng)?, rate),
+    };
     let mut run = Run {
         raster,
         training,
@@ -172,7 +209,7 @@ pub fn train(
         optimizer: AnyOptimizer::new(training.optimizer, &model)?,
         model,
         sampler: Sampler::new(raster, &device, rng),
-        schedule: Schedule::new(training.learning_rate, training.steps),
+        schedule: Schedule::new(peak, training.steps()),
         step: 0,
         backoff: 1.0,
         recoveries: 0,
@@ -180,6 +217,9 @@ pub fn train(
         smoothed: f64::NAN,
         lowest: f64::INFINITY,
     };
+    if initial.is_some() {
+        run.check()?;
+    }
     let mut stopped = false;
     while !stopped && run.step < run.end() {
         if !run.step()? {
@@ -234,12 +274,12 @@ impl Run<'_> {
     /// One step, or one recovery. Returns whether the run can go on.
     fn step(&mut self) -> Result<bool, EncodeError> {
         self.optimizer.set_learning_rate(self.backoff * self.schedule.rate(self.step));
-        let batch = self.sampler.next_batch(self.training.batch)?;
+        let batch = self.sampler.next_batch(self.training.batch())?;
         let (loss, gradients) = self.model.loss_and_gradients(&batch)?;
         let may_restore = self.recoveries < MAX_RECOVERIES;
-        let worse = loss > SPIKE * self.smoothed || self.smoothed > SPIKE * self.lowest;
-        let spiked = worse && self.step > schedule::WARM_UP;
-        if !loss.is_finite() || (spiked && may_restore) {
+        let worse = loss > SPIKE * self.smoothed || self.smoothed > RISE * self.lowest;
+        let diverged = worse && self.step > schedule::WARM_UP;
+        if !loss.is_finite() || (diverged && may_restore) {
             return if may_restore { self.recover().map(|()| true) } else { Ok(false) };
         }
         self.optimizer.step(&gradients)?;
@@ -247,11 +287,12 @@ impl Run<'_> {
         let change = SMOOTHING * (loss - self.smoothed);
         self.smoothed = if self.smoothed.is_nan() { loss } else { self.smoothed + change };
         self.lowest = self.lowest.min(self.smoothed);
-        let steps = self.schedule.steps();
-        if self.step.is_multiple_of((steps / CHECKS).max(1)) || self.step == steps {
-            self.check()?;
+        if self.schedule.is_mark(self.step, CHECKS) {
+            if let Some(errors) = self.check()? {
+                self.sampler.focus(&errors);
+            }
             // A rate so high that nothing is learned is a divergence too.
-            let chance = MIN_ATTEMPT.max(steps / ATTEMPTS);
+            let chance = MIN_ATTEMPT.max(self.schedule.steps() / ATTEMPTS);
             if may_restore && self.learned_nothing() && self.step - self.restored_at >= chance {
                 self.recover()?;
             }
@@ -263,17 +304,20 @@ impl Run<'_> {
         self.best.1 >= FLAT * self.flat_error
     }
 
-    /// Measures the network and keeps it if it is the best so far.
-    fn check(&mut self) -> Result<(), EncodeError> {
-        // A diverged network is no error: it is not the best.
-        if let Ok(siren) = self.model.siren() {
-            let error = quality::quick_error(self.raster, &siren);
-            if error < self.best.1 {
-                self.good = self.model.weights()?;
-                self.best = (siren, error);
-            }
+    /// Measures the network and keeps it if it is the best so far. A diverged network has
+    /// no errors.
+    fn check(&mut self) -> Result<Option<Errors>, EncodeError> {
+        let Ok(siren) = self.model.siren() else { return Ok(None) };
+        let trained = f64::from(self.schedule.steps()) * self.training.batch() as f64;
+        // A training step is about three evaluations.
+        let affordable = CHECK_SHARE * 3.0 * trained / f64::from(CHECKS);
+        let pixels = (affordable as u64).clamp(CHECK_PIXELS.0, CHECK_PIXELS.1);
+        let errors = quality::measure(self.raster, &siren, pixels);
+        if errors.mean < self.best.1 {
+            self.good = self.model.weights()?;
+            self.best = (siren, errors.mean);
         }
-        Ok(())
+        Ok(Some(errors))
     }
 
     /// Goes back to the best weights with a lower learning rate.
@@ -289,7 +333,6 @@ impl Run<'_> {
     }
 
     fn finish(mut self, stopped: bool, device: &'static str) -> Result<Trained, EncodeError> {
-        // A run that was cut short has a last state that no check has seen.
         self.check()?;
         let Self { best, flat_error, smoothed, recoveries, .. } = self;
         if best.1 >= flat_error {
@@ -315,7 +358,7 @@ impl Run<'_> {
 
 enum AnyOptimizer {
     Soap(Soap),
-    AdamW(AdamW),
+    Adam(AdamW),
 }
 
 impl AnyOptimizer {
@@ -323,9 +366,9 @@ impl AnyOptimizer {
         let variables = model.variables();
         Ok(match choice {
             OptimizerChoice::Soap => Self::Soap(Soap::new(variables, SoapParams::default())?),
-            OptimizerChoice::AdamW => {
+            OptimizerChoice::Adam => {
                 let params = ParamsAdamW { weight_decay: 0.0, ..ParamsAdamW::default() };
-                Self::AdamW(AdamW::new(variables, params)?)
+                Self::Adam(AdamW::new(variables, params)?)
             }
         })
     }
@@ -333,14 +376,15 @@ impl AnyOptimizer {
     fn set_learning_rate(&mut self, rate: f64) {
         match self {
             Self::Soap(soap) => soap.set_learning_rate(rate),
-            Self::AdamW(adam) => adam.set_learning_rate(rate),
+            Self::Adam(adam) => adam.set_learning_rate(rate),
         }
     }
 
     fn step(&mut self, gradients: &GradStore) -> Result<(), EncodeError> {
-        Ok(match self {
+        match self {
             Self::Soap(soap) => soap.step(gradients)?,
-            Self::AdamW(adam) => adam.step(gradients)?,
-        })
+            Self::Adam(adam) => adam.step(gradients)?,
+        }
+        Ok(())
     }
 }

@@ -13,10 +13,10 @@ use crate::container::TrainingOmega;
 use crate::error::EncodeError;
 use crate::network::{Siren, Topology};
 
-/// Trainable weights, one tensor `[W | b]` of `[outputs, inputs + 1]` a layer. omega_0 is a
-/// factor beside them here and folded into them in [`Model::siren`], so that an optimizer's
-/// step size means the same in every layer.
-pub(super) struct Model {
+/// Trainable weights, one tensor `[W | b]` of `[outputs, inputs + 1]` a layer. Each layer has
+/// a factor beside them, omega_0 and a learning rate of its own, that is folded into them in
+/// [`Model::siren`]: an optimizer's steps are as large as the factor says.
+pub struct Model {
     topology: Topology,
     layers: Vec<TrainedLayer>,
     fused: FusedLoss,
@@ -24,7 +24,7 @@ pub(super) struct Model {
 
 struct TrainedLayer {
     weights: Var,
-    omega: f64,
+    scale: f64,
 }
 
 impl Model {
@@ -39,20 +39,26 @@ impl Model {
         device: &Device,
         rng: &mut impl Rng,
     ) -> Result<Self, EncodeError> {
-        let last = topology.hidden().len();
-        let mut layers = Vec::new();
+        let hidden = topology.hidden().len();
+        let mut file_order = Vec::with_capacity(topology.weight_count());
         for (index, (inputs, outputs)) in topology.layers().enumerate() {
             let n = inputs as f32;
-            let bound = if index == 0 { 1.0 / n } else { (6.0 / n).sqrt() / omega.hidden };
-            let mut uniform = |bound: f32| rng.random_range(-bound..=bound);
-            let mut weights = Vec::with_capacity(outputs * (inputs + 1));
-            for output in 0..outputs {
-                weights.extend((0..inputs).map(|_| uniform(bound)));
-                weights.push(if index == last { mean[output] } else { uniform(1.0 / n.sqrt()) });
+            // omega_0 belongs to the function; what an optimizer sees is scaled anew below.
+            let (omega, bound) = match index {
+                0 => (omega.first, 1.0 / n),
+                i if i == hidden => (1.0, (6.0 / n).sqrt() / omega.hidden),
+                _ => (omega.hidden, (6.0 / n).sqrt() / omega.hidden),
+            };
+            let mut uniform = |bound: f32| omega * rng.random_range(-bound..=bound);
+            file_order.extend((0..outputs * inputs).map(|_| uniform(bound)));
+            match index == hidden {
+                true => file_order.extend(mean),
+                false => file_order.extend((0..outputs).map(|_| uniform(1.0 / n.sqrt()))),
             }
-            layers.push(weights);
         }
-        Self::from_layers(topology, omega, layers, device)
+        let siren = Siren::from_weights(topology.clone(), &file_order)
+            .map_err(|error| EncodeError::Settings(error.to_string()))?;
+        Self::from_siren(&siren, omega, device)
     }
 
     /// A model that computes what `siren` does.
@@ -61,31 +67,22 @@ impl Model {
         omega: TrainingOmega,
         device: &Device,
     ) -> Result<Self, EncodeError> {
-        let factors = factors(siren.topology(), omega);
-        let layers = siren.layers().iter().zip(factors).map(|(layer, omega)| {
-            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
-            rows.flat_map(|(row, bias)| row.iter().chain([bias])).map(|w| w / omega).collect()
-        });
-        Self::from_layers(siren.topology(), omega, layers.collect(), device)
-    }
-
-    fn from_layers(
-        topology: &Topology,
-        omega: TrainingOmega,
-        layers: Vec<Vec<f32>>,
-        device: &Device,
-    ) -> Result<Self, EncodeError> {
-        let factors: Vec<f32> = factors(topology, omega).collect();
-        let shapes = topology.layers().zip(&factors);
-        let layers: candle_core::Result<_> = layers
-            .into_iter()
-            .zip(shapes)
-            .map(|(weights, ((inputs, outputs), &omega))| {
-                let weights = Var::from_vec(weights, (outputs, inputs + 1), device)?;
-                Ok(TrainedLayer { weights, omega: omega.into() })
+        let topology = siren.topology();
+        let scales = scales(topology, omega);
+        let layers: candle_core::Result<_> = siren
+            .layers()
+            .iter()
+            .zip(&scales)
+            .map(|(layer, &scale)| {
+                let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+                let rows = rows.flat_map(|(row, bias)| row.iter().chain([bias]));
+                let weights: Vec<f32> = rows.map(|w| w / scale).collect();
+                let shape = (layer.outputs, layer.inputs + 1);
+                let weights = Var::from_vec(weights, shape, device)?;
+                Ok(TrainedLayer { weights, scale: scale.into() })
             })
             .collect();
-        let fused = FusedLoss::new(topology, &factors);
+        let fused = FusedLoss::new(topology, &scales);
         Ok(Self { topology: topology.clone(), layers: layers?, fused })
     }
 
@@ -94,7 +91,7 @@ impl Model {
         self.layers.iter().map(|l| l.weights.clone()).collect()
     }
 
-    /// A copy of all weights, without omega_0.
+    /// A copy of all weights, without the layers' factors.
     pub fn weights(&self) -> Result<Vec<Tensor>, EncodeError> {
         Ok(self.variables().iter().map(|v| v.as_tensor().copy()).collect::<Result<_, _>>()?)
     }
@@ -107,11 +104,11 @@ impl Model {
         Ok(())
     }
 
-    /// The network with omega_0 folded in.
+    /// The network, factors folded in.
     pub fn siren(&self) -> Result<Siren, EncodeError> {
         let mut weights = Vec::with_capacity(self.topology.weight_count());
         for layer in &self.layers {
-            let rows = layer.weights.affine(layer.omega, 0.0)?.to_vec2::<f32>()?;
+            let rows = layer.weights.affine(layer.scale, 0.0)?.to_vec2::<f32>()?;
             let inputs = rows[0].len() - 1;
             weights.extend(rows.iter().flat_map(|row| &row[..inputs]));
             weights.extend(rows.iter().map(|row| row[inputs]));
@@ -120,14 +117,24 @@ impl Model {
             .map_err(|error| EncodeError::Verification(error.to_string()))
     }
 
-    /// Mean squared error of a batch, in the range of the outputs, and its gradients.
-    pub fn loss_and_gradients(&self, batch: &Batch) -> Result<(f64, GradStore), EncodeError> {
+    /// The loss of a batch and its gradients.
+    pub(super) fn loss_and_gradients(
+        &self,
+        batch: &Batch,
+    ) -> Result<(f64, GradStore), EncodeError> {
         let loss = self.loss(&batch.inputs, &batch.targets)?;
         Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
     }
 
-    /// The loss by the fused kernel where there is one, else by candle's operations.
-    fn loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+    /// The mean squared error of a batch, in the range of the outputs: by the fused kernel
+    /// on the CPU, else by candle's operations.
+    ///
+    /// `inputs` is `[2, points]`; `targets` is `[channels + 1, points]`, the last row the
+    /// weight of each point.
+    ///
+    /// # Errors
+    /// candle's, for other shapes than these.
+    pub fn loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
         if !inputs.device().is_cpu() {
             return self.reference_loss(inputs, targets);
         }
@@ -136,9 +143,15 @@ impl Model {
         self.fused.loss(&weights, inputs, targets)
     }
 
-    /// The loss by candle's operations.
-    fn reference_loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
-        (self.forward(inputs)? - targets)?.sqr()?.mean_all()
+    /// The same by candle's operations on any device: the reference.
+    ///
+    /// # Errors
+    /// As [`Model::loss`].
+    pub fn reference_loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        let channels = self.topology.channels().count();
+        let weights = targets.narrow(0, channels, 1)?;
+        let errors = (self.forward(inputs)? - targets.narrow(0, 0, channels)?)?;
+        errors.sqr()?.broadcast_mul(&weights)?.mean_all()
     }
 
     /// `[2, points]` to `[channels, points]`.
@@ -152,21 +165,34 @@ impl Model {
     }
 }
 
-/// omega_0 of every layer, 1 for the output layer.
-fn factors(topology: &Topology, omega: TrainingOmega) -> impl Iterator<Item = f32> {
+/// The learning rate of the first layer, and of the last but for [`OUTPUT_RATE`]; those
+/// between grow evenly. Errors of the first layers grow on their way through the others
+/// (docs/experiments.md).
+const FIRST_RATE: f32 = 0.5;
+const LAST_RATE: f32 = 2.0;
+/// The output layer has no omega_0 that would speed it up.
+const OUTPUT_RATE: f32 = 3.0;
+
+/// The factor of every layer: omega_0 times the layer's learning rate.
+fn scales(topology: &Topology, omega: TrainingOmega) -> Vec<f32> {
     let hidden = topology.hidden().len();
-    (0..=hidden).map(move |layer| match layer {
-        0 => omega.first,
-        l if l == hidden => 1.0,
-        _ => omega.hidden,
-    })
+    let scale = |layer: usize| {
+        let depth = layer as f32 / hidden as f32;
+        let omega = match layer {
+            0 => omega.first,
+            l if l == hidden => OUTPUT_RATE,
+            _ => omega.hidden,
+        };
+        omega * FIRST_RATE.powf(1.0 - depth) * LAST_RATE.powf(depth)
+    };
+    (0..=hidden).map(scale).collect()
 }
 
 impl TrainedLayer {
-    /// `omega_0 (W h + b)`, the factor applied to the small tensors.
+    /// `scale (W h + b)`, the factor applied to the small tensors.
     fn affine(&self, h: &Tensor) -> candle_core::Result<Tensor> {
         let inputs = self.weights.dim(1)? - 1;
-        let scaled = self.weights.affine(self.omega, 0.0)?;
+        let scaled = self.weights.affine(self.scale, 0.0)?;
         let weights = scaled.narrow(1, 0, inputs)?;
         weights.matmul(h)?.broadcast_add(&scaled.narrow(1, inputs, 1)?)
     }

@@ -7,12 +7,8 @@ use crate::geometry::{Grid, View};
 use crate::network::Siren;
 use crate::raster::Raster;
 
-/// Most pixels of a quick measurement.
-const QUICK_PIXELS: u64 = 1 << 16;
-/// Fewest pixels of a quick measurement of a picture that has as many.
-const QUICK_MIN_PIXELS: u64 = 1 << 13;
-/// Multiplications that a quick measurement aims at.
-const QUICK_WORK: u64 = 1 << 29;
+/// Picked pixels along the side of a tile: 16 pixels tell its error well enough.
+const TILE: usize = 4;
 
 /// The mean of each channel, in [-1, 1].
 pub(super) fn mean_colour(raster: &Raster) -> Vec<f32> {
@@ -36,45 +32,66 @@ pub(super) fn mean_square_distance(raster: &Raster, colour: &[f32]) -> f64 {
     (0..count).map(distance).sum::<f64>() / count as f64
 }
 
-/// Mean squared error of `siren` on 8,192 to 65,536 pixels spread evenly over the raster,
-/// outputs clamped as a decoder does; infinite where an output is not finite.
-pub(super) fn quick_error(raster: &Raster, siren: &Siren) -> f64 {
+/// Errors of a network over a raster.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Errors {
+    /// Mean squared error, outputs clamped as a decoder does.
+    pub mean: f64,
+    /// Mean squared error of each tile, row by row.
+    pub tiles: Vec<f32>,
+    /// Width and height of a tile in pixels.
+    pub tile: usize,
+}
+
+/// Measures `siren` on about `pixels` pixels in a regular grid over the raster.
+pub(super) fn measure(raster: &Raster, siren: &Siren, pixels: u64) -> Errors {
     let size = raster.size();
     let grid = Grid::new(size, &View::default()).expect("a raster's own size is a view");
     let evaluator = Evaluator::new(siren.clone());
     let channels = raster.channels().count();
-    let pixels = size.pixels();
-    let weights = siren.topology().weight_count() as u64;
-    let affordable = (QUICK_WORK / weights).clamp(QUICK_MIN_PIXELS, QUICK_PIXELS);
-    let stride = pixels.div_ceil(affordable);
-    let picked = pixels.div_ceil(stride);
-    let blocks: Vec<u64> = (0..picked).step_by(BLOCK).collect();
-    let sums: Vec<f64> = blocks
+    let stride = (size.pixels() as f64 / pixels as f64).sqrt().ceil().max(1.0) as usize;
+    let (width, height) = (size.width as usize, size.height as usize);
+    let (columns, rows) = (width.div_ceil(stride), height.div_ceil(stride));
+    let across = columns.div_ceil(TILE);
+    let strips: Vec<usize> = (0..rows).step_by(TILE).collect();
+    // Squared errors and counts of the tiles of each strip of tiles.
+    let strips: Vec<Vec<(f64, f64)>> = strips
         .into_par_iter()
         .map_init(
             || (evaluator.scratch(), Points::default(), vec![0.0; channels * BLOCK]),
-            |(scratch, points, out), first| {
-                let len = (picked - first).min(BLOCK as u64);
-                let pixel = |i: u64| (first + i) * stride;
-                for i in 0..len {
-                    (points.x[i as usize], points.y[i as usize]) = grid.centre(pixel(i));
-                }
-                evaluator.values(points, scratch, out);
-                let mut sum = 0.0;
-                for i in 0..len {
-                    for channel in 0..channels {
-                        let target =
-                            2.0 * raster.unit(pixel(i) as usize * channels + channel) - 1.0;
-                        let value = out[channel * BLOCK + i as usize];
-                        let value =
-                            if value.is_nan() { f32::INFINITY } else { value.clamp(-1.0, 1.0) };
-                        sum += f64::from(value - target).powi(2);
+            |(scratch, points, out), top| {
+                let mut tiles = vec![(0.0, 0.0); across];
+                let picked: Vec<(usize, usize)> = (top..rows.min(top + TILE))
+                    .flat_map(|row| (0..columns).map(move |column| (column, row)))
+                    .collect();
+                for picked in picked.chunks(BLOCK) {
+                    let pixel = |&(column, row): &(usize, usize)| (row * width + column) * stride;
+                    for (i, at) in picked.iter().enumerate() {
+                        (points.x[i], points.y[i]) = grid.centre(pixel(at) as u64);
+                    }
+                    evaluator.values(points, scratch, out);
+                    for (i, at) in picked.iter().enumerate() {
+                        let tile = &mut tiles[at.0 / TILE];
+                        for channel in 0..channels {
+                            let sample = raster.unit(pixel(at) * channels + channel);
+                            let value = out[channel * BLOCK + i];
+                            let value =
+                                if value.is_nan() { f32::INFINITY } else { value.clamp(-1.0, 1.0) };
+                            tile.0 += f64::from(value - (2.0 * sample - 1.0)).powi(2);
+                            tile.1 += 1.0;
+                        }
                     }
                 }
-                sum
+                tiles
             },
         )
         .collect();
     // Summed in order, so that the result does not depend on the threads.
-    sums.iter().sum::<f64>() / (picked * channels as u64) as f64
+    let tiles = || strips.iter().flatten();
+    let (sum, count) = tiles().fold((0.0, 0.0), |sum, tile| (sum.0 + tile.0, sum.1 + tile.1));
+    Errors {
+        mean: sum / count,
+        tiles: tiles().map(|tile| (tile.0 / tile.1) as f32).collect(),
+        tile: TILE * stride,
+    }
 }

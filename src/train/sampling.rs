@@ -1,11 +1,18 @@
-//! Mini-batches: the pixels in random order, reshuffled after every pass.
+//! Mini-batches: the pixels in random order, reshuffled after every pass, more of them where
+//! the error is large.
 
 use candle_core::{Device, Result, Tensor};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::quality::Errors;
 use crate::geometry::{Grid, View};
 use crate::raster::Raster;
+
+/// Share of the mean density that every tile gets on top of its own.
+const EVERYWHERE: f32 = 0.3;
+/// Most density of a tile, in means.
+const MOST: f32 = 4.0;
 
 /// Deals out the pixels of a raster.
 pub(super) struct Sampler<'a> {
@@ -15,15 +22,28 @@ pub(super) struct Sampler<'a> {
     y: Vec<f32>,
     order: Vec<u32>,
     next: usize,
+    focus: Focus,
+    /// Fractions of pixels that have been passed over since the last one taken.
+    due: f32,
     device: Device,
     rng: ChaCha8Rng,
+}
+
+/// How densely pixels are taken from each tile.
+struct Focus {
+    tile: usize,
+    across: usize,
+    /// Share of a tile's pixels that a pass takes, at most 1.
+    densities: Vec<f32>,
+    /// The mean of the densities over the pixels.
+    mean: f32,
 }
 
 /// The pixels of one step.
 pub(super) struct Batch {
     /// Coordinates, `[2, points]`.
     pub inputs: Tensor,
-    /// Samples in [-1, 1], `[channels, points]`.
+    /// Samples in [-1, 1] and below them the weight of each pixel, `[channels + 1, points]`.
     pub targets: Tensor,
 }
 
@@ -33,44 +53,90 @@ impl<'a> Sampler<'a> {
         let size = raster.size();
         let grid = Grid::new(size, &View::default()).expect("a raster's own size");
         let order: Vec<u32> = (0..size.pixels() as u32).collect();
+        let everywhere =
+            Focus { tile: size.longer_side() as usize, across: 1, densities: vec![1.0], mean: 1.0 };
         Self {
             raster,
             x: (0..size.width).map(|i| grid.x(i) as f32).collect(),
             y: (0..size.height).map(|j| grid.y(j) as f32).collect(),
             next: order.len(),
             order,
+            focus: everywhere,
+            due: 0.0,
             device: device.clone(),
             rng,
         }
     }
 
-    /// The next `points` pixels, or all where there are fewer. A batch may reach over into
-    /// the next pass.
+    /// From now on takes pixels in proportion to the root mean square error around them.
+    /// Their weights make up for it, so that the expected gradient stays that of the mean
+    /// squared error, and its variance is near its least (importance sampling).
+    pub fn focus(&mut self, errors: &Errors) {
+        let roots: Vec<f32> = errors.tiles.iter().map(|error| error.sqrt()).collect();
+        let mean = roots.iter().sum::<f32>() / roots.len() as f32;
+        if !(mean > 0.0 && mean.is_finite()) {
+            return;
+        }
+        let densities: Vec<f32> =
+            roots.iter().map(|root| (root + EVERYWHERE * mean).min(MOST * mean)).collect();
+        let most = densities.iter().copied().fold(0.0, f32::max);
+        self.focus = Focus {
+            tile: errors.tile,
+            across: self.x.len().div_ceil(errors.tile),
+            densities: densities.iter().map(|density| density / most).collect(),
+            mean: 1.0,
+        };
+        let pixels = 0..self.order.len() as u32;
+        let sum: f64 = pixels.map(|p| f64::from(self.density(p))).sum();
+        self.focus.mean = (sum / self.order.len() as f64) as f32;
+    }
+
+    fn density(&self, pixel: u32) -> f32 {
+        let width = self.x.len();
+        let (column, row) = (pixel as usize % width, pixel as usize / width);
+        let Focus { tile, across, densities, .. } = &self.focus;
+        densities[row / tile * across + column / tile]
+    }
+
+    /// The next `points` pixels. A batch may reach over into the next pass; one of all
+    /// pixels has each of them once.
     pub fn next_batch(&mut self, points: usize) -> Result<Batch> {
-        let points = points.clamp(1, self.order.len());
+        let all = points >= self.order.len();
+        let pixels = if all { self.order.clone() } else { self.next_pixels(points) };
+        let points = pixels.len();
+        let width = self.x.len() as u32;
+        let channels = self.raster.channels().count();
+        let mut inputs = Vec::with_capacity(2 * points);
+        inputs.extend(pixels.iter().map(|p| self.x[(p % width) as usize]));
+        inputs.extend(pixels.iter().map(|p| self.y[(p / width) as usize]));
+        let mut targets = Vec::with_capacity((channels + 1) * points);
+        for channel in 0..channels {
+            let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
+            targets.extend(pixels.iter().map(target));
+        }
+        let weight = |&p: &u32| if all { 1.0 } else { self.focus.mean / self.density(p) };
+        targets.extend(pixels.iter().map(weight));
+        Ok(Batch {
+            inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,
+            targets: Tensor::from_vec(targets, (channels + 1, points), &self.device)?,
+        })
+    }
+
+    fn next_pixels(&mut self, points: usize) -> Vec<u32> {
         let mut pixels = Vec::with_capacity(points);
         while pixels.len() < points {
             if self.next == self.order.len() {
                 self.order.shuffle(&mut self.rng);
                 self.next = 0;
             }
-            let take = (points - pixels.len()).min(self.order.len() - self.next);
-            pixels.extend_from_slice(&self.order[self.next..self.next + take]);
-            self.next += take;
+            let pixel = self.order[self.next];
+            self.next += 1;
+            self.due += self.density(pixel);
+            if self.due >= 1.0 {
+                self.due -= 1.0;
+                pixels.push(pixel);
+            }
         }
-        let width = self.x.len() as u32;
-        let channels = self.raster.channels().count();
-        let mut inputs = Vec::with_capacity(2 * points);
-        inputs.extend(pixels.iter().map(|p| self.x[(p % width) as usize]));
-        inputs.extend(pixels.iter().map(|p| self.y[(p / width) as usize]));
-        let mut targets = Vec::with_capacity(channels * points);
-        for channel in 0..channels {
-            let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
-            targets.extend(pixels.iter().map(target));
-        }
-        Ok(Batch {
-            inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,
-            targets: Tensor::from_vec(targets, (channels, points), &self.device)?,
-        })
+        pixels
     }
 }

@@ -1,0 +1,27 @@
+//! Effort levels: how long to train. Plain data.
+
+/// Length of a training run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Length {
+    pub steps: u32,
+    /// Pixels of a step.
+    pub batch: usize,
+}
+
+/// Levels 1 to 9. Every level trains on twice as many pixels as the one before or more.
+const LEVELS: [Length; 9] = [
+    Length { steps: 400, batch: 1024 },
+    Length { steps: 1000, batch: 2048 },
+    Length { steps: 3000, batch: 4096 },
+    Length { steps: 4000, batch: 4096 },
+    Length { steps: 4000, batch: 8192 },
+    Length { steps: 6000, batch: 8192 },
+    Length { steps: 8000, batch: 8192 },
+    Length { steps: 8000, batch: 16384 },
+    Length { steps: 16000, batch: 16384 },
+];
+
+/// The length of a run of effort 1 to 9.
+pub(super) fn length(effort: u8) -> Length {
+    LEVELS[usize::from(effort.clamp(1, 9)) - 1]
+}
