@@ -124,7 +124,7 @@ const MAX_PIXELS: u64 = 1 << 31;
 /// let ramp = (0..16 * 8).map(|i| (i % 16) * 16).collect();
 /// let raster = Raster::new(size, Channels::Grey, Samples::U8(ramp)).unwrap();
 /// let mut options = EncodeOptions { target: Target::Bytes(200), ..Default::default() };
-/// options.training.steps = 50;
+/// options.training.steps = Some(50);
 /// let encoded = sirenc::encode(&raster, &options, |_| Control::Continue)?;
 /// assert!(encoded.bytes.len() <= 200);
 /// # Ok(())

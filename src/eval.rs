@@ -143,3 +143,62 @@ impl Default for Points {
         Self { x: [0.0; BLOCK], y: [0.0; BLOCK] }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::levels;
+    use crate::network::{Channels, Topology};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// A network as the SIREN initialization has it, with an output layer of unit scale.
+    fn random(topology: Topology, rng: &mut impl Rng) -> Siren {
+        let mut weights = Vec::new();
+        for (inputs, outputs) in topology.layers() {
+            let bound = if inputs == 2 { 15.0 } else { (6.0 / inputs as f32).sqrt() };
+            weights.extend((0..(inputs + 1) * outputs).map(|_| rng.random_range(-bound..bound)));
+        }
+        Siren::from_weights(topology, &weights).unwrap()
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_definition() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let shapes =
+            [vec![1], vec![7, 3], vec![20; 5], vec![28; 10], vec![49; 13], vec![300, 1, 65]];
+        for (index, hidden) in shapes.into_iter().enumerate() {
+            let channels = Channels::from_count(1 + index % 4).unwrap();
+            let siren = random(Topology::new(channels, hidden).unwrap(), &mut rng);
+            let mut points = Points::default();
+            for (x, y) in points.x.iter_mut().zip(&mut points.y) {
+                (*x, *y) = (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0));
+            }
+            for level in levels() {
+                let evaluator = Evaluator::with_level(siren.clone(), level);
+                let mut scratch = evaluator.scratch();
+                let mut values = vec![f32::NAN; channels.count() * BLOCK];
+                let mut jets = vec![f32::NAN; 4 * values.len()];
+                evaluator.values(&points, &mut scratch, &mut values);
+                evaluator.jets(&points, &mut scratch, &mut jets);
+                for i in 0..BLOCK {
+                    let wanted = siren.evaluate(points.x[i].into(), points.y[i].into());
+                    for (channel, jet) in wanted.iter().enumerate() {
+                        let close = |found: f32, wanted: f64, scale: f64| {
+                            let error = (f64::from(found) - wanted).abs() / scale;
+                            // An eighth of a step of 8 bits.
+                            assert!(error < 1e-3, "{level:?} {}: {error}", siren.topology());
+                        };
+                        let row = |part| jets[(4 * channel + part) * BLOCK + i];
+                        close(values[channel * BLOCK + i], jet.value, 1.0);
+                        close(row(0), jet.value, 1.0);
+                        let slope = 1.0 + jet.dx.hypot(jet.dy);
+                        close(row(1), jet.dx, slope);
+                        close(row(2), jet.dy, slope);
+                        close(row(3), jet.laplacian, 10.0 * slope * slope);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -243,7 +243,7 @@ mod encoder {
     /// }));
     /// let mut options = EncodeOptions::default();
     /// options.target = sirenc::Target::Bytes(400);
-    /// options.training.steps = 20;
+    /// options.training.steps = Some(20);
     /// let mut file = Vec::new();
     /// picture.write_with_encoder(SirenEncoder::new(&mut file, options))?;
     /// # Ok(())

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{Random, picture};
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, Raster,
-    RenderOptions, Samples, Size, Target, Training, encode, psnr,
+    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
+    Raster, RenderOptions, Samples, Size, Target, Training, encode, psnr,
 };
 
 const SIZE: Size = Size { width: 40, height: 24 };
@@ -17,7 +17,7 @@ const SIZE: Size = Size { width: 40, height: 24 };
 fn options(steps: u32) -> EncodeOptions {
     EncodeOptions {
         target: Target::Hidden(vec![16; 3]),
-        training: Training { steps, ..Training::default() },
+        training: Training { steps: Some(steps), ..Training::default() },
         ..EncodeOptions::default()
     }
 }
@@ -63,7 +63,7 @@ fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
 fn divergence_is_recovered_from() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
     let mut options = options(400);
-    options.training.learning_rate = 1.0;
+    options.training.learning_rate = Some(1.0);
     let encoded = run(&raster, &options).unwrap();
     assert!(encoded.recoveries > 0);
     assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
@@ -127,6 +127,37 @@ fn stopping_keeps_the_best_and_says_so() {
 }
 
 #[test]
+fn a_resumed_network_gets_better_and_never_worse() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let first = run(&raster, &options(60)).unwrap();
+    let resumed = |steps: u32, learning_rate: Option<f64>| {
+        let mut options = options(steps);
+        options.target = Target::Auto;
+        options.training.learning_rate = learning_rate;
+        options.resume = Some(Decoder::new(&first.bytes).unwrap().siren().clone());
+        run(&raster, &options).unwrap()
+    };
+    let longer = resumed(300, None);
+    assert_eq!(longer.topology, first.topology);
+    assert!(longer.psnr > first.psnr + 1.0, "{} -> {} dB", first.psnr, longer.psnr);
+    assert!(resumed(1, None).psnr >= first.psnr);
+    assert!(resumed(30, Some(1.0)).psnr >= first.psnr);
+    let grey = picture(SIZE, Channels::Grey, BitDepth::Eight);
+    let mut options = options(10);
+    options.resume = Some(Decoder::new(&first.bytes).unwrap().siren().clone());
+    assert!(matches!(run(&grey, &options), Err(EncodeError::Settings(_))));
+}
+
+#[test]
+fn adam_trains_too() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let mut options = options(400);
+    options.training.optimizer = OptimizerChoice::Adam;
+    let encoded = run(&raster, &options).unwrap();
+    assert!(encoded.psnr > 25.0, "{} dB", encoded.psnr);
+}
+
+#[test]
 fn time_outs_hold() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
     let mut options = options(1_000_000);
@@ -165,9 +196,11 @@ fn settings_that_make_no_sense_are_errors() {
         let error = run(&raster, &options).unwrap_err();
         assert!(matches!(error, EncodeError::Settings(_)), "{error}");
     };
-    refused(|o| o.training.steps = 0);
-    refused(|o| o.training.batch = 0);
-    refused(|o| o.training.learning_rate = f64::NAN);
+    refused(|o| o.training.steps = Some(0));
+    refused(|o| o.training.batch = Some(0));
+    refused(|o| o.training.effort = 0);
+    refused(|o| o.training.effort = 10);
+    refused(|o| o.training.learning_rate = Some(f64::NAN));
     refused(|o| o.training.omega.first = 0.0);
     refused(|o| o.target = Target::Hidden(vec![]));
     refused(|o| o.target = Target::Hidden(vec![2000]));

@@ -135,7 +135,7 @@ fn the_encoder_encodes() {
 
     let options = EncodeOptions {
         target: Target::Hidden(vec![8, 8]),
-        training: Training { steps: 50, ..Training::default() },
+        training: Training { steps: Some(50), ..Training::default() },
         ..EncodeOptions::default()
     };
     let encode = |buffer: &[u8], width, colour| {

@@ -41,22 +41,6 @@ impl Epilogue for Product {
     }
 }
 
-/// `slope * (M h)`.
-pub struct ProductTimes<'a> {
-    pub slope: &'a [f32],
-}
-
-impl Epilogue for ProductTimes<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, _: usize) -> S::f32s {
-        S::f32s::splat(simd, 0.0)
-    }
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
-        a * load(simd, self.slope, at)
-    }
-}
-
 /// `M h + b`.
 pub struct Affine<'a> {
     pub biases: &'a [f32],
@@ -89,25 +73,6 @@ impl Epilogue for Sine<'_> {
     }
 }
 
-/// `sin(M h + b)`, and its cosine beside it.
-pub struct SineWithSlope<'a> {
-    pub biases: &'a [f32],
-    pub slope: &'a mut [f32],
-}
-
-impl Epilogue for SineWithSlope<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
-        let (sine, cosine) = sine_and_cosine(simd, a);
-        store(cosine, self.slope, at);
-        sine
-    }
-}
-
 /// `max(M h + b, 0)`.
 pub struct Relu<'a> {
     pub biases: &'a [f32],
@@ -124,38 +89,19 @@ impl Epilogue for Relu<'_> {
     }
 }
 
-/// `max(M h + b, 0)`, and 1 beside it where it is above 0.
-pub struct ReluWithSlope<'a> {
-    pub biases: &'a [f32],
-    pub slope: &'a mut [f32],
-}
-
-impl Epilogue for ReluWithSlope<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
-        let (zero, one) = (S::f32s::splat(simd, 0.0), S::f32s::splat(simd, 1.0));
-        store(a.simd_gt(zero).select(one, zero), self.slope, at);
-        a.max(zero)
-    }
-}
-
 #[inline(always)]
-fn load<S: Simd>(simd: S, from: &[f32], at: usize) -> S::f32s {
+pub fn load<S: Simd>(simd: S, from: &[f32], at: usize) -> S::f32s {
     S::f32s::from_slice(simd, &from[at..at + S::f32s::LEN])
 }
 
 #[inline(always)]
-fn store<S: Simd, V: SimdBase<S, Element = f32>>(value: V, to: &mut [f32], at: usize) {
+pub fn store<S: Simd, V: SimdBase<S, Element = f32>>(value: V, to: &mut [f32], at: usize) {
     value.store_slice(&mut to[at..at + V::LEN]);
 }
 
 /// Whether an instruction set has 32 registers rather than 16.
 #[inline(always)]
-const fn has_many_registers<S: Simd>() -> bool {
+pub const fn has_many_registers<S: Simd>() -> bool {
     S::f32s::LEN == 16 || cfg!(target_arch = "aarch64")
 }
 
@@ -248,73 +194,6 @@ fn tile<S: Simd, const N: usize, const P: usize>(
         for (p, sum) in sums.into_iter().enumerate() {
             let at = (first + n) * points + at + p * lanes;
             store(epilogue.finish(simd, at, sum), out, at);
-        }
-    }
-}
-
-/// Outputs of a tile of [`add_outer`].
-const OUTER_OUTPUTS: usize = 4;
-
-/// See [`add_outer`](super::add_outer).
-#[inline(always)]
-pub fn add_outer<S: Simd>(
-    simd: S,
-    delta: &[f32],
-    outputs: usize,
-    h: &[f32],
-    inputs: usize,
-    points: usize,
-    gradient: &mut [f32],
-) {
-    if has_many_registers::<S>() {
-        add_outer_tiles::<S, 4>(simd, delta, outputs, h, inputs, points, gradient);
-    } else {
-        add_outer_tiles::<S, 2>(simd, delta, outputs, h, inputs, points, gradient);
-    }
-}
-
-/// Tiles of four outputs and `K` inputs. The last tiles repeat their last row and drop what
-/// they sum up twice.
-#[inline(always)]
-fn add_outer_tiles<S: Simd, const K: usize>(
-    simd: S,
-    delta: &[f32],
-    outputs: usize,
-    h: &[f32],
-    inputs: usize,
-    points: usize,
-    gradient: &mut [f32],
-) {
-    const N: usize = OUTER_OUTPUTS;
-    let lanes = S::f32s::LEN;
-    let row = |block, at| -> &[f32] {
-        let block: &[f32] = block;
-        &block[at * points..][..points]
-    };
-    for first in (0..outputs).step_by(N) {
-        let delta: [&[f32]; N] = std::array::from_fn(|n| row(delta, (first + n).min(outputs - 1)));
-        for left in (0..inputs).step_by(K) {
-            let h: [&[f32]; K] = std::array::from_fn(|k| row(h, (left + k).min(inputs - 1)));
-            let mut sums = [[S::f32s::splat(simd, 0.0); K]; N];
-            for at in (0..points).step_by(lanes) {
-                let mut x = [S::f32s::splat(simd, 0.0); K];
-                for k in 0..K {
-                    x[k] = load(simd, h[k], at);
-                }
-                for n in 0..N {
-                    let d: S::f32s = load(simd, delta[n], at);
-                    for k in 0..K {
-                        sums[n][k] = d.mul_add(x[k], sums[n][k]);
-                    }
-                }
-            }
-            let count = K.min(inputs - left);
-            for n in 0..N.min(outputs - first) {
-                let gradient = &mut gradient[(first + n) * inputs + left..][..count];
-                for (gradient, sum) in gradient.iter_mut().zip(sums[n]) {
-                    *gradient += sum.reduce_sum();
-                }
-            }
         }
     }
 }

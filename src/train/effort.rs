@@ -8,17 +8,17 @@ pub(super) struct Length {
     pub batch: usize,
 }
 
-/// Levels 1 to 9. Every level trains on twice as many pixels as the one before or more.
+/// Levels 1 to 9: more steps and larger batches, which serve best together.
 const LEVELS: [Length; 9] = [
     Length { steps: 400, batch: 1024 },
-    Length { steps: 1000, batch: 2048 },
-    Length { steps: 3000, batch: 4096 },
+    Length { steps: 1500, batch: 2048 },
     Length { steps: 4000, batch: 4096 },
-    Length { steps: 4000, batch: 8192 },
-    Length { steps: 6000, batch: 8192 },
+    Length { steps: 5000, batch: 5120 },
+    Length { steps: 6000, batch: 6144 },
+    Length { steps: 7000, batch: 7168 },
     Length { steps: 8000, batch: 8192 },
-    Length { steps: 8000, batch: 16384 },
-    Length { steps: 16000, batch: 16384 },
+    Length { steps: 10000, batch: 10240 },
+    Length { steps: 16000, batch: 12288 },
 ];
 
 /// The length of a run of effort 1 to 9.

@@ -16,7 +16,7 @@ const BLOCK_BYTES: usize = 3 << 19;
 const MAX_BLOCK: usize = 512;
 /// Points whose gradients are summed by one thread. Shards depend on the batch alone, so
 /// sums have the same order on any number of threads.
-const SHARD: usize = 1024;
+const SHARD: usize = 512;
 /// Most shards of a batch; each holds a copy of the gradient.
 const MAX_SHARDS: usize = 32;
 

@@ -233,9 +233,9 @@ mod tests {
         let a = Tensor::new(&[[3f32, 1.0, 0.0], [1.0, 1.0, 0.5], [0.0, 0.5, 0.2]], &device)?;
         let x = Var::zeros((3, 4), candle_core::DType::F32, &device)?;
         let vector = Var::zeros(2, candle_core::DType::F32, &device)?;
-        let loss = || {
-            (a.matmul(&(x.as_tensor() - &target)?)?.sqr()?.sum_all()?
-                + (vector.as_tensor() - 1.0)?.sqr()?.sum_all()?)
+        let loss = || -> Result<Tensor> {
+            let matrix = a.matmul(&(x.as_tensor() - &target)?)?.sqr()?.sum_all()?;
+            matrix + (vector.as_tensor() - 1.0)?.sqr()?.sum_all()?
         };
         let variables = vec![x.clone(), vector.clone()];
         let mut soap = Soap::new(variables, SoapParams { lr: 0.1, ..SoapParams::default() })?;
