@@ -58,6 +58,12 @@ impl Preset {
         };
         Target::Hidden(vec![features; layers])
     }
+
+    /// The peak learning rate where another than the usual one for the topology serves
+    /// better: a network with more weights than the picture has samples takes larger steps.
+    pub fn learning_rate(self) -> Option<f64> {
+        (self == Self::Paper).then_some(1.5e-3)
+    }
 }
 
 /// Everything an encoder may be told.
@@ -93,6 +99,9 @@ pub struct Encoded {
     pub steps_planned: u32,
     /// How often training was set back after diverging.
     pub recoveries: u32,
+    /// Whether the file holds one colour: the picture has no other, or training found
+    /// nothing better.
+    pub single_colour: bool,
     /// The device that trained.
     pub device: &'static str,
     /// Time the encode took.
@@ -166,6 +175,7 @@ pub fn encode(
         steps_done: trained.steps_done,
         steps_planned: trained.steps_planned,
         recoveries: trained.recoveries,
+        single_colour: trained.single_colour,
         device: trained.device,
         elapsed: started.elapsed(),
     })
@@ -276,7 +286,8 @@ fn container(
     done: &Training,
 ) -> Container {
     let mut metadata = options.metadata.clone();
-    metadata.settings = (!options.omit_settings).then(|| settings_text(done));
+    metadata.settings =
+        (!options.omit_settings).then(|| settings_text(done, options.resume.is_some()));
     Container {
         width: raster.size().width,
         height: raster.size().height,
@@ -292,7 +303,7 @@ fn container(
 
 /// The encoder and those of its settings that neither the header nor the defaults tell,
 /// as options of `sirenc encode`.
-fn settings_text(training: &Training) -> String {
+fn settings_text(training: &Training, resumed: bool) -> String {
     let of_effort = Training { effort: training.effort, ..Training::default() };
     let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut add = |name: &str, value: Option<String>| {
@@ -301,6 +312,7 @@ fn settings_text(training: &Training) -> String {
         }
     };
     let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
+    add("resume", resumed.then(|| "FILE".into()));
     add("effort", differs(training.effort.into(), Training::default().effort.into()));
     add("steps", differs(training.steps().into(), of_effort.steps().into()));
     add("stop-after", training.stop_after.map(|s| s.to_string()));

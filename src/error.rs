@@ -172,16 +172,6 @@ pub enum EncodeError {
         /// The smallest possible size.
         smallest: u64,
     },
-    /// Training never got better than a picture of one colour and had not settled on one.
-    #[error(
-        "training never beat a single colour ({psnr:.2} dB), set back {recoveries} times: train longer or lower the learning rate"
-    )]
-    Diverged {
-        /// How often training was set back.
-        recoveries: u32,
-        /// PSNR of the best single colour.
-        psnr: f64,
-    },
     /// Training was stopped before it had anything worth keeping.
     #[error("stopped before the first result")]
     Cancelled,

@@ -121,6 +121,32 @@ fn a_picture_goes_to_siren_and_back() {
 }
 
 #[test]
+fn training_can_be_resumed() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.png("b.png", Channels::Grey, BitDepth::Eight);
+    w.run(&format!("encode a.png {QUICK}")).success();
+    let psnr = |file: &str| {
+        let compared = w.run(&format!("compare a.png {file} --json")).success();
+        let facts: serde_json::Value =
+            serde_json::from_slice(&compared.get_output().stdout).unwrap();
+        facts["psnr"].as_f64().unwrap()
+    };
+    w.run("encode a.png --resume a.siren -o more.siren -e 1").success();
+    assert!(psnr("more.siren") > psnr("a.siren") + 1.0);
+    w.run("encode a.png --resume more.siren -o one.siren --steps 1").success();
+    assert!(psnr("one.siren") >= psnr("more.siren"));
+    w.run("info more.siren").success().stdout(predicate::str::contains(
+        "made by         sirenc encode IN --resume FILE --effort 1\n",
+    ));
+    w.fails("encode b.png --resume a.siren", "other channels than the picture");
+    w.fails("encode a.png b.png --resume a.siren", "give one input");
+    w.fails("encode a.png --resume none.siren", "cannot read none.siren");
+    w.run("encode a.png --resume a.siren --preset paper").code(2);
+    w.run("encode a.png --effort 10").code(2);
+}
+
+#[test]
 fn the_command_in_info_makes_the_file_again() {
     let w = Workplace::new();
     w.png("a.png", Channels::Rgb, BitDepth::Eight);

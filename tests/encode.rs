@@ -91,6 +91,36 @@ fn odd_pictures_are_no_failure() {
 }
 
 #[test]
+fn no_picture_ends_below_its_mean_colour() {
+    let size = Size { width: 24, height: 24 };
+    let pixels = |value: &dyn Fn(u64, u64) -> u8| {
+        let samples = (0..24 * 24).map(|i| value(i % 24, i / 24)).collect();
+        Raster::new(size, Channels::Grey, Samples::U8(samples)).unwrap()
+    };
+    let rasters = [
+        pixels(&|x, y| if (x + y) % 2 == 0 { 255 } else { 0 }),
+        pixels(&|x, y| 128 + (Random(x * 24 + y).next() * 2.0) as u8),
+        pixels(&|x, y| if (x, y) == (7, 9) { 255 } else { 0 }),
+        pixels(&|x, y| (Random(x * 24 + y).next() * 256.0) as u8),
+        pixels(&|x, y| (10 * x + y) as u8),
+    ];
+    for (index, raster) in rasters.iter().enumerate() {
+        let Samples::U8(samples) = raster.samples() else { unreachable!() };
+        let mean = samples.iter().map(|&s| u64::from(s)).sum::<u64>() as f64 / 576.0;
+        let flat = Samples::U8(vec![mean.round() as u8; 576]);
+        let flat = psnr(raster, &Raster::new(size, Channels::Grey, flat).unwrap());
+        for effort in 1..=3 {
+            let mut options = EncodeOptions::default();
+            options.training.effort = effort;
+            let encoded = run(raster, &options).unwrap();
+            let found = encoded.psnr;
+            // Binary16 may round the mean colour to the next level.
+            assert!(found > flat - 0.05, "{index}, effort {effort}: {found}, flat {flat} dB");
+        }
+    }
+}
+
+#[test]
 fn a_flat_picture_is_exact() {
     let size = Size { width: 20, height: 30 };
     let samples = Samples::U8([200, 13, 90].repeat(600));

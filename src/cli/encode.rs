@@ -223,8 +223,12 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
         bytes.len(),
         elapsed.as_secs_f64(),
     );
-    if done < planned {
+    // A picture of one colour takes no steps.
+    if 0 < done && done < planned {
         text.push_str(&format!(" (stopped early, of {planned}; best result kept)"));
+    }
+    if encoded.single_colour && done > 0 {
+        text.push_str(" (nothing better than a single colour was found: try more effort or bytes)");
     }
     if encoded.recoveries > 0 {
         text.push_str(&format!(" (recovered {} times from divergence)", encoded.recoveries));
@@ -233,7 +237,8 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
 }
 
 fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
-    let mut target = options.preset.map_or_else(Target::default, |p| p.library().target());
+    let preset = options.preset.map(PresetName::library);
+    let mut target = preset.map_or_else(Target::default, Preset::target);
     let mut training = Training { effort: options.effort, ..Training::default() };
     let mut resume = None;
     if let Some(path) = &options.resume {
@@ -268,7 +273,7 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
     training.steps = options.steps;
     training.stop_after = options.stop_after;
     training.batch = options.batch;
-    training.learning_rate = options.learning_rate;
+    training.learning_rate = options.learning_rate.or(preset.and_then(Preset::learning_rate));
     training.optimizer = match options.optimizer {
         OptimizerName::Soap => OptimizerChoice::Soap,
         OptimizerName::Adam => OptimizerChoice::Adam,

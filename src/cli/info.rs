@@ -122,6 +122,10 @@ fn options_of(container: &Container) -> Option<String> {
     let settings = container.metadata.settings.as_deref()?;
     let TrainingOmega { first, hidden } = container.omega?;
     let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
+    if training.starts_with("--resume") {
+        // The resumed file has topology and omega_0.
+        return Some(training.to_owned());
+    }
     let topology = &container.topology;
     let features: Vec<String> = match topology.uniform_features() {
         Some(features) => vec![features.to_string()],

@@ -132,6 +132,8 @@ pub(crate) struct Trained {
     pub steps_planned: u32,
     /// How often training was set back to an earlier state.
     pub recoveries: u32,
+    /// Whether nothing better than one colour was found.
+    pub single_colour: bool,
     /// Name of the device that trained.
     pub device: &'static str,
 }
@@ -170,9 +172,9 @@ const RESUMED: f64 = 0.5;
 /// settings and the kind of machine, not on the number of threads.
 ///
 /// # Errors
-/// [`EncodeError::Diverged`] where recovery failed and nothing better than a single
-/// colour was found; [`EncodeError::Cancelled`] where `observe` stopped the run before
-/// that; [`EncodeError::Device`] and [`EncodeError::Tensor`] from the device.
+/// [`EncodeError::Cancelled`] where `observe` stopped the run before anything better than a
+/// single colour was found; [`EncodeError::Device`] and [`EncodeError::Tensor`] from the
+/// device.
 pub(crate) fn train(
     raster: &Raster,
     topology: &Topology,
@@ -191,6 +193,7 @@ pub(crate) fn train(
             steps_done: 0,
             steps_planned: training.steps(),
             recoveries: 0,
+            single_colour: true,
             device: device_name,
         });
     }
@@ -334,23 +337,17 @@ impl Run<'_> {
 
     fn finish(mut self, stopped: bool, device: &'static str) -> Result<Trained, EncodeError> {
         self.check()?;
-        let Self { best, flat_error, smoothed, recoveries, .. } = self;
-        if best.1 >= flat_error {
-            if stopped {
-                return Err(EncodeError::Cancelled);
-            }
-            // Where the network has learned the mean and nothing else, as from noise, one
-            // colour is the right answer; otherwise the run has failed.
-            let learned_the_mean = (1.0 / FLAT - 1.0) * flat_error >= (smoothed - flat_error).abs();
-            if !learned_the_mean {
-                return Err(EncodeError::Diverged { recoveries, psnr: decibels(flat_error / 4.0) });
-            }
+        let Self { best, flat_error, recoveries, .. } = self;
+        let single_colour = best.1 >= flat_error;
+        if single_colour && stopped {
+            return Err(EncodeError::Cancelled);
         }
         Ok(Trained {
             siren: best.0,
             steps_done: self.step,
             steps_planned: self.schedule.steps(),
             recoveries,
+            single_colour,
             device,
         })
     }
