@@ -146,8 +146,8 @@ fn report() {
             let rate = evaluations * flops(&topology(text)) * BATCH as f64 / ours.work;
             let limit = 2.0 * (SIDE as f64).powi(3) / ours.product;
             let candle = find(&format!("candle {name}"), text);
-            let times = candle.map_or(f64::NAN, |candle| candle.work / ours.work);
-            format!("{:.1} {:3.0} % {times:5.1}x", rate / 1e9, 100.0 * rate / limit)
+            let times = candle.map_or("-".into(), |c| format!("{:.1}x", c.work / ours.work));
+            format!("{:.1} {:3.0} % {times:>6}", rate / 1e9, 100.0 * rate / limit)
         };
         println!("{text:8} {:>22} {:>22}", column("evaluator", 1.0), column("training", 3.0));
     }

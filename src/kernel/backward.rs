@@ -4,7 +4,7 @@ use fearless_simd::dispatch;
 use fearless_simd::prelude::*;
 
 use super::sine::sine_and_cosine;
-use super::tile::{Epilogue, has_many_registers, load, store};
+use super::tile::{Epilogue, Identity, has_many_registers, load, store};
 use super::{Activation, Level, Matrix, row_length};
 
 impl Matrix {
@@ -20,22 +20,23 @@ impl Matrix {
         slope: &mut [f32],
     ) {
         assert_eq!(slope.len(), out.len(), "as many slopes as outputs");
+        let biases = Some(biases);
         match activation {
             Activation::Identity => {
-                self.layer(level, biases, activation, h, out);
+                self.apply(level, biases, h, out, Identity);
                 slope.fill(1.0);
             }
-            Activation::Sine => self.apply(level, h, out, SineWithSlope { biases, slope }),
-            Activation::Relu => self.apply(level, h, out, ReluWithSlope { biases, slope }),
+            Activation::Sine => self.apply(level, biases, h, out, SineWithSlope { slope }),
+            Activation::Relu => self.apply(level, biases, h, out, ReluWithSlope { slope }),
         }
     }
 
     /// `out = slope * (M h)`, element by element. With the transposed weights of a layer and
     /// the gradients of its affine outputs as `h`, these are the gradients of the affine
-    /// outputs of the layer before.
+    /// outputs of the layer before; [`Matrix::product`] gives those of the layer's inputs.
     pub fn product_times(&self, level: Level, h: &[f32], slope: &[f32], out: &mut [f32]) {
         assert_eq!(slope.len(), out.len(), "as many slopes as outputs");
-        self.apply(level, h, out, ProductTimes { slope });
+        self.apply(level, None, h, out, ProductTimes { slope });
     }
 }
 
@@ -57,33 +58,24 @@ pub(crate) fn add_outer(
     dispatch!(level, simd => add_outer_simd(simd, delta, outputs, h, inputs, points, gradient));
 }
 
-/// `slope * (M h)`.
+/// `slope * a`.
 struct ProductTimes<'a> {
     slope: &'a [f32],
 }
 
 impl Epilogue for ProductTimes<'_> {
     #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, _: usize) -> S::f32s {
-        S::f32s::splat(simd, 0.0)
-    }
-    #[inline(always)]
     fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
         a * load(simd, self.slope, at)
     }
 }
 
-/// `sin(M h + b)`, and its cosine beside it.
+/// `sin a`, and `cos a` beside it.
 struct SineWithSlope<'a> {
-    biases: &'a [f32],
     slope: &'a mut [f32],
 }
 
 impl Epilogue for SineWithSlope<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
     #[inline(always)]
     fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
         let (sine, cosine) = sine_and_cosine(simd, a);
@@ -92,17 +84,12 @@ impl Epilogue for SineWithSlope<'_> {
     }
 }
 
-/// `max(M h + b, 0)`, and 1 beside it where it is above 0.
+/// `max(a, 0)`, and 1 beside it where `a` is above 0.
 struct ReluWithSlope<'a> {
-    biases: &'a [f32],
     slope: &'a mut [f32],
 }
 
 impl Epilogue for ReluWithSlope<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
     #[inline(always)]
     fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s {
         let (zero, one) = (S::f32s::splat(simd, 0.0), S::f32s::splat(simd, 1.0));

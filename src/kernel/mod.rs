@@ -53,7 +53,7 @@ impl Matrix {
 
     /// `out = M h`: `h` has a row for each input, `out` one for each output.
     pub fn product(&self, level: Level, h: &[f32], out: &mut [f32]) {
-        self.apply(level, h, out, tile::Product);
+        self.apply(level, None, h, out, tile::Identity);
     }
 
     /// `out = activation(M h + biases)`.
@@ -65,17 +65,26 @@ impl Matrix {
         h: &[f32],
         out: &mut [f32],
     ) {
+        let biases = Some(biases);
         match activation {
-            Activation::Identity => self.apply(level, h, out, tile::Affine { biases }),
-            Activation::Sine => self.apply(level, h, out, tile::Sine { biases }),
-            Activation::Relu => self.apply(level, h, out, tile::Relu { biases }),
+            Activation::Identity => self.apply(level, biases, h, out, tile::Identity),
+            Activation::Sine => self.apply(level, biases, h, out, tile::Sine),
+            Activation::Relu => self.apply(level, biases, h, out, tile::Relu),
         }
     }
 
-    fn apply(&self, level: Level, h: &[f32], out: &mut [f32], epilogue: impl tile::Epilogue) {
+    fn apply(
+        &self,
+        level: Level,
+        biases: Option<&[f32]>,
+        h: &[f32],
+        out: &mut [f32],
+        epilogue: impl tile::Epilogue,
+    ) {
         let points = row_length(h, self.inputs);
         assert_eq!(points, row_length(out, self.outputs), "blocks of equal length");
-        dispatch!(level, simd => tile::apply(simd, &self.tiles, self.outputs, points, h, out, epilogue));
+        let packed = tile::Packed { weights: &self.tiles, biases, outputs: self.outputs };
+        dispatch!(level, simd => tile::apply(simd, packed, points, h, out, epilogue));
     }
 }
 

@@ -9,7 +9,7 @@ use super::sine::{sine, sine_and_cosine};
 /// weight fill the 16 registers of AVX2; with four, the 32 of AVX-512 and NEON.
 const TILE: usize = 6;
 
-/// First output and number of outputs of each tile, as even as can be: 28 are 6, 5, 6, 5, 6.
+/// First output and number of outputs of each tile, as even as can be: 28 are 5, 6, 5, 6, 6.
 pub fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = outputs.div_ceil(TILE);
     (0..count).map(move |i| {
@@ -18,71 +18,36 @@ pub fn tiles(outputs: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// What a tile starts from and what happens to its sums before they are stored.
-/// `at` is the place of the register in `out`.
+/// What happens to the sums of a tile before they are stored.
 pub trait Epilogue {
-    /// The value to which products are added.
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s;
-    /// The value to store for the sum `a`.
+    /// The value to store for the sum `a`; `at` is its place in the output.
     fn finish<S: Simd>(&mut self, simd: S, at: usize, a: S::f32s) -> S::f32s;
 }
 
-/// `M h`.
-pub struct Product;
+/// The sum itself.
+pub struct Identity;
 
-impl Epilogue for Product {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, _: usize) -> S::f32s {
-        S::f32s::splat(simd, 0.0)
-    }
+impl Epilogue for Identity {
     #[inline(always)]
     fn finish<S: Simd>(&mut self, _: S, _: usize, a: S::f32s) -> S::f32s {
         a
     }
 }
 
-/// `M h + b`.
-pub struct Affine<'a> {
-    pub biases: &'a [f32],
-}
+/// `sin a`.
+pub struct Sine;
 
-impl Epilogue for Affine<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
-    #[inline(always)]
-    fn finish<S: Simd>(&mut self, _: S, _: usize, a: S::f32s) -> S::f32s {
-        a
-    }
-}
-
-/// `sin(M h + b)`.
-pub struct Sine<'a> {
-    pub biases: &'a [f32],
-}
-
-impl Epilogue for Sine<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
+impl Epilogue for Sine {
     #[inline(always)]
     fn finish<S: Simd>(&mut self, simd: S, _: usize, a: S::f32s) -> S::f32s {
         sine(simd, a)
     }
 }
 
-/// `max(M h + b, 0)`.
-pub struct Relu<'a> {
-    pub biases: &'a [f32],
-}
+/// `max(a, 0)`.
+pub struct Relu;
 
-impl Epilogue for Relu<'_> {
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S, output: usize) -> S::f32s {
-        S::f32s::splat(simd, self.biases[output])
-    }
+impl Epilogue for Relu {
     #[inline(always)]
     fn finish<S: Simd>(&mut self, simd: S, _: usize, a: S::f32s) -> S::f32s {
         a.max(S::f32s::splat(simd, 0.0))
@@ -105,50 +70,60 @@ pub const fn has_many_registers<S: Simd>() -> bool {
     S::f32s::LEN == 16 || cfg!(target_arch = "aarch64")
 }
 
-/// A matrix, as packed by [`Matrix::new`](super::Matrix::new), times a block of rows of
-/// `points` numbers.
+/// A matrix, as packed by [`Matrix::new`](super::Matrix::new).
+#[derive(Clone, Copy)]
+pub struct Packed<'a> {
+    pub weights: &'a [f32],
+    /// What is added to the products, or nothing.
+    pub biases: Option<&'a [f32]>,
+    pub outputs: usize,
+}
+
+/// A matrix times a block of rows of `points` numbers.
 #[inline(always)]
 pub fn apply<S: Simd>(
     simd: S,
-    weights: &[f32],
-    outputs: usize,
+    packed: Packed,
     points: usize,
     h: &[f32],
     out: &mut [f32],
     epilogue: impl Epilogue,
 ) {
     if has_many_registers::<S>() {
-        apply_tiles::<S, 4>(simd, weights, outputs, points, h, out, epilogue);
+        apply_tiles::<S, 4>(simd, packed, points, h, out, epilogue);
     } else {
-        apply_tiles::<S, 2>(simd, weights, outputs, points, h, out, epilogue);
+        apply_tiles::<S, 2>(simd, packed, points, h, out, epilogue);
     }
 }
 
 #[inline(always)]
 fn apply_tiles<S: Simd, const P: usize>(
     simd: S,
-    weights: &[f32],
-    outputs: usize,
+    packed: Packed,
     points: usize,
     h: &[f32],
     out: &mut [f32],
     mut epilogue: impl Epilogue,
 ) {
     let inputs = h.len() / points;
-    let mut rest = weights;
-    for (first, count) in tiles(outputs) {
+    let mut rest = packed.weights;
+    for (first, count) in tiles(packed.outputs) {
         let (weights, tail) = rest.split_at(count * inputs);
         rest = tail;
+        let mut start = [0.0; TILE];
+        if let Some(biases) = packed.biases {
+            start[..count].copy_from_slice(&biases[first..first + count]);
+        }
         for at in (0..points).step_by(P * S::f32s::LEN) {
             let place = Place { points, at, first };
             let e = &mut epilogue;
             match count {
-                6 => tile::<S, 6, P>(simd, weights, h, out, place, e),
-                5 => tile::<S, 5, P>(simd, weights, h, out, place, e),
-                4 => tile::<S, 4, P>(simd, weights, h, out, place, e),
-                3 => tile::<S, 3, P>(simd, weights, h, out, place, e),
-                2 => tile::<S, 2, P>(simd, weights, h, out, place, e),
-                _ => tile::<S, 1, P>(simd, weights, h, out, place, e),
+                6 => tile::<S, 6, P>(simd, weights, &start, h, out, place, e),
+                5 => tile::<S, 5, P>(simd, weights, &start, h, out, place, e),
+                4 => tile::<S, 4, P>(simd, weights, &start, h, out, place, e),
+                3 => tile::<S, 3, P>(simd, weights, &start, h, out, place, e),
+                2 => tile::<S, 2, P>(simd, weights, &start, h, out, place, e),
+                _ => tile::<S, 1, P>(simd, weights, &start, h, out, place, e),
             }
         }
     }
@@ -167,6 +142,7 @@ struct Place {
 fn tile<S: Simd, const N: usize, const P: usize>(
     simd: S,
     weights: &[f32],
+    start: &[f32; TILE],
     h: &[f32],
     out: &mut [f32],
     Place { points, at, first }: Place,
@@ -174,8 +150,8 @@ fn tile<S: Simd, const N: usize, const P: usize>(
 ) {
     let lanes = S::f32s::LEN;
     let mut sums = [[S::f32s::splat(simd, 0.0); P]; N];
-    for (n, sums) in sums.iter_mut().enumerate() {
-        *sums = [epilogue.start(simd, first + n); P];
+    for (sums, &start) in sums.iter_mut().zip(start) {
+        *sums = [S::f32s::splat(simd, start); P];
     }
     for (weights, row) in weights.as_chunks::<N>().0.iter().zip(h.chunks_exact(points)) {
         let row = &row[at..at + P * lanes];
