@@ -7,11 +7,11 @@ use crate::network::Topology;
 pub(super) const WARM_UP: u32 = 20;
 
 /// Peak learning rate for a topology of `n` hidden layers of `m` features: 1.1 / (m n^1.3),
-/// at most 0.01. Fitted to the best rates of seven topologies (docs/experiments.md).
+/// at most 0.006. Fitted to the best rates of seven topologies (docs/experiments.md).
 pub(super) fn peak(topology: &Topology) -> f64 {
     let hidden = topology.hidden();
     let widest = hidden.iter().copied().max().unwrap_or(1) as f64;
-    (1.1 / (widest * (hidden.len() as f64).powf(1.3))).min(0.01)
+    (1.1 / (widest * (hidden.len() as f64).powf(1.3))).min(0.006)
 }
 
 #[derive(Debug, Clone, Copy)]
