@@ -1,6 +1,39 @@
 //! Pixels to [`Siren`]: mini-batches, schedule, optimizer, recovery from divergence.
 //! Uses candle, which nothing outside this directory and `encode` may. Knows no files
 //! and no weight codings.
+//!
+//! [`crate::encode`] does all of it. For experiments the parts stand alone: [`Model`] is a
+//! SIREN in candle tensors, [`FusedLoss`] the loss and gradient of a batch as one operation
+//! of candle, [`Soap`] an optimizer of candle-nn.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use candle_core::{Device, Tensor};
+//! use candle_nn::Optimizer;
+//! use rand::SeedableRng;
+//! use sirenc::container::TrainingOmega;
+//! use sirenc::train::{Model, Soap, SoapParams};
+//! use sirenc::{Channels, Topology};
+//!
+//! // A grey ramp of 32 pixels; the last row of the targets weighs the pixels.
+//! let x: Vec<f32> = (0..32).map(|i| i as f32 / 16.0 - 1.0).collect();
+//! let inputs = Tensor::from_vec([x.clone(), vec![0.0; 32]].concat(), (2, 32), &Device::Cpu)?;
+//! let targets = Tensor::from_vec([x, vec![1.0; 32]].concat(), (2, 32), &Device::Cpu)?;
+//!
+//! let topology = Topology::uniform(Channels::Grey, 2, 16)?;
+//! let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
+//! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+//! let model = Model::initialize(&topology, omega, &[0.0], &Device::Cpu, &mut rng)?;
+//! let mut soap = Soap::new(model.variables(), SoapParams { lr: 3e-3, ..Default::default() })?;
+//! for _ in 0..200 {
+//!     soap.backward_step(&model.loss(&inputs, &targets)?)?;
+//! }
+//! assert!(model.loss(&inputs, &targets)?.to_scalar::<f32>()? < 1e-4);
+//! let jets = model.siren()?.evaluate(0.25, 0.0);
+//! # assert!((jets[0].value - 0.25).abs() < 0.05);
+//! # Ok(())
+//! # }
+//! ```
 
 mod device;
 mod effort;
