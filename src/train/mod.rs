@@ -176,13 +176,18 @@ pub(crate) struct Trained {
 const SPIKE: f64 = 4.0;
 const RISE: f64 = 2.0;
 /// Learning-rate factor of each recovery.
-const BACKOFF: f64 = 0.5;
+const BACKOFF: f64 = 0.7;
+/// Steps from one copy of the weights to the next. A recovery goes back to the last but one,
+/// which no divergence that is just noticed has touched.
+const COPY_EVERY: u32 = 50;
+/// A copy is made while the smoothed loss is no more than this many times its lowest value.
+const SOUND: f64 = 1.2;
 /// The same where nothing was learned yet: the rate is far off.
-const FAR_BACKOFF: f64 = 0.1;
+const FAR_BACKOFF: f64 = 0.25;
 /// After so many recoveries the run goes on as it is.
 const MAX_RECOVERIES: u32 = 24;
-/// A network whose error is above this share of a single colour's has learned nothing.
-const FLAT: f64 = 0.98;
+/// A network whose error is above this share of a single colour's has learned next to nothing.
+const FLAT: f64 = 0.9;
 /// Such a network gets this share of the run before the learning rate is lowered.
 const ATTEMPTS: u32 = 20;
 /// It gets no fewer steps than this.
@@ -218,7 +223,6 @@ pub(crate) fn train(
     let started = Instant::now();
     let (device, device_name) = training.device.open()?;
     let flat = quality::mean_colour(raster);
-    let flat_error = quality::mean_square_distance(raster, &flat);
     let constant = Siren::constant(topology.clone(), &flat);
     if raster.is_flat() {
         return Ok(Trained {
@@ -239,9 +243,11 @@ pub(crate) fn train(
     let mut run = Run {
         raster,
         training,
-        flat_error,
-        best: (constant, flat_error),
+        flat,
+        best: (constant, 1.0),
+        initial: model.weights()?,
         good: model.weights()?,
+        recent: model.weights()?,
         optimizer: AnyOptimizer::new(training.optimizer, &model)?,
         model,
         sampler: Sampler::new(raster, &device, rng),
@@ -280,12 +286,15 @@ pub(crate) fn train(
 struct Run<'a> {
     raster: &'a Raster,
     training: &'a Training,
-    /// Mean squared error of the best single colour.
-    flat_error: f64,
-    /// The best network measured, and its error.
+    /// The mean colour.
+    flat: Vec<f32>,
+    /// The best network measured, and its error over that of the mean colour.
     best: (Siren, f64),
-    /// The weights to go back to after a divergence.
+    /// The weights at the start.
+    initial: Vec<Tensor>,
+    /// The weights to go back to after a divergence, and a later copy.
     good: Vec<Tensor>,
+    recent: Vec<Tensor>,
     model: Model,
     sampler: Sampler<'a>,
     schedule: Schedule,
@@ -309,7 +318,9 @@ impl Run<'_> {
 
     /// One step, or one recovery. Returns whether the run can go on.
     fn step(&mut self) -> Result<bool, EncodeError> {
-        self.optimizer.set_learning_rate(self.backoff * self.schedule.rate(self.step));
+        let rate = self.backoff * self.schedule.rate(self.step);
+        let warmth = schedule::warm_up(self.step - self.restored_at);
+        self.optimizer.set_learning_rate(rate * warmth);
         let batch = self.sampler.next_batch(self.training.batch())?;
         let (loss, gradients) = self.model.loss_and_gradients(&batch)?;
         let may_restore = self.recoveries < MAX_RECOVERIES;
@@ -323,6 +334,9 @@ impl Run<'_> {
         let change = SMOOTHING * (loss - self.smoothed);
         self.smoothed = if self.smoothed.is_nan() { loss } else { self.smoothed + change };
         self.lowest = self.lowest.min(self.smoothed);
+        if self.step.is_multiple_of(COPY_EVERY) && self.smoothed <= SOUND * self.lowest {
+            self.good = std::mem::replace(&mut self.recent, self.model.weights()?);
+        }
         if self.schedule.is_mark(self.step, CHECKS) {
             if let Some(errors) = self.check()? {
                 self.sampler.focus(&errors);
@@ -337,7 +351,7 @@ impl Run<'_> {
     }
 
     fn learned_nothing(&self) -> bool {
-        self.best.1 >= FLAT * self.flat_error
+        self.best.1 >= FLAT
     }
 
     /// Measures the network and keeps it if it is the best so far. A diverged network has
@@ -348,19 +362,24 @@ impl Run<'_> {
         // A training step is about three evaluations.
         let affordable = CHECK_SHARE * 3.0 * trained / f64::from(CHECKS);
         let pixels = (affordable as u64).clamp(CHECK_PIXELS.0, CHECK_PIXELS.1);
-        let errors = quality::measure(self.raster, &siren, pixels);
-        if errors.mean < self.best.1 {
-            self.good = self.model.weights()?;
-            self.best = (siren, errors.mean);
+        let errors = quality::measure(self.raster, &siren, &self.flat, pixels);
+        if errors.relative < self.best.1 {
+            self.best = (siren, errors.relative);
         }
         Ok(Some(errors))
     }
 
-    /// Goes back to the best weights with a lower learning rate.
+    /// Goes back to earlier weights with a lower learning rate.
     fn recover(&mut self) -> Result<(), EncodeError> {
-        self.backoff *= if self.learned_nothing() { FAR_BACKOFF } else { BACKOFF };
+        if self.learned_nothing() {
+            self.backoff *= FAR_BACKOFF;
+            self.good = self.initial.clone();
+        } else {
+            self.backoff *= BACKOFF;
+        }
         self.recoveries += 1;
         self.model.set_weights(&self.good)?;
+        self.recent = self.good.clone();
         self.optimizer = AnyOptimizer::new(self.training.optimizer, &self.model)?;
         self.smoothed = f64::NAN;
         self.lowest = f64::INFINITY;
@@ -370,8 +389,8 @@ impl Run<'_> {
 
     fn finish(mut self, stopped: bool, device: &'static str) -> Result<Trained, EncodeError> {
         self.check()?;
-        let Self { best, flat_error, recoveries, .. } = self;
-        let single_colour = best.1 >= flat_error;
+        let Self { best, recoveries, .. } = self;
+        let single_colour = best.1 >= 1.0;
         if single_colour && stopped {
             return Err(EncodeError::Cancelled);
         }

@@ -21,30 +21,21 @@ pub(super) fn mean_colour(raster: &Raster) -> Vec<f32> {
     sums.iter().map(|sum| (2.0 * sum / pixels - 1.0) as f32).collect()
 }
 
-/// Mean squared distance of the samples from one colour, both in [-1, 1].
-pub(super) fn mean_square_distance(raster: &Raster, colour: &[f32]) -> f64 {
-    let channels = colour.len();
-    let distance = |index: usize| {
-        let target = f64::from(2.0 * raster.unit(index) - 1.0);
-        (target - f64::from(colour[index % channels])).powi(2)
-    };
-    let count = raster.sample_count();
-    (0..count).map(distance).sum::<f64>() / count as f64
-}
-
 /// Errors of a network over a raster.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Errors {
-    /// Mean squared error, outputs clamped as a decoder does.
-    pub mean: f64,
+    /// Mean squared error, outputs clamped as a decoder does, over that of one colour on
+    /// the same pixels. Below 1 the network is the better picture.
+    pub relative: f64,
     /// Mean squared error of each tile, row by row.
     pub tiles: Vec<f32>,
     /// Width and height of a tile in pixels.
     pub tile: usize,
 }
 
-/// Measures `siren` on about `pixels` pixels in a regular grid over the raster.
-pub(super) fn measure(raster: &Raster, siren: &Siren, pixels: u64) -> Errors {
+/// Measures `siren` on about `pixels` pixels in a regular grid over the raster, against the
+/// colour `flat`.
+pub(super) fn measure(raster: &Raster, siren: &Siren, flat: &[f32], pixels: u64) -> Errors {
     let size = raster.size();
     let grid = Grid::new(size, &View::default()).expect("a raster's own size is a view");
     let evaluator = Evaluator::new(siren.clone());
@@ -54,13 +45,13 @@ pub(super) fn measure(raster: &Raster, siren: &Siren, pixels: u64) -> Errors {
     let (columns, rows) = (width.div_ceil(stride), height.div_ceil(stride));
     let across = columns.div_ceil(TILE);
     let strips: Vec<usize> = (0..rows).step_by(TILE).collect();
-    // Squared errors and counts of the tiles of each strip of tiles.
-    let strips: Vec<Vec<(f64, f64)>> = strips
+    // The tiles of each strip of tiles.
+    let strips: Vec<Vec<Tile>> = strips
         .into_par_iter()
         .map_init(
             || (evaluator.scratch(), Points::default(), vec![0.0; channels * BLOCK]),
             |(scratch, points, out), top| {
-                let mut tiles = vec![(0.0, 0.0); across];
+                let mut tiles = vec![Tile::default(); across];
                 let picked: Vec<(usize, usize)> = (top..rows.min(top + TILE))
                     .flat_map(|row| (0..columns).map(move |column| (column, row)))
                     .collect();
@@ -74,11 +65,13 @@ pub(super) fn measure(raster: &Raster, siren: &Siren, pixels: u64) -> Errors {
                         let tile = &mut tiles[at.0 / TILE];
                         for channel in 0..channels {
                             let sample = raster.unit(pixel(at) * channels + channel);
+                            let target = 2.0 * sample - 1.0;
                             let value = out[channel * BLOCK + i];
                             let value =
                                 if value.is_nan() { f32::INFINITY } else { value.clamp(-1.0, 1.0) };
-                            tile.0 += f64::from(value - (2.0 * sample - 1.0)).powi(2);
-                            tile.1 += 1.0;
+                            tile.error += f64::from(value - target).powi(2);
+                            tile.flat += f64::from(flat[channel] - target).powi(2);
+                            tile.count += 1.0;
                         }
                     }
                 }
@@ -88,10 +81,19 @@ pub(super) fn measure(raster: &Raster, siren: &Siren, pixels: u64) -> Errors {
         .collect();
     // Summed in order, so that the result does not depend on the threads.
     let tiles = || strips.iter().flatten();
-    let (sum, count) = tiles().fold((0.0, 0.0), |sum, tile| (sum.0 + tile.0, sum.1 + tile.1));
+    let sum = |part: fn(&Tile) -> f64| tiles().map(part).sum::<f64>();
     Errors {
-        mean: sum / count,
-        tiles: tiles().map(|tile| (tile.0 / tile.1) as f32).collect(),
+        relative: sum(|tile| tile.error) / sum(|tile| tile.flat),
+        tiles: tiles().map(|tile| (tile.error / tile.count) as f32).collect(),
         tile: TILE * stride,
     }
+}
+
+/// Sums over the picked samples of a tile: squared errors of the network and of one colour,
+/// and their number.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tile {
+    error: f64,
+    flat: f64,
+    count: f64,
 }

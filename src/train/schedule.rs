@@ -14,6 +14,11 @@ pub(super) fn peak(topology: &Topology) -> f64 {
     (1.1 / (widest * (hidden.len() as f64).powf(1.3))).min(0.006)
 }
 
+/// Share of the learning rate `step` steps after the start or a restart, counted from 0.
+pub(super) fn warm_up(step: u32) -> f64 {
+    f64::from((step + 1).min(WARM_UP)) / f64::from(WARM_UP)
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schedule {
     peak: f64,
@@ -29,13 +34,10 @@ impl Schedule {
         self.steps
     }
 
-    /// Learning rate of step `step`, counted from 0.
+    /// Learning rate of step `step`, counted from 0, but for [`warm_up`].
     pub fn rate(&self, step: u32) -> f64 {
-        if step < WARM_UP {
-            return self.peak * f64::from(step + 1) / f64::from(WARM_UP);
-        }
         let length = self.steps.saturating_sub(WARM_UP).max(1);
-        let progress = f64::from(step - WARM_UP) / f64::from(length);
+        let progress = f64::from(step.saturating_sub(WARM_UP)) / f64::from(length);
         // Most decibels come while the rate falls (docs/experiments.md).
         self.peak * (1.0 - progress.min(1.0)).powi(2)
     }
@@ -66,8 +68,8 @@ mod tests {
     #[test]
     fn rises_then_falls_to_zero() {
         let schedule = Schedule::new(1.0, 1000);
-        assert!(schedule.rate(0) < schedule.rate(10));
-        assert_eq!(schedule.rate(WARM_UP), 1.0);
+        assert!(warm_up(0) < warm_up(10) && warm_up(10) < warm_up(WARM_UP));
+        assert_eq!((warm_up(WARM_UP), schedule.rate(WARM_UP)), (1.0, 1.0));
         for step in WARM_UP..999 {
             assert!(schedule.rate(step + 1) < schedule.rate(step));
         }
