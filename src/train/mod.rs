@@ -24,8 +24,9 @@
 //! let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
 //! let model = Model::initialize(&topology, omega, &[0.0], &Device::Cpu, &mut rng)?;
-//! let mut soap = Soap::new(model.variables(), SoapParams { lr: 3e-3, ..Default::default() })?;
-//! for _ in 0..200 {
+//! let mut soap = Soap::new(model.variables(), SoapParams::default())?;
+//! for step in 0..200 {
+//!     soap.set_learning_rate(3e-3 * (1.0 - f64::from(step) / 200.0));
 //!     soap.backward_step(&model.loss(&inputs, &targets)?)?;
 //! }
 //! assert!(model.loss(&inputs, &targets)?.to_scalar::<f32>()? < 1e-4);
