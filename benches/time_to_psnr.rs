@@ -15,16 +15,16 @@ fn main() {
     println!("{picture}, --preset coin-0.3");
     let mut targets = TARGETS.iter().peekable();
     for effort in 1..=9 {
-        let Some(&&next) = targets.peek() else { return };
+        if targets.peek().is_none() {
+            return;
+        }
         let mut options = EncodeOptions { target: Preset::Coin03.target(), ..Default::default() };
         options.training.effort = effort;
         let encoded = encode(&raster, &options, |_| Control::Continue).unwrap();
         let seconds = encoded.elapsed.as_secs_f64();
         println!("  effort {effort}: {:.2} dB in {seconds:.1} s", encoded.psnr);
-        if encoded.psnr >= next {
-            while let Some(target) = targets.next_if(|&&target| encoded.psnr >= target) {
-                println!("{target} dB: {seconds:.1} s");
-            }
+        while let Some(target) = targets.next_if(|&&target| encoded.psnr >= target) {
+            println!("{target} dB: {seconds:.1} s");
         }
     }
 }

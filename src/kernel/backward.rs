@@ -4,7 +4,7 @@ use fearless_simd::dispatch;
 use fearless_simd::prelude::*;
 
 use super::sine::sine_and_cosine;
-use super::tile::{Epilogue, Identity, has_many_registers, load, store};
+use super::tile::{Epilogue, has_many_registers, load, store};
 use super::{Activation, Level, Matrix, row_length};
 
 impl Matrix {
@@ -20,14 +20,13 @@ impl Matrix {
         slope: &mut [f32],
     ) {
         assert_eq!(slope.len(), out.len(), "as many slopes as outputs");
-        let biases = Some(biases);
         match activation {
             Activation::Identity => {
-                self.apply(level, biases, h, out, Identity);
+                self.layer(level, biases, activation, h, out);
                 slope.fill(1.0);
             }
-            Activation::Sine => self.apply(level, biases, h, out, SineWithSlope { slope }),
-            Activation::Relu => self.apply(level, biases, h, out, ReluWithSlope { slope }),
+            Activation::Sine => self.apply(level, Some(biases), h, out, SineWithSlope { slope }),
+            Activation::Relu => self.apply(level, Some(biases), h, out, ReluWithSlope { slope }),
         }
     }
 
@@ -55,7 +54,8 @@ pub(crate) fn add_outer(
     let points = row_length(h, inputs);
     assert_eq!(points, row_length(delta, outputs), "blocks of equal length");
     assert_eq!(gradient.len(), outputs * inputs, "a gradient for each weight");
-    dispatch!(level, simd => add_outer_simd(simd, delta, outputs, h, inputs, points, gradient));
+    let factors = Factors { delta, outputs, h, inputs, points };
+    dispatch!(level, simd => add_outer_simd(simd, factors, gradient));
 }
 
 /// `slope * a`.
@@ -101,36 +101,31 @@ impl Epilogue for ReluWithSlope<'_> {
 /// Outputs of a tile of [`add_outer`].
 const OUTER_OUTPUTS: usize = 4;
 
-/// [`add_outer`] for an instruction set.
-#[inline(always)]
-fn add_outer_simd<S: Simd>(
-    simd: S,
-    delta: &[f32],
+/// What [`add_outer`] multiplies.
+#[derive(Clone, Copy)]
+struct Factors<'a> {
+    delta: &'a [f32],
     outputs: usize,
-    h: &[f32],
+    h: &'a [f32],
     inputs: usize,
     points: usize,
-    gradient: &mut [f32],
-) {
+}
+
+/// [`add_outer`] for an instruction set.
+#[inline(always)]
+fn add_outer_simd<S: Simd>(simd: S, factors: Factors, gradient: &mut [f32]) {
     if has_many_registers::<S>() {
-        add_outer_tiles::<S, 4>(simd, delta, outputs, h, inputs, points, gradient);
+        add_outer_tiles::<S, 4>(simd, factors, gradient);
     } else {
-        add_outer_tiles::<S, 2>(simd, delta, outputs, h, inputs, points, gradient);
+        add_outer_tiles::<S, 2>(simd, factors, gradient);
     }
 }
 
 /// Tiles of four outputs and `K` inputs. The last tiles repeat their last row and drop what
 /// they sum up twice.
 #[inline(always)]
-fn add_outer_tiles<S: Simd, const K: usize>(
-    simd: S,
-    delta: &[f32],
-    outputs: usize,
-    h: &[f32],
-    inputs: usize,
-    points: usize,
-    gradient: &mut [f32],
-) {
+fn add_outer_tiles<S: Simd, const K: usize>(simd: S, factors: Factors, gradient: &mut [f32]) {
+    let Factors { delta, outputs, h, inputs, points } = factors;
     const N: usize = OUTER_OUTPUTS;
     let lanes = S::f32s::LEN;
     let row = |block, at| -> &[f32] {

@@ -32,7 +32,7 @@ pub(crate) enum Activation {
 
 /// A matrix in the order in which the kernels read it: for each tile of outputs and each
 /// input, the weights of the tile's outputs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Matrix {
     inputs: usize,
     outputs: usize,

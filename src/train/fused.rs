@@ -2,6 +2,7 @@
 //! the CPU. A block of points goes forward and back through all layers while it is in
 //! cache; candle's own operations send every intermediate result through memory.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -11,7 +12,7 @@ use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
 use crate::network::Topology;
 
 /// Bytes of activations that a block may take, and the most points. Longer rows outweigh a
-/// stay in the second-level cache: 512 points of 10x28 (1.2 MB) are 8 % faster than 256.
+/// stay in the second-level cache: 512 points of 10x28 (1.2 MB) are 5 % faster than 256.
 const BLOCK_BYTES: usize = 3 << 19;
 const MAX_BLOCK: usize = 512;
 /// Points whose gradients are summed by one thread. Shards depend on the batch alone, so
@@ -40,17 +41,19 @@ struct Network {
 struct LayerShape {
     inputs: usize,
     outputs: usize,
-    omega: f32,
+    scale: f32,
+    /// Place of the first weight among all.
+    start: usize,
 }
 
 impl LayerShape {
-    /// Weights and biases of the layer.
-    fn len(self) -> usize {
-        (self.inputs + 1) * self.outputs
+    /// Places of the layer's weights and biases among all.
+    fn range(self) -> Range<usize> {
+        self.start..self.start + (self.inputs + 1) * self.outputs
     }
 }
 
-/// A layer as the kernels read it, omega_0 folded in.
+/// A layer as the kernels read it, its factor folded in.
 struct Packed {
     forward: Matrix,
     backward: Matrix,
@@ -71,17 +74,23 @@ struct Scratch {
 
 impl FusedLoss {
     /// The loss for networks of `topology` whose layers compute
-    /// `sin(omega (W h + b))`; `omega` has a factor for each layer, 1 for the output layer.
+    /// `sin(scale (W h + b))`, the last one without the sine; `scales` has a factor for each
+    /// layer.
     ///
     /// # Panics
-    /// If `omega` has not one factor a layer.
-    pub fn new(topology: &Topology, omega: &[f32]) -> Self {
-        let shapes = topology.layers().zip(omega);
-        let layers: Vec<_> = shapes
-            .map(|((inputs, outputs), &omega)| LayerShape { inputs, outputs, omega })
+    /// If `scales` has not one factor a layer.
+    pub fn new(topology: &Topology, scales: &[f32]) -> Self {
+        assert_eq!(scales.len(), topology.layers().count(), "a factor for each layer");
+        let mut start = 0;
+        let layers = topology
+            .layers()
+            .zip(scales)
+            .map(|((inputs, outputs), &scale)| {
+                let shape = LayerShape { inputs, outputs, scale, start };
+                start = shape.range().end;
+                shape
+            })
             .collect();
-        assert_eq!(layers.len(), topology.layers().count(), "a factor for each layer");
-        assert_eq!(layers.len(), omega.len(), "a factor for each layer");
         let network = Network { layers, level: Level::new(), spare: Mutex::default() };
         Self { network: Arc::new(network) }
     }
@@ -123,11 +132,12 @@ impl CustomOp3 for Op {
     ) -> Result<(CpuStorage, Shape)> {
         let Network { layers, .. } = &*self.network;
         let (rows, points) = inputs_layout.shape().dims2()?;
-        let channels = layers.last().map_or(0, |l| l.outputs);
+        let output = layers.last().expect("a network has layers");
+        let channels = output.outputs;
         if rows != 2 || targets_layout.shape().dims2()? != (channels + 1, points) || points == 0 {
             bail!("siren-loss: a batch is [2, points] and [{channels} + 1, points]");
         }
-        let count: usize = layers.iter().map(|l| l.len()).sum();
+        let count = output.range().end;
         if weights_layout.shape().dims1()? != count {
             bail!("siren-loss: the network has {count} weights");
         }
@@ -201,30 +211,24 @@ impl Network {
             }
         }
         let mean = 1.0 / (targets.len() - points) as f64;
-        let mut rest = gradient.as_mut_slice();
         for layer in &self.layers {
-            let (part, tail) = rest.split_at_mut(layer.len());
-            rest = tail;
-            let factor = (2.0 * mean * f64::from(layer.omega)) as f32;
-            part.iter_mut().for_each(|g| *g *= factor);
+            let factor = (2.0 * mean * f64::from(layer.scale)) as f32;
+            gradient[layer.range()].iter_mut().for_each(|g| *g *= factor);
         }
         (error * mean, gradient)
     }
 
     fn pack(&self, weights: &[f32]) -> Vec<Packed> {
-        let mut rest = weights;
-        let parts = self.layers.iter().map(|&layer| {
-            let (part, tail) = rest.split_at(layer.len());
-            rest = tail;
-            let LayerShape { inputs, outputs, omega } = layer;
-            let at = |o: usize, k: usize| omega * part[o * (inputs + 1) + k];
+        let pack = |layer: &LayerShape| {
+            let &LayerShape { inputs, outputs, scale, start } = layer;
+            let at = |o: usize, k: usize| scale * weights[start + o * (inputs + 1) + k];
             Packed {
                 forward: Matrix::new(outputs, inputs, at),
                 backward: Matrix::new(inputs, outputs, |k, o| at(o, k)),
                 biases: (0..outputs).map(|o| at(o, inputs)).collect(),
             }
-        });
-        parts.collect()
+        };
+        self.layers.iter().map(pack).collect()
     }
 
     /// Leaves the outputs in `scratch.delta`.
@@ -247,16 +251,14 @@ impl Network {
     }
 
     /// Adds the gradient of half the squared errors, from those of the outputs in
-    /// `scratch.delta`, to `gradient`; omega_0 and the mean are left to the caller.
+    /// `scratch.delta`, to `gradient`; factors and the mean are left to the caller.
     fn backward(&self, packed: &[Packed], scratch: &mut Scratch, gradient: &mut [f32]) {
         let block = scratch.block();
-        let mut rest = gradient;
         for (l, layer) in packed.iter().enumerate().rev() {
             let shape = self.layers[l];
             let LayerShape { inputs, outputs, .. } = shape;
-            let (head, part) = rest.split_at_mut(rest.len() - shape.len());
-            rest = head;
             let delta = &scratch.delta[..outputs * block];
+            let part = &mut gradient[shape.range()];
             add_outer(self.level, delta, outputs, &scratch.h[l], inputs + 1, part);
             if l > 0 {
                 let slope = &scratch.slope[l - 1];

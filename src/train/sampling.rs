@@ -80,15 +80,18 @@ impl<'a> Sampler<'a> {
         let densities: Vec<f32> =
             roots.iter().map(|root| (root + EVERYWHERE * mean).min(MOST * mean)).collect();
         let most = densities.iter().copied().fold(0.0, f32::max);
-        self.focus = Focus {
-            tile: errors.tile,
-            across: self.x.len().div_ceil(errors.tile),
-            densities: densities.iter().map(|density| density / most).collect(),
-            mean: 1.0,
+        let densities: Vec<f32> = densities.iter().map(|density| density / most).collect();
+        let tile = errors.tile;
+        let across = self.x.len().div_ceil(tile);
+        let pixels = |index: usize| {
+            let width = tile.min(self.x.len() - index % across * tile);
+            let height = tile.min(self.y.len() - index / across * tile);
+            (width * height) as f64
         };
-        let pixels = 0..self.order.len() as u32;
-        let sum: f64 = pixels.map(|p| f64::from(self.density(p))).sum();
-        self.focus.mean = (sum / self.order.len() as f64) as f32;
+        let tiles = densities.iter().enumerate();
+        let sum: f64 = tiles.map(|(index, &density)| f64::from(density) * pixels(index)).sum();
+        let mean = (sum / self.order.len() as f64) as f32;
+        self.focus = Focus { tile, across, densities, mean };
     }
 
     fn density(&self, pixel: u32) -> f32 {

@@ -42,14 +42,14 @@ impl Schedule {
         self.peak * (1.0 - progress.min(1.0)).powi(2)
     }
 
-    /// Whether step `step` is one of about `count` marks, the last step being one. The
-    /// k-th mark is at (k / count)^2 of the run.
+    /// Whether step `step` is one of about `count` marks before the last step. The k-th mark
+    /// is at (k / count)^2 of the run.
     pub fn is_mark(&self, step: u32, count: u32) -> bool {
         let mark = |step: u32| {
             let progress = f64::from(step) / f64::from(self.steps);
             (progress.sqrt() * f64::from(count)) as u32
         };
-        step == self.steps || (step > WARM_UP && mark(step) > mark(step - 1))
+        (WARM_UP + 1..self.steps).contains(&step) && mark(step) > mark(step - 1)
     }
 
     /// Ends the run in `share` of the time that `done` steps have taken, if that is
