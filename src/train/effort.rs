@@ -17,8 +17,8 @@ const LEVELS: [Length; 9] = [
     Length { steps: 6000, batch: 6144 },
     Length { steps: 7000, batch: 7168 },
     Length { steps: 8000, batch: 8192 },
-    Length { steps: 10000, batch: 10240 },
-    Length { steps: 16000, batch: 12288 },
+    Length { steps: 9000, batch: 9216 },
+    Length { steps: 12000, batch: 10240 },
 ];
 
 /// The length of a run of effort 1 to 9.
