@@ -18,7 +18,11 @@ fn main() {
         if targets.peek().is_none() {
             return;
         }
-        let mut options = EncodeOptions { target: Preset::Coin03.target(), ..Default::default() };
+        let mut options = EncodeOptions {
+            hidden: Some(Preset::Coin03.hidden()),
+            coding: WeightCoding::F16,
+            ..Default::default()
+        };
         options.training.effort = effort;
         let encoded = encode(&raster, &options, |_| Control::Continue).unwrap();
         let seconds = encoded.elapsed.as_secs_f64();

@@ -3,24 +3,24 @@
 
 use std::time::{Duration, Instant};
 
-use crate::coding;
+use crate::coding::{self, compact};
 use crate::container::{Container, Metadata, Representation, WeightCoding};
 use crate::decode::{Decoder, Limits, RenderOptions};
 use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
 use crate::network::{Channels, Siren, Topology, limits};
+use crate::quantize;
 use crate::raster::{Raster, psnr};
-use crate::train::{self, Control, OptimizerChoice, Progress, Training};
+use crate::train::{self, Control, OptimizerChoice, Progress, Trained, Training};
 
-/// How the size of the network is chosen.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// How large the file becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Target {
-    /// By the size of the picture: 0.3 bits of weights per pixel, but at least 500 bytes and
-    /// at most 64 KiB. Metadata comes on top.
+    /// By the size of the picture: 0.3 bits per pixel, but at least 500 bytes and at most
+    /// 64 KiB, metadata not counted. Where the network is given ([`EncodeOptions::hidden`],
+    /// [`EncodeOptions::resume`]), what it takes.
     #[default]
     Auto,
-    /// Features of each hidden layer, first to last.
-    Hidden(Vec<usize>),
     /// At most so many bits per pixel, the whole file counted.
     Bpp(f64),
     /// At most so many bytes, the whole file counted.
@@ -46,8 +46,9 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The topology; bpp figures in the names are for 768x512 pixels.
-    pub fn target(self) -> Target {
+    /// The features of each hidden layer; bpp figures in the names are for 768x512 pixels and
+    /// weights as binary16.
+    pub fn hidden(self) -> Vec<usize> {
         let (layers, features) = match self {
             Self::Paper => (4, 256),
             Self::Coin007 => (5, 20),
@@ -56,7 +57,7 @@ impl Preset {
             Self::Coin06 => (10, 40),
             Self::Coin12 => (13, 49),
         };
-        Target::Hidden(vec![features; layers])
+        vec![features; layers]
     }
 
     /// The peak learning rate where another than the usual one for the topology serves
@@ -69,16 +70,21 @@ impl Preset {
 /// Everything an encoder may be told.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct EncodeOptions {
-    /// Size of the network.
+    /// Size of the file.
     pub target: Target,
+    /// Features of each hidden layer, first to last, instead of those that suit the target.
+    pub hidden: Option<Vec<usize>>,
+    /// How the weights are written.
+    pub coding: WeightCoding,
     /// Training settings.
     pub training: Training,
-    /// Train this network on instead of a new one; it sets the topology. The result is
-    /// never worse than this.
-    pub resume: Option<Siren>,
+    /// Train the network of this file on instead of a new one; it sets the topology. In the
+    /// same weight coding the result is never worse than this.
+    pub resume: Option<Container>,
     /// Metadata to store. `settings` is filled in by the encoder.
     pub metadata: Metadata,
-    /// Leave out name, settings and seed of the encoder, and the training omega_0.
+    /// Leave out name, settings and seed of the encoder, and the training omega_0, as files of
+    /// less than 1,024 bytes always do.
     pub omit_settings: bool,
 }
 
@@ -108,12 +114,18 @@ pub struct Encoded {
     pub elapsed: Duration,
 }
 
-/// Bits of weights per pixel of [`Target::Auto`].
+/// Bits per pixel of [`Target::Auto`].
 const AUTO_BPP: f64 = 0.3;
-/// Fewest bytes of weights of [`Target::Auto`]: a recognizable picture.
+/// Fewest bytes of [`Target::Auto`]: a recognizable picture.
 const AUTO_MIN_BYTES: u64 = 500;
-/// Most bytes of weights of [`Target::Auto`]: more take long to train.
+/// Most bytes of [`Target::Auto`]: more take long to train.
 const AUTO_MAX_BYTES: u64 = 64 << 10;
+/// Smaller files carry no settings.
+const SETTINGS_FROM: u64 = 1024;
+/// Bits of a weight in the compact coding where the number of weights is free, and where it
+/// is given.
+const COMPACT_BITS: f64 = 5.7;
+const COMPACT_BITS_GIVEN: f64 = 6.0;
 /// Pixels are numbered in 32 bits, so a picture may have no more than this.
 const MAX_PIXELS: u64 = 1 << 31;
 
@@ -146,24 +158,34 @@ pub fn encode(
 ) -> Result<Encoded, EncodeError> {
     let started = Instant::now();
     check(raster, options)?;
-    let topology = choose_topology(raster, options)?;
-    let resume = options.resume.as_ref();
-    let trained = train::train(raster, &topology, resume, &options.training, observe)?;
+    let plan = Plan::new(raster, options)?;
+    let Plan { topology, bytes, budget } = &plan;
+    let resumed = match &options.resume {
+        Some(file) => Some(coding::decode(file.coding, &file.topology, &file.weights)?),
+        None => None,
+    };
+    let training = &options.training;
+    let trained = train::train(raster, topology, resumed.as_ref(), *budget, training, observe)?;
     let done = Training {
         steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
             .then_some(trained.steps_done),
-        ..options.training.clone()
+        ..training.clone()
     };
-    let coded = |siren: &Siren| -> Result<(Vec<u8>, f64), EncodeError> {
-        let bytes = container(siren, raster, options, &done).write();
-        let psnr = decoded_psnr(raster, &bytes)?;
-        Ok((bytes, psnr))
+    let file = Blank { raster, options, training: &done, bytes: *bytes };
+    let weights = match *bytes {
+        Some(bytes) => compact_weights(raster, &trained, file.room(topology, bytes)),
+        None => coding::f16::encode(&trained.siren),
     };
-    let (mut bytes, mut psnr) = coded(&trained.siren)?;
-    if let Some(before) = resume {
-        let (before, before_psnr) = coded(before)?;
-        if before_psnr > psnr {
+    let mut bytes = file.container(topology, weights).write();
+    let mut psnr = decoded_psnr(raster, &bytes)?;
+    if let Some(before) = &options.resume
+        && before.coding == options.coding
+    {
+        let before = file.container(topology, before.weights.clone()).write();
+        let before_psnr = decoded_psnr(raster, &before)?;
+        let fits = plan.bytes.is_none_or(|most| before.len() as u64 <= most);
+        if fits && before_psnr > psnr {
             (bytes, psnr) = (before, before_psnr);
         }
     }
@@ -171,7 +193,7 @@ pub fn encode(
         psnr,
         bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
         bytes,
-        topology,
+        topology: topology.clone(),
         steps_done: trained.steps_done,
         steps_planned: trained.steps_planned,
         recoveries: trained.recoveries,
@@ -179,6 +201,20 @@ pub fn encode(
         device: trained.device,
         elapsed: started.elapsed(),
     })
+}
+
+/// The weights of a trained network in the compact coding, in at most `room` bytes.
+fn compact_weights(raster: &Raster, trained: &Trained, room: usize) -> Vec<u8> {
+    let Trained { siren, sensitivities, .. } = trained;
+    let constant = || compact::encode(&quantize::constant(siren, raster.depth()));
+    if trained.single_colour {
+        return constant();
+    }
+    let steps = trained.steps.clone();
+    let steps = steps.unwrap_or_else(|| quantize::allocate(siren, sensitivities, room));
+    let weights = compact::encode(&quantize::fit(siren, &steps, sensitivities, room));
+    // The network's own parameters may already exceed it.
+    if weights.len() <= room { weights } else { constant() }
 }
 
 /// PSNR of what the decoder makes of a file at native size.
@@ -210,7 +246,7 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
         return invalid("the learning rate must lie above 0 and not above 1");
     }
-    if options.resume.as_ref().is_some_and(|r| r.topology().channels() != raster.channels()) {
+    if options.resume.as_ref().is_some_and(|r| r.topology.channels() != raster.channels()) {
         return invalid("the network to resume has other channels than the picture");
     }
     if let Target::Bpp(bpp) = options.target
@@ -221,40 +257,82 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     Ok(())
 }
 
-/// The topology that the target asks for.
-fn choose_topology(raster: &Raster, options: &EncodeOptions) -> Result<Topology, EncodeError> {
-    if let Some(siren) = &options.resume {
-        return Ok(siren.topology().clone());
-    }
-    let channels = raster.channels();
-    let settings = |error: DecodeError| EncodeError::Settings(error.to_string());
-    let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
-    // A header of a larger network may take so many bytes more than that of the smallest.
-    const LONGER_INTEGERS: u64 = 4;
-    let blank = Siren::constant(smallest.clone(), &vec![0.0; channels.count()]);
-    // Settings as long as they can get: a run that is cut short names its steps.
-    let longest =
-        Training { stop_after: Some(options.training.steps()), ..options.training.clone() };
-    let smallest_file = container(&blank, raster, options, &longest).write().len() as u64;
-    let other = smallest_file + LONGER_INTEGERS - 2 * smallest.weight_count() as u64;
-    let bytes_at = |bpp: f64| (bpp * raster.size().pixels() as f64 / 8.0) as u64;
-    let wanted = match &options.target {
-        Target::Hidden(hidden) => {
-            return Topology::new(channels, hidden.clone()).map_err(settings);
+/// What is trained, for which size of file.
+struct Plan {
+    topology: Topology,
+    /// Most bytes of the file, in the compact coding.
+    bytes: Option<u64>,
+    /// Most bytes of the weights in training, in the compact coding.
+    budget: Option<usize>,
+}
+
+impl Plan {
+    fn new(raster: &Raster, options: &EncodeOptions) -> Result<Self, EncodeError> {
+        let channels = raster.channels();
+        let settings = |error: DecodeError| EncodeError::Settings(error.to_string());
+        // Settings as long as they can get: a run that is cut short names its steps.
+        let longest =
+            Training { stop_after: Some(options.training.steps()), ..options.training.clone() };
+        let blank = |bytes| Blank { raster, options, training: &longest, bytes };
+        let given = match (&options.resume, &options.hidden) {
+            (Some(file), _) => Some(file.topology.clone()),
+            (None, Some(hidden)) => {
+                Some(Topology::new(channels, hidden.clone()).map_err(settings)?)
+            }
+            (None, None) => None,
+        };
+        let size = raster.size();
+        let bytes_at = |bpp: f64| (bpp * size.pixels() as f64 / 8.0) as u64;
+        let compact = options.coding == WeightCoding::Compact;
+        let wanted = match (options.target, &given) {
+            (Target::Bpp(bpp), _) => Some(bytes_at(bpp)),
+            (Target::Bytes(bytes), _) => Some(bytes),
+            (Target::Auto, None) => {
+                let metadata = Metadata { settings: None, ..options.metadata.clone() };
+                Some(bytes_at(AUTO_BPP).clamp(AUTO_MIN_BYTES, AUTO_MAX_BYTES) + metadata.size())
+            }
+            (Target::Auto, Some(topology)) if compact => {
+                let same = options.resume.as_ref().filter(|file| file.coding == options.coding);
+                let weights = same.map_or_else(
+                    || (topology.weight_count() as f64 * COMPACT_BITS_GIVEN / 8.0) as usize,
+                    |file| file.weights.len(),
+                );
+                Some(blank(Some(SETTINGS_FROM)).size(topology, weights))
+            }
+            (Target::Auto, Some(_)) => None,
+        };
+        let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
+        let file = blank(wanted);
+        let smallest_weights = if compact {
+            let flat = Siren::constant(smallest.clone(), &vec![0.5; channels.count()]);
+            compact::encode(&quantize::constant(&flat, raster.depth())).len() + channels.count()
+        } else {
+            2 * smallest.weight_count()
+        };
+        let least = given.as_ref().filter(|_| !compact);
+        let least = least.map_or_else(
+            || file.size(&smallest, smallest_weights),
+            |topology| file.size(topology, 2 * topology.weight_count()),
+        );
+        if let Some(wanted) = wanted
+            && wanted < least
+        {
+            return Err(EncodeError::TooFewBytes { wanted, smallest: least });
         }
-        Target::Auto => other + bytes_at(AUTO_BPP).clamp(AUTO_MIN_BYTES, AUTO_MAX_BYTES),
-        Target::Bpp(bpp) => bytes_at(*bpp),
-        Target::Bytes(bytes) => *bytes,
-    };
-    if wanted < smallest_file {
-        return Err(EncodeError::TooFewBytes { wanted, smallest: smallest_file });
+        let topology = given.unwrap_or_else(|| {
+            if raster.is_flat() {
+                return smallest.clone();
+            }
+            let bits = if compact { COMPACT_BITS } else { 16.0 };
+            let room = wanted.map_or(0, |wanted| file.room(&smallest, wanted));
+            let weights = (room as f64 * 8.0 / bits) as usize;
+            let mut layers = (1..=layers_for(weights)).rev();
+            layers.find_map(|n| widest(channels, n, weights)).unwrap_or(smallest.clone())
+        });
+        let bytes = wanted.filter(|_| compact);
+        let budget = bytes.map(|bytes| file.room(&topology, bytes));
+        Ok(Self { topology, bytes, budget })
     }
-    if raster.is_flat() {
-        return Ok(smallest);
-    }
-    let weights = usize::try_from(wanted.saturating_sub(other) / 2).unwrap_or(usize::MAX);
-    let mut layers = (1..=layers_for(weights)).rev();
-    Ok(layers.find_map(|n| widest(channels, n, weights)).unwrap_or(smallest))
 }
 
 /// Depth for a number of weights: COIN's ladder (Dupont et al. 2021, table 1), continued
@@ -278,32 +356,53 @@ fn widest(channels: Channels, layers: usize, weights: usize) -> Option<Topology>
         .last()
 }
 
-/// The container of a network for `raster`.
-fn container(
-    siren: &Siren,
-    raster: &Raster,
-    options: &EncodeOptions,
-    done: &Training,
-) -> Container {
-    let mut metadata = options.metadata.clone();
-    metadata.settings =
-        (!options.omit_settings).then(|| settings_text(done, options.resume.is_some()));
-    Container {
-        width: raster.size().width,
-        height: raster.size().height,
-        depth: raster.depth(),
-        topology: siren.topology().clone(),
-        omega: (!options.omit_settings).then_some(done.omega),
-        representation: Representation::Siren,
-        coding: WeightCoding::F16,
-        metadata,
-        weights: coding::encode(WeightCoding::F16, siren),
+/// A file but for its weights.
+#[derive(Clone, Copy)]
+struct Blank<'a> {
+    raster: &'a Raster,
+    options: &'a EncodeOptions,
+    training: &'a Training,
+    /// Most bytes of the file, where they are set.
+    bytes: Option<u64>,
+}
+
+impl Blank<'_> {
+    fn container(&self, topology: &Topology, weights: Vec<u8>) -> Container {
+        let Self { raster, options, training, bytes } = *self;
+        let omit = options.omit_settings || bytes.is_some_and(|bytes| bytes < SETTINGS_FROM);
+        let mut metadata = options.metadata.clone();
+        metadata.settings = (!omit).then(|| settings_text(training, options, bytes));
+        Container {
+            width: raster.size().width,
+            height: raster.size().height,
+            depth: raster.depth(),
+            topology: topology.clone(),
+            omega: (!omit).then_some(training.omega),
+            representation: Representation::Siren,
+            coding: options.coding,
+            metadata,
+            weights,
+        }
+    }
+
+    /// Bytes of the file with so many bytes of weights.
+    fn size(&self, topology: &Topology, weights: usize) -> u64 {
+        self.container(topology, vec![0; weights]).write().len() as u64
+    }
+
+    /// Most bytes of weights in a file of `bytes`.
+    fn room(&self, topology: &Topology, bytes: u64) -> usize {
+        let mut room = bytes.saturating_sub(self.size(topology, 0)) as usize;
+        while room > 0 && self.size(topology, room) > bytes {
+            room -= 1;
+        }
+        room
     }
 }
 
 /// The encoder and those of its settings that neither the header nor the defaults tell,
 /// as options of `sirenc encode`.
-fn settings_text(training: &Training, resumed: bool) -> String {
+fn settings_text(training: &Training, options: &EncodeOptions, bytes: Option<u64>) -> String {
     let of_effort = Training { effort: training.effort, ..Training::default() };
     let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut add = |name: &str, value: Option<String>| {
@@ -312,7 +411,11 @@ fn settings_text(training: &Training, resumed: bool) -> String {
         }
     };
     let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
-    add("resume", resumed.then(|| "FILE".into()));
+    add("resume", options.resume.as_ref().map(|_| "FILE".into()));
+    match options.coding {
+        WeightCoding::F16 => add("coding", Some("f16".into())),
+        WeightCoding::Compact => add("bytes", bytes.map(|bytes| bytes.to_string())),
+    }
     add("effort", differs(training.effort.into(), Training::default().effort.into()));
     add("steps", differs(training.steps().into(), of_effort.steps().into()));
     add("stop-after", training.stop_after.map(|s| s.to_string()));

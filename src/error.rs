@@ -123,6 +123,14 @@ pub enum DecodeError {
         /// Bytes in the chunk.
         found: u64,
     },
+    /// The entropy-coded weights are not what the coding can write.
+    #[error("malformed weights of layer {layer}: {rule}")]
+    MalformedWeights {
+        /// Layer from 0 on, the output layer last.
+        layer: usize,
+        /// The broken rule.
+        rule: &'static str,
+    },
     /// A weight is NaN or infinite.
     #[error("weight {index} is {value}; weights must be finite")]
     NonFiniteWeight {
@@ -186,6 +194,9 @@ pub enum EncodeError {
         /// What is missing.
         reason: String,
     },
+    /// The file to train on does not decode.
+    #[error("cannot resume: {0}")]
+    Resume(#[from] DecodeError),
     /// A tensor operation failed.
     #[cfg(feature = "encode")]
     #[error("training failed: {0}")]

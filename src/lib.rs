@@ -52,6 +52,8 @@ mod kernel;
 pub mod network;
 #[cfg(feature = "image")]
 mod plugin;
+#[cfg(feature = "encode")]
+mod quantize;
 mod raster;
 mod render;
 #[cfg(feature = "encode")]

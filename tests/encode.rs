@@ -16,7 +16,8 @@ const SIZE: Size = Size { width: 40, height: 24 };
 
 fn options(steps: u32) -> EncodeOptions {
     EncodeOptions {
-        target: Target::Hidden(vec![16; 3]),
+        hidden: Some(vec![16; 3]),
+        coding: WeightCoding::F16,
         training: Training { steps: Some(steps), ..Training::default() },
         ..EncodeOptions::default()
     }
@@ -232,8 +233,8 @@ fn settings_that_make_no_sense_are_errors() {
     refused(|o| o.training.effort = 10);
     refused(|o| o.training.learning_rate = Some(f64::NAN));
     refused(|o| o.training.omega.first = 0.0);
-    refused(|o| o.target = Target::Hidden(vec![]));
-    refused(|o| o.target = Target::Hidden(vec![2000]));
+    refused(|o| o.hidden = Some(vec![]));
+    refused(|o| o.hidden = Some(vec![2000]));
     refused(|o| o.target = Target::Bpp(-1.0));
 }
 

@@ -134,7 +134,7 @@ fn the_encoder_encodes() {
     use sirenc::{EncodeOptions, SirenEncoder, Target, Training};
 
     let options = EncodeOptions {
-        target: Target::Hidden(vec![8, 8]),
+        hidden: Some(vec![8, 8]),
         training: Training { steps: Some(50), ..Training::default() },
         ..EncodeOptions::default()
     };

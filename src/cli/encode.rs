@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use sirenc::container::Metadata;
+use sirenc::container::{Metadata, WeightCoding};
 use sirenc::{
     Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
     Target, Training,
@@ -29,11 +29,16 @@ pub(super) struct Options {
     /// Size of the file in bytes, at most
     #[arg(long, value_name = "N", group = "target")]
     bytes: Option<u64>,
+    /// How weights are written: as 16-bit floating-point numbers, or as integers of about five
+    /// bits that training accounts for [default: compact; with --preset f16; with --resume
+    /// that of the file]
+    #[arg(long, value_name = "NAME")]
+    coding: Option<CodingName>,
     /// Topology and training of a published experiment
-    #[arg(long, value_name = "NAME", group = "target")]
+    #[arg(long, value_name = "NAME", group = "network")]
     preset: Option<PresetName>,
     /// Number of hidden layers
-    #[arg(long, value_name = "N", requires = "hidden_features", group = "target")]
+    #[arg(long, value_name = "N", requires = "hidden_features", group = "network")]
     hidden_layers: Option<usize>,
     /// Features of each hidden layer: one number, or one for each layer
     #[arg(long, value_name = "N[,N...]", value_delimiter = ',', requires = "hidden_layers")]
@@ -51,7 +56,7 @@ pub(super) struct Options {
     effort: u8,
     /// Train the network of this file on, with its topology and omega_0; the result is never
     /// worse
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["target", "omega0", "omega0_hidden"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "omega0", "omega0_hidden"])]
     resume: Option<PathBuf>,
     /// Length of training in steps [default: by effort]
     #[arg(long, value_name = "N")]
@@ -114,6 +119,14 @@ enum PresetName {
     /// COIN, 13 layers of 49
     #[value(name = "coin-1.2")]
     Coin12,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CodingName {
+    /// IEEE 754 binary16
+    F16,
+    /// Integers with step sizes, entropy-coded
+    Compact,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -238,7 +251,9 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
 
 fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
     let preset = options.preset.map(PresetName::library);
-    let mut target = preset.map_or_else(Target::default, Preset::target);
+    let mut target = Target::Auto;
+    let mut hidden = preset.map(Preset::hidden);
+    let mut coding = if preset.is_some() { WeightCoding::F16 } else { WeightCoding::Compact };
     let mut training = Training { effort: options.effort, ..Training::default() };
     let mut resume = None;
     if let Some(path) = &options.resume {
@@ -247,7 +262,8 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
         }
         let decoder = input::siren(path)?;
         training.omega = decoder.container().omega.unwrap_or(training.omega);
-        resume = Some(decoder.siren().clone());
+        coding = decoder.container().coding;
+        resume = Some(decoder.container().clone());
     }
     if let Some(bpp) = options.bpp {
         target = Target::Bpp(bpp);
@@ -256,7 +272,7 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
         target = Target::Bytes(bytes);
     }
     if let Some(layers) = options.hidden_layers {
-        target = Target::Hidden(match options.hidden_features.as_slice() {
+        hidden = Some(match options.hidden_features.as_slice() {
             &[features] => vec![features; layers],
             features if features.len() == layers => features.to_vec(),
             features => bail!(
@@ -264,6 +280,11 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
                 features.len()
             ),
         });
+    }
+    match options.coding {
+        Some(CodingName::F16) => coding = WeightCoding::F16,
+        Some(CodingName::Compact) => coding = WeightCoding::Compact,
+        None => {}
     }
     if let Some(omega) = options.omega0 {
         training.omega.first = omega;
@@ -288,6 +309,8 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
     };
     Ok(EncodeOptions {
         target,
+        hidden,
+        coding,
         training,
         resume,
         metadata: Metadata::default(),

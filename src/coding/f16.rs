@@ -6,7 +6,11 @@ use half::f16;
 use crate::error::DecodeError;
 use crate::network::{Siren, Topology};
 
-pub(super) fn decode(topology: &Topology, payload: &[u8]) -> Result<Siren, DecodeError> {
+/// Reads a payload.
+///
+/// # Errors
+/// [`DecodeError::WeightLength`] or [`DecodeError::NonFiniteWeight`].
+pub fn decode(topology: &Topology, payload: &[u8]) -> Result<Siren, DecodeError> {
     let expected = 2 * topology.weight_count();
     if payload.len() != expected {
         let (expected, found) = (expected as u64, payload.len() as u64);
@@ -17,8 +21,9 @@ pub(super) fn decode(topology: &Topology, payload: &[u8]) -> Result<Siren, Decod
     Siren::from_weights(topology.clone(), &weights)
 }
 
-/// Rounds to nearest even; what exceeds the range of binary16 becomes its largest value.
-pub(super) fn encode(siren: &Siren) -> Vec<u8> {
+/// The payload. Rounds to nearest even; what exceeds the range of binary16 becomes its
+/// largest value.
+pub fn encode(siren: &Siren) -> Vec<u8> {
     let (min, max) = (f16::MIN.to_f32(), f16::MAX.to_f32());
     let weights = siren.weights();
     weights.iter().flat_map(|w| f16::from_f32(w.clamp(min, max)).to_le_bytes()).collect()

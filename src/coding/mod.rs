@@ -1,7 +1,9 @@
 //! Weight payload to [`Siren`] and back, one file per weight coding (spec section 6).
 //! Knows no chunks and no files.
 
-mod f16;
+pub mod compact;
+pub mod entropy;
+pub mod f16;
 
 use crate::container::WeightCoding;
 use crate::error::DecodeError;
@@ -10,7 +12,8 @@ use crate::network::{Siren, Topology};
 /// Decodes the weights of a network of the given topology.
 ///
 /// # Errors
-/// [`DecodeError::WeightLength`] or [`DecodeError::NonFiniteWeight`].
+/// [`DecodeError::WeightLength`], [`DecodeError::MalformedWeights`] or
+/// [`DecodeError::NonFiniteWeight`].
 pub fn decode(
     coding: WeightCoding,
     topology: &Topology,
@@ -18,12 +21,6 @@ pub fn decode(
 ) -> Result<Siren, DecodeError> {
     match coding {
         WeightCoding::F16 => f16::decode(topology, payload),
-    }
-}
-
-/// Encodes the weights of a network; values are rounded to what the coding can hold.
-pub fn encode(coding: WeightCoding, siren: &Siren) -> Vec<u8> {
-    match coding {
-        WeightCoding::F16 => f16::encode(siren),
+        WeightCoding::Compact => compact::decode(topology, payload)?.siren(),
     }
 }

@@ -113,6 +113,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     };
     let coding = match coding {
         0 => WeightCoding::F16,
+        1 => WeightCoding::Compact,
         other => return Err(DecodeError::UnsupportedWeightCoding(other)),
     };
     let reserved = |field, value: u8| DecodeError::Reserved {
@@ -158,9 +159,12 @@ pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
         format |= FEATURES_PER_LAYER;
     }
     let Representation::Siren = container.representation;
-    let WeightCoding::F16 = container.coding;
+    let coding = match container.coding {
+        WeightCoding::F16 => 0,
+        WeightCoding::Compact => 1,
+    };
     out.extend_from_slice(&SIGNATURE);
-    out.extend_from_slice(&[VERSION, 0, 0, format]);
+    out.extend_from_slice(&[VERSION, 0, coding, format]);
     write_varint(container.width, out);
     write_varint(container.height, out);
     out.push(topology.hidden().len() as u8);

@@ -21,10 +21,13 @@ pub enum Representation {
 }
 
 /// How the weights are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightCoding {
     /// IEEE 754 binary16, little-endian, in file order: code 0.
     F16,
+    /// Integers with step sizes, entropy-coded: code 1.
+    #[default]
+    Compact,
 }
 
 impl fmt::Display for Representation {
@@ -35,7 +38,10 @@ impl fmt::Display for Representation {
 
 impl fmt::Display for WeightCoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("f16")
+        f.write_str(match self {
+            Self::F16 => "f16",
+            Self::Compact => "compact",
+        })
     }
 }
 
@@ -151,7 +157,23 @@ impl Container {
     pub fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.weights.len() + 64);
         header::write(self, &mut out);
-        let Metadata { icc, cicp, exif, xmp, settings } = &self.metadata;
+        self.metadata.write(&mut out);
+        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
+        out
+    }
+}
+
+impl Metadata {
+    /// Bytes in a file.
+    #[cfg(feature = "encode")]
+    pub(crate) fn size(&self) -> u64 {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        out.len() as u64
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let Self { icc, cicp, exif, xmp, settings } = self;
         let cicp = cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]);
         let optional = [
             (chunk::ICC, icc.as_deref()),
@@ -162,11 +184,9 @@ impl Container {
         ];
         for (kind, payload) in optional {
             if let Some(payload) = payload {
-                chunk::write(kind, payload, &mut out);
+                chunk::write(kind, payload, out);
             }
         }
-        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
-        out
     }
 }
 

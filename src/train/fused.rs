@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
 use crate::network::Topology;
+use crate::quantize::Sensitivity;
 
 /// Bytes of activations that a block may take, and the most points. Longer rows outweigh a
 /// stay in the second-level cache: 512 points of 10x28 (1.2 MB) are 5 % faster than 256.
@@ -109,6 +110,24 @@ impl FusedLoss {
         let op = Op { network: self.network.clone(), gradient: Mutex::default() };
         weights.apply_op3(inputs, targets, op)
     }
+
+    /// How much the outputs change with the weights of each layer, `scales` folded in: the
+    /// mean over a layer's weights of the diagonal of the Gauss-Newton matrix, that is of the
+    /// mean over points of the squared derivatives, summed over channels.
+    ///
+    /// Shapes as for [`FusedLoss::loss`]; `signs`, `[channels, points]`, are random numbers 1
+    /// and -1: the square of a sum of derivatives with random signs is on average the sum of
+    /// their squares (Hutchinson's estimator).
+    pub(super) fn sensitivities(
+        &self,
+        weights: &Tensor,
+        inputs: &Tensor,
+        signs: &[f32],
+    ) -> Result<Vec<Sensitivity>> {
+        let weights = weights.to_vec1::<f32>()?;
+        let inputs = inputs.flatten_all()?.to_vec1::<f32>()?;
+        Ok(self.network.sensitivities(&weights, &inputs, signs))
+    }
 }
 
 struct Op {
@@ -196,7 +215,11 @@ impl Network {
                     scratch.load(inputs, points, first, count);
                     self.forward(&packed, &mut scratch);
                     error += scratch.compare(targets, points, first, count);
-                    self.backward(&packed, &mut scratch, &mut gradient);
+                    self.backward(&packed, &mut scratch, |_, shape, delta, h| {
+                        let LayerShape { inputs, outputs, .. } = shape;
+                        let part = &mut gradient[shape.range()];
+                        add_outer(self.level, delta, outputs, h, inputs + 1, part);
+                    });
                 }
                 spare().push(scratch);
                 (error, gradient)
@@ -216,6 +239,47 @@ impl Network {
             gradient[layer.range()].iter_mut().for_each(|g| *g *= factor);
         }
         (error * mean, gradient)
+    }
+
+    /// Sensitivities of the layers at a sample of points; `signs` is `[channels, points]`.
+    fn sensitivities(&self, weights: &[f32], inputs: &[f32], signs: &[f32]) -> Vec<Sensitivity> {
+        let points = inputs.len() / 2;
+        let packed = self.pack(weights);
+        let mut scratch = Scratch::new(&self.layers);
+        let block = scratch.block();
+        let mut sums = vec![Sensitivity::default(); self.layers.len()];
+        for first in (0..points).step_by(block) {
+            let count = block.min(points - first);
+            scratch.load(inputs, points, first, count);
+            self.forward(&packed, &mut scratch);
+            for (row, signs) in
+                scratch.delta.chunks_exact_mut(block).zip(signs.chunks_exact(points))
+            {
+                row.fill(0.0);
+                row[..count].copy_from_slice(&signs[first..first + count]);
+            }
+            self.backward(&packed, &mut scratch, |l, shape, delta, h| {
+                // Sums over the rows, point by point.
+                let squares = |rows: &[f32]| {
+                    let mut sums = vec![0.0f32; block];
+                    for row in rows.chunks_exact(block) {
+                        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value * value);
+                    }
+                    sums
+                };
+                let delta = squares(delta);
+                let h = squares(&h[..shape.inputs * block]);
+                let product: f32 = delta.iter().zip(&h).map(|(d, h)| d * h).sum();
+                sums[l].weights += f64::from(product) / shape.inputs as f64;
+                sums[l].biases += f64::from(delta.iter().sum::<f32>());
+            });
+        }
+        for (sum, shape) in sums.iter_mut().zip(&self.layers) {
+            let count = (points * shape.outputs) as f64;
+            sum.weights /= count;
+            sum.biases /= count;
+        }
+        sums
     }
 
     fn pack(&self, weights: &[f32]) -> Vec<Packed> {
@@ -250,16 +314,21 @@ impl Network {
         output.forward.layer(self.level, &output.biases, Activation::Identity, h, out);
     }
 
-    /// Adds the gradient of half the squared errors, from those of the outputs in
-    /// `scratch.delta`, to `gradient`; factors and the mean are left to the caller.
-    fn backward(&self, packed: &[Packed], scratch: &mut Scratch, gradient: &mut [f32]) {
+    /// Carries gradients of the outputs, in `scratch.delta`, back through the layers. `visit`
+    /// is given each layer, last to first, with the gradients of its affine outputs and with
+    /// its inputs, below which stands a row of ones.
+    fn backward(
+        &self,
+        packed: &[Packed],
+        scratch: &mut Scratch,
+        mut visit: impl FnMut(usize, LayerShape, &[f32], &[f32]),
+    ) {
         let block = scratch.block();
         for (l, layer) in packed.iter().enumerate().rev() {
             let shape = self.layers[l];
             let LayerShape { inputs, outputs, .. } = shape;
             let delta = &scratch.delta[..outputs * block];
-            let part = &mut gradient[shape.range()];
-            add_outer(self.level, delta, outputs, &scratch.h[l], inputs + 1, part);
+            visit(l, shape, delta, &scratch.h[l]);
             if l > 0 {
                 let slope = &scratch.slope[l - 1];
                 let previous = &mut scratch.previous[..inputs * block];

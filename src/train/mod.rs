@@ -53,9 +53,11 @@ use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use crate::coding::compact::{Quantized, Steps};
 use crate::container::TrainingOmega;
 use crate::error::EncodeError;
 use crate::network::{Siren, Topology};
+use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
 pub use device::DeviceChoice;
 pub use fused::FusedLoss;
@@ -160,6 +162,10 @@ pub enum Control {
 pub(crate) struct Trained {
     /// The best network seen.
     pub siren: Siren,
+    /// The steps that its weights were trained to be rounded to.
+    pub steps: Option<Vec<Steps>>,
+    /// What errors of its weights do to the picture; nothing for a single colour.
+    pub sensitivities: Vec<Sensitivity>,
     /// Steps done.
     pub steps_done: u32,
     /// Length of the schedule; less than asked for where a time-out shortened it.
@@ -205,7 +211,17 @@ const CHECK_PIXELS: (u64, u64) = (1 << 13, 1 << 17);
 /// A resumed run starts with this share of the peak learning rate.
 const RESUMED: f64 = 0.5;
 
+/// Share of a run with a budget after which the weights are rounded, and after which their
+/// steps stay as they are.
+const QUANTIZED_FROM: f64 = 0.8;
+const STEPS_FIXED_FROM: f64 = 0.95;
+/// Pixels that sensitivities are measured on.
+const SENSITIVITY_PIXELS: usize = 1 << 12;
+
 /// Trains a network of `topology` on `raster`, from `initial` on if there is one.
+///
+/// With a `budget`, the bytes that the weights may take in the compact coding, the later
+/// part of the run trains the network with its weights rounded.
 ///
 /// `observe` is called after every step and may end the run. The result depends on the
 /// settings and the kind of machine, not on the number of threads.
@@ -218,6 +234,7 @@ pub(crate) fn train(
     raster: &Raster,
     topology: &Topology,
     initial: Option<&Siren>,
+    budget: Option<usize>,
     training: &Training,
     mut observe: impl FnMut(&Progress) -> Control,
 ) -> Result<Trained, EncodeError> {
@@ -228,6 +245,8 @@ pub(crate) fn train(
     if raster.is_flat() {
         return Ok(Trained {
             siren: constant,
+            steps: None,
+            sensitivities: Vec::new(),
             steps_done: 0,
             steps_planned: training.steps(),
             recoveries: 0,
@@ -244,8 +263,12 @@ pub(crate) fn train(
     let mut run = Run {
         raster,
         training,
+        budget,
         flat,
-        best: (constant, 1.0),
+        best: Best { siren: constant.clone(), steps: None, error: 1.0 },
+        constant,
+        learned: false,
+        steps: None,
         initial: model.weights()?,
         good: model.weights()?,
         recent: model.weights()?,
@@ -287,10 +310,17 @@ pub(crate) fn train(
 struct Run<'a> {
     raster: &'a Raster,
     training: &'a Training,
-    /// The mean colour.
+    /// Bytes of the weights in the compact coding.
+    budget: Option<usize>,
+    /// The mean colour, and the network of it.
     flat: Vec<f32>,
-    /// The best network measured, and its error over that of the mean colour.
-    best: (Siren, f64),
+    constant: Siren,
+    /// The best network measured.
+    best: Best,
+    /// Whether there was one that is clearly better than the mean colour.
+    learned: bool,
+    /// The steps that weights are rounded to.
+    steps: Option<Vec<Steps>>,
     /// The weights at the start.
     initial: Vec<Tensor>,
     /// The weights to go back to after a divergence, and a later copy.
@@ -309,6 +339,15 @@ struct Run<'a> {
     /// Smoothed loss of the batches, and its lowest value.
     smoothed: f64,
     lowest: f64,
+}
+
+/// The best network measured.
+struct Best {
+    siren: Siren,
+    /// The steps that its weights are rounded to.
+    steps: Option<Vec<Steps>>,
+    /// Its error over that of the mean colour.
+    error: f64,
 }
 
 impl Run<'_> {
@@ -338,41 +377,68 @@ impl Run<'_> {
         if self.step.is_multiple_of(COPY_EVERY) && self.smoothed <= SOUND * self.lowest {
             self.good = std::mem::replace(&mut self.recent, self.model.weights()?);
         }
-        if self.schedule.is_mark(self.step, CHECKS) {
+        let progress = f64::from(self.step) / f64::from(self.schedule.steps());
+        let is_mark = self.schedule.is_mark(self.step, CHECKS);
+        let due = if self.steps.is_none() { progress >= QUANTIZED_FROM } else { is_mark };
+        if self.budget.is_some() && due && progress < STEPS_FIXED_FROM {
+            self.quantize()?;
+        }
+        if is_mark {
             if let Some(errors) = self.check()? {
                 self.sampler.focus(&errors);
             }
             // A rate so high that nothing is learned is a divergence too.
             let chance = MIN_ATTEMPT.max(self.schedule.steps() / ATTEMPTS);
-            if may_restore && self.learned_nothing() && self.step - self.restored_at >= chance {
+            if may_restore && !self.learned && self.step - self.restored_at >= chance {
                 self.recover()?;
             }
         }
         Ok(true)
     }
 
-    fn learned_nothing(&self) -> bool {
-        self.best.1 >= FLAT
+    /// Rounds the weights from now on, to steps for the budget.
+    fn quantize(&mut self) -> Result<(), EncodeError> {
+        let (Some(budget), Ok(siren)) = (self.budget, self.model.siren()) else { return Ok(()) };
+        let sensitivities = self.sensitivities()?;
+        let steps = quantize::allocate(&siren, &sensitivities, budget);
+        self.model.quantize(&steps)?;
+        if self.steps.replace(steps).is_none() {
+            // Errors with and without rounding do not compare.
+            self.best = Best { siren: self.constant.clone(), steps: None, error: 1.0 };
+            self.smoothed = f64::NAN;
+            self.lowest = f64::INFINITY;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn sensitivities(&mut self) -> Result<Vec<Sensitivity>, EncodeError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.training.seed);
+        let sample = self.sampler.sample(SENSITIVITY_PIXELS, &mut rng)?;
+        self.model.sensitivities(&sample, &mut rng)
     }
 
     /// Measures the network and keeps it if it is the best so far. A diverged network has
     /// no errors.
     fn check(&mut self) -> Result<Option<Errors>, EncodeError> {
         let Ok(siren) = self.model.siren() else { return Ok(None) };
+        let rounded = self.steps.as_ref().map(|steps| Quantized::nearest(&siren, steps).siren());
+        let Ok(evaluated) = rounded.unwrap_or_else(|| Ok(siren.clone())) else { return Ok(None) };
         let trained = f64::from(self.schedule.steps()) * self.training.batch() as f64;
         // A training step is about three evaluations.
         let affordable = CHECK_SHARE * 3.0 * trained / f64::from(CHECKS);
         let pixels = (affordable as u64).clamp(CHECK_PIXELS.0, CHECK_PIXELS.1);
-        let errors = quality::measure(self.raster, &siren, &self.flat, pixels);
-        if errors.relative < self.best.1 {
-            self.best = (siren, errors.relative);
+        let errors = quality::measure(self.raster, &evaluated, &self.flat, pixels);
+        if errors.relative < self.best.error {
+            self.best = Best { siren, steps: self.steps.clone(), error: errors.relative };
         }
+        self.learned |= self.best.error < FLAT;
         Ok(Some(errors))
     }
 
     /// Goes back to earlier weights with a lower learning rate.
     fn recover(&mut self) -> Result<(), EncodeError> {
-        if self.learned_nothing() {
+        if !self.learned {
             self.backoff *= FAR_BACKOFF;
             self.good = self.initial.clone();
         } else {
@@ -390,13 +456,19 @@ impl Run<'_> {
 
     fn finish(mut self, stopped: bool, device: &'static str) -> Result<Trained, EncodeError> {
         self.check()?;
-        let Self { best, recoveries, .. } = self;
-        let single_colour = best.1 >= 1.0;
+        let single_colour = self.best.error >= 1.0;
         if single_colour && stopped {
             return Err(EncodeError::Cancelled);
         }
+        let sensitivities = match self.budget {
+            Some(_) if !single_colour => self.sensitivities()?,
+            _ => Vec::new(),
+        };
+        let Self { best, recoveries, .. } = self;
         Ok(Trained {
-            siren: best.0,
+            siren: best.siren,
+            steps: best.steps,
+            sensitivities,
             steps_done: self.step,
             steps_planned: self.schedule.steps(),
             recoveries,

@@ -3,15 +3,19 @@
 //! Activations are `[features, points]`, so that matrix products, biases and sums run
 //! along contiguous points.
 
+use std::f32::consts::PI;
+
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 
 use super::fused::FusedLoss;
 use super::sampling::Batch;
+use crate::coding::compact::{self, Steps};
 use crate::container::TrainingOmega;
 use crate::error::EncodeError;
 use crate::network::{Siren, Topology};
+use crate::quantize::Sensitivity;
 
 /// Trainable weights, one tensor `[W | b]` of `[outputs, inputs + 1]` a layer. Each layer has
 /// a factor beside them, omega_0 and a learning rate of its own, that is folded into them in
@@ -25,6 +29,8 @@ pub struct Model {
 struct TrainedLayer {
     weights: Var,
     scale: f64,
+    /// Step sizes of a row of `weights`, `[1, inputs + 1]`.
+    steps: Option<Tensor>,
 }
 
 impl Model {
@@ -56,6 +62,7 @@ impl Model {
                 false => file_order.extend((0..outputs).map(|_| uniform(1.0 / n.sqrt()))),
             }
         }
+        shorten_biases(topology, &mut file_order);
         let siren = Siren::from_weights(topology.clone(), &file_order)
             .map_err(|error| EncodeError::Settings(error.to_string()))?;
         Self::from_siren(&siren, omega, device)
@@ -79,7 +86,7 @@ impl Model {
                 let weights: Vec<f32> = rows.map(|w| w / scale).collect();
                 let shape = (layer.outputs, layer.inputs + 1);
                 let weights = Var::from_vec(weights, shape, device)?;
-                Ok(TrainedLayer { weights, scale: scale.into() })
+                Ok(TrainedLayer { weights, scale: scale.into(), steps: None })
             })
             .collect();
         let fused = FusedLoss::new(topology, &scales);
@@ -104,7 +111,40 @@ impl Model {
         Ok(())
     }
 
-    /// The network, factors folded in.
+    /// From now on the network is evaluated with its weights rounded to these steps, while
+    /// gradients reach the weights themselves (straight-through; Bengio et al. 2013,
+    /// arXiv 1308.3432).
+    ///
+    /// # Panics
+    /// If there is not one pair of steps a layer.
+    pub fn quantize(&mut self, steps: &[Steps]) -> Result<(), EncodeError> {
+        assert_eq!(steps.len(), self.layers.len(), "a pair of steps for each layer");
+        for (layer, steps) in self.layers.iter_mut().zip(steps) {
+            let inputs = layer.weights.dim(1)? - 1;
+            let size = |code| (compact::step_size(code) / layer.scale) as f32;
+            let mut row = vec![size(steps.weights); inputs];
+            row.push(size(steps.biases));
+            layer.steps = Some(Tensor::from_vec(row, (1, inputs + 1), layer.weights.device())?);
+        }
+        Ok(())
+    }
+
+    /// The sensitivities of the layers at the points of a batch.
+    pub(super) fn sensitivities(
+        &self,
+        batch: &Batch,
+        rng: &mut impl Rng,
+    ) -> Result<Vec<Sensitivity>, EncodeError> {
+        let inputs = batch.inputs.to_device(&Device::Cpu)?;
+        let weights = self.layers.iter().map(|l| l.evaluated()?.flatten_all());
+        let weights = Tensor::cat(&weights.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        let count = self.topology.channels().count() * inputs.dim(1)?;
+        let signs = (0..count).map(|_| if rng.random() { 1.0 } else { -1.0 });
+        let signs: Vec<f32> = signs.collect();
+        Ok(self.fused.sensitivities(&weights.to_device(&Device::Cpu)?, &inputs, &signs)?)
+    }
+
+    /// The network, factors folded in, weights not rounded.
     pub fn siren(&self) -> Result<Siren, EncodeError> {
         let mut weights = Vec::with_capacity(self.topology.weight_count());
         for layer in &self.layers {
@@ -138,7 +178,7 @@ impl Model {
         if !inputs.device().is_cpu() {
             return self.reference_loss(inputs, targets);
         }
-        let weights = self.layers.iter().map(|l| l.weights.flatten_all());
+        let weights = self.layers.iter().map(|l| l.evaluated()?.flatten_all());
         let weights = Tensor::cat(&weights.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
         self.fused.loss(&weights, inputs, targets)
     }
@@ -188,11 +228,41 @@ fn scales(topology: &Topology, omega: TrainingOmega) -> Vec<f32> {
     (0..=hidden).map(scale).collect()
 }
 
+/// Brings the biases of hidden layers to -pi/2 to pi/2, which takes fewer bits, without a
+/// change of the function: `sin(a + pi) = -sin(a)`. `weights` are in file order.
+fn shorten_biases(topology: &Topology, weights: &mut [f32]) {
+    let mut rest = weights;
+    let mut flip: Vec<bool> = Vec::new();
+    let hidden = topology.hidden().len();
+    for (index, (inputs, outputs)) in topology.layers().enumerate() {
+        let (layer, tail) = rest.split_at_mut((inputs + 1) * outputs);
+        let (matrix, biases) = layer.split_at_mut(inputs * outputs);
+        for row in matrix.chunks_exact_mut(inputs) {
+            row.iter_mut().zip(&flip).filter(|(_, flip)| **flip).for_each(|(w, _)| *w = -*w);
+        }
+        if index < hidden {
+            let turns = |bias: &f32| (bias / PI).round();
+            flip = biases.iter().map(|bias| turns(bias) % 2.0 != 0.0).collect();
+            biases.iter_mut().for_each(|bias| *bias -= PI * turns(bias));
+        }
+        rest = tail;
+    }
+}
+
 impl TrainedLayer {
+    /// The weights that the network is evaluated with.
+    fn evaluated(&self) -> candle_core::Result<Tensor> {
+        let Some(steps) = &self.steps else { return Ok(self.weights.as_tensor().clone()) };
+        let weights = self.weights.as_tensor();
+        let detached = weights.detach();
+        let rounded = detached.broadcast_div(steps)?.round()?.broadcast_mul(steps)?;
+        weights + (rounded - detached)?
+    }
+
     /// `scale (W h + b)`, the factor applied to the small tensors.
     fn affine(&self, h: &Tensor) -> candle_core::Result<Tensor> {
         let inputs = self.weights.dim(1)? - 1;
-        let scaled = self.weights.affine(self.scale, 0.0)?;
+        let scaled = self.evaluated()?.affine(self.scale, 0.0)?;
         let weights = scaled.narrow(1, 0, inputs)?;
         weights.matmul(h)?.broadcast_add(&scaled.narrow(1, inputs, 1)?)
     }

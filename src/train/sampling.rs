@@ -2,6 +2,7 @@
 //! the error is large.
 
 use candle_core::{Device, Result, Tensor};
+use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
@@ -106,6 +107,18 @@ impl<'a> Sampler<'a> {
     pub fn next_batch(&mut self, points: usize) -> Result<Batch> {
         let all = points >= self.order.len();
         let pixels = if all { self.order.clone() } else { self.next_pixels(points) };
+        self.batch(&pixels, all)
+    }
+
+    /// `points` pixels drawn evenly by `rng`, apart from the order of the batches.
+    pub fn sample(&self, points: usize, rng: &mut impl Rng) -> Result<Batch> {
+        let all = self.order.len() as u32;
+        let pixels: Vec<u32> = (0..points).map(|_| rng.random_range(0..all)).collect();
+        self.batch(&pixels, true)
+    }
+
+    /// `pixels` as tensors; `evenly` tells that their density is the same everywhere.
+    fn batch(&self, pixels: &[u32], evenly: bool) -> Result<Batch> {
         let points = pixels.len();
         let width = self.x.len() as u32;
         let channels = self.raster.channels().count();
@@ -117,7 +130,7 @@ impl<'a> Sampler<'a> {
             let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
             targets.extend(pixels.iter().map(target));
         }
-        let weight = |&p: &u32| if all { 1.0 } else { self.focus.mean / self.density(p) };
+        let weight = |&p: &u32| if evenly { 1.0 } else { self.focus.mean / self.density(p) };
         targets.extend(pixels.iter().map(weight));
         Ok(Batch {
             inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,

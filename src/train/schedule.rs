@@ -6,12 +6,12 @@ use crate::network::Topology;
 /// known after the warm-up (a time-out) is the run of that length.
 pub(super) const WARM_UP: u32 = 20;
 
-/// Peak learning rate for a topology of `n` hidden layers of `m` features: 1.1 / (m n^1.3),
-/// at most 0.006. Fitted to the best rates of seven topologies (docs/experiments.md).
+/// Peak learning rate for a topology of `n` hidden layers of `m` features: 5.8 / (m^1.5 n^1.3),
+/// at most 0.006. Fitted to the best rates of nine topologies (docs/experiments.md).
 pub(super) fn peak(topology: &Topology) -> f64 {
     let hidden = topology.hidden();
     let widest = hidden.iter().copied().max().unwrap_or(1) as f64;
-    (1.1 / (widest * (hidden.len() as f64).powf(1.3))).min(0.006)
+    (5.8 / (widest.powf(1.5) * (hidden.len() as f64).powf(1.3))).min(0.006)
 }
 
 /// Share of the learning rate `step` steps after the start or a restart, counted from 0.

@@ -1,0 +1,315 @@
+//! Weight coding 1: integers with a step size for each group of weights, entropy-coded
+//! (spec section 6.2).
+
+use super::entropy::{
+    Logistic, MAX_MAGNITUDE, MAX_ORDER, Malformed, Reader, WIDTHS, Writer, natural_bits,
+};
+use crate::error::DecodeError;
+use crate::network::{Siren, Topology};
+
+/// A network with integer weights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quantized {
+    topology: Topology,
+    layers: Vec<QuantizedLayer>,
+}
+
+/// The integers of one layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuantizedLayer {
+    /// Step sizes of weights and biases.
+    pub steps: Steps,
+    /// `W` in steps, row by row.
+    pub weights: Vec<i32>,
+    /// `b` in steps.
+    pub biases: Vec<i32>,
+}
+
+/// The step sizes of a layer as codes: 2^(code / 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// Of the weights.
+    pub weights: i32,
+    /// Of the biases.
+    pub biases: i32,
+}
+
+/// Least and largest code of a step size.
+pub const STEP_CODES: std::ops::RangeInclusive<i32> = -100..=27;
+
+/// The step size of a code.
+pub fn step_size(code: i32) -> f64 {
+    (f64::from(code) / 4.0).exp2()
+}
+
+impl Quantized {
+    /// `siren` with every weight rounded to the nearest step.
+    ///
+    /// # Panics
+    /// If there is not one pair of steps a layer.
+    pub fn nearest(siren: &Siren, steps: &[Steps]) -> Self {
+        Self::new(siren, steps, |value, _, _| value.round() as i32)
+    }
+
+    /// The same with a rounding of one's own: a function of the weight in steps, the layer,
+    /// and whether it is a bias.
+    pub(crate) fn new(
+        siren: &Siren,
+        steps: &[Steps],
+        round: impl Fn(f64, usize, bool) -> i32,
+    ) -> Self {
+        assert_eq!(siren.layers().len(), steps.len(), "a pair of steps for each layer");
+        let most = MAX_MAGNITUDE - 1;
+        let layers =
+            siren.layers().iter().zip(steps).enumerate().map(|(index, (layer, &steps))| {
+                let integers = |values: &[f32], code, bias| {
+                    let size = step_size(code);
+                    let round = |&value: &f32| round(f64::from(value) / size, index, bias);
+                    values.iter().map(|value| round(value).clamp(-most, most)).collect()
+                };
+                QuantizedLayer {
+                    steps,
+                    weights: integers(&layer.weights, steps.weights, false),
+                    biases: integers(&layer.biases, steps.biases, true),
+                }
+            });
+        Self { topology: siren.topology().clone(), layers: layers.collect() }
+    }
+
+    /// The network's shape.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The layers, first to last.
+    pub fn layers(&self) -> &[QuantizedLayer] {
+        &self.layers
+    }
+
+    /// The network that a decoder sees.
+    ///
+    /// # Errors
+    /// [`DecodeError::NonFiniteWeight`] where a weight exceeds the range of f32.
+    pub fn siren(&self) -> Result<Siren, DecodeError> {
+        let values = |integers: &[i32], code| {
+            let size = step_size(code);
+            integers.iter().map(move |&q| (f64::from(q) * size) as f32).collect::<Vec<_>>()
+        };
+        let layers = self.layers.iter().flat_map(|layer| {
+            let biases = values(&layer.biases, layer.steps.biases);
+            values(&layer.weights, layer.steps.weights).into_iter().chain(biases)
+        });
+        Siren::from_weights(self.topology.clone(), &layers.collect::<Vec<_>>())
+    }
+
+    /// The same function with every hidden layer's biases positive and rising, which saves
+    /// the signs and the order: `sin(-a) = -sin(a)`, and features may change places.
+    fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        for index in 0..sorted.layers.len() - 1 {
+            let (before, after) = sorted.layers.split_at_mut(index + 1);
+            let (layer, next) = (&mut before[index], &mut after[0]);
+            let features = layer.biases.len();
+            let inputs = layer.weights.len() / features;
+            let mut order: Vec<usize> = (0..features).collect();
+            order.sort_by_key(|&feature| layer.biases[feature].abs());
+            let sign = |feature: usize| if layer.biases[feature] < 0 { -1 } else { 1 };
+            let rows = order.iter().flat_map(|&feature| {
+                let row = &layer.weights[feature * inputs..][..inputs];
+                row.iter().map(move |q| q * sign(feature))
+            });
+            let columns = next
+                .weights
+                .chunks_exact(features)
+                .flat_map(|row| order.iter().map(|&feature| row[feature] * sign(feature)));
+            let columns = columns.collect();
+            let rows = rows.collect();
+            layer.biases = order.iter().map(|&feature| layer.biases[feature].abs()).collect();
+            layer.weights = rows;
+            next.weights = columns;
+        }
+        sorted
+    }
+}
+
+/// Codes of the parameters that stand before a layer's integers, as far as those of the
+/// layer before it tell them.
+struct Predicted {
+    weight_step: i32,
+    weight_width: i32,
+    order: i32,
+}
+
+/// Distribution of the differences from what is predicted.
+const PARAMETER_WIDTH: u8 = 20;
+/// What is predicted for the first layer.
+const FIRST: Predicted = Predicted { weight_step: -24, weight_width: 46, order: 5 };
+/// The steps of biases are predicted to be so much smaller than those of the weights.
+const BIAS_STEP: i32 = -2;
+
+/// The payload.
+///
+/// The features of hidden layers may come back in another order and with other signs, which
+/// does not change the function.
+///
+/// # Panics
+/// If a step lies outside [`STEP_CODES`].
+pub fn encode(quantized: &Quantized) -> Vec<u8> {
+    let sorted = quantized.sorted();
+    let parameters = Logistic::new(PARAMETER_WIDTH);
+    let mut writer = Writer::default();
+    let mut last = FIRST;
+    let hidden = sorted.layers.len() - 1;
+    for (index, layer) in sorted.layers.iter().enumerate() {
+        let Steps { weights: weight_step, biases: bias_step } = layer.steps;
+        assert!(STEP_CODES.contains(&weight_step) && STEP_CODES.contains(&bias_step));
+        let width = width_for(&layer.weights);
+        writer.integer(weight_step - last.weight_step, &parameters);
+        writer.integer(i32::from(width) - last.weight_width, &parameters);
+        writer.integer(bias_step - weight_step - BIAS_STEP, &parameters);
+        last = Predicted { weight_step, weight_width: width.into(), ..last };
+        let weights = Logistic::new(width);
+        layer.weights.iter().for_each(|&q| writer.integer(q, &weights));
+        if index == hidden {
+            let width = width_for(&layer.biases);
+            writer.integer(i32::from(width) - last.weight_width, &parameters);
+            let biases = Logistic::new(width);
+            layer.biases.iter().for_each(|&q| writer.integer(q, &biases));
+        } else {
+            let rises = rises(&layer.biases);
+            let order = order_for(&rises);
+            writer.integer(i32::from(order) - last.order, &parameters);
+            last.order = order.into();
+            rises.iter().for_each(|&rise| writer.natural(rise, order));
+        }
+    }
+    writer.finish()
+}
+
+/// The differences of the biases of a hidden layer, each from the one before it.
+fn rises(biases: &[i32]) -> Vec<u32> {
+    let before = std::iter::once(&0).chain(biases);
+    biases.iter().zip(before).map(|(bias, before)| bias.abs_diff(*before)).collect()
+}
+
+/// The distribution that codes the weights of `layer` in the fewest bits.
+#[cfg(feature = "encode")]
+pub(crate) fn distribution(layer: &QuantizedLayer) -> Logistic {
+    Logistic::new(width_for(&layer.weights))
+}
+
+/// The width that codes `integers` in the fewest bits, but for local minima.
+fn width_for(integers: &[i32]) -> u8 {
+    let bits = |width: u8| {
+        let distribution = Logistic::new(width);
+        integers.iter().map(|&q| distribution.bits(q)).sum()
+    };
+    // The mean magnitude of a logistic distribution is 2 ln 2 times its scale.
+    let mean = integers.iter().map(|q| f64::from(q.abs())).sum::<f64>() / integers.len() as f64;
+    let guess = 16.0 + 4.0 * (mean / (2.0 * std::f64::consts::LN_2)).max(1e-9).log2();
+    cheapest(guess.round() as u8, WIDTHS, bits)
+}
+
+fn order_for(naturals: &[u32]) -> u8 {
+    let bits = |order: u8| naturals.iter().map(|&n| natural_bits(n, order)).sum();
+    cheapest(MAX_ORDER / 2, MAX_ORDER, bits)
+}
+
+/// Walks down from `guess` to the cheapest code below `end`.
+fn cheapest(guess: u8, end: u8, bits: impl Fn(u8) -> f64) -> u8 {
+    let mut best = guess.min(end - 1);
+    let mut least = bits(best);
+    let mut walk = |up: bool| {
+        while let Some(next) = if up { best.checked_add(1) } else { best.checked_sub(1) } {
+            let cost = if next < end { bits(next) } else { f64::INFINITY };
+            if cost >= least {
+                break;
+            }
+            (best, least) = (next, cost);
+        }
+    };
+    walk(true);
+    walk(false);
+    best
+}
+
+/// Reads a payload.
+///
+/// # Errors
+/// [`DecodeError::MalformedWeights`] where it is no stream of such a network.
+pub fn decode(topology: &Topology, payload: &[u8]) -> Result<Quantized, DecodeError> {
+    let malformed =
+        |index| move |Malformed(rule)| DecodeError::MalformedWeights { layer: index, rule };
+    let mut reader = Reader::new(payload).map_err(malformed(0))?;
+    let mut last = FIRST;
+    let hidden = topology.hidden().len();
+    let mut layers = Vec::with_capacity(hidden + 1);
+    for (index, (inputs, outputs)) in topology.layers().enumerate() {
+        let is_hidden = index < hidden;
+        let layer = layer(&mut reader, &mut last, inputs, outputs, is_hidden);
+        layers.push(layer.map_err(malformed(index))?);
+    }
+    reader.finish().map_err(malformed(hidden))?;
+    Ok(Quantized { topology: topology.clone(), layers })
+}
+
+fn layer(
+    reader: &mut Reader,
+    last: &mut Predicted,
+    inputs: usize,
+    outputs: usize,
+    is_hidden: bool,
+) -> Result<QuantizedLayer, Malformed> {
+    let parameters = Logistic::new(PARAMETER_WIDTH);
+    let parameter = |reader: &mut Reader, predicted: i32, most: std::ops::RangeInclusive<i32>| {
+        let code = predicted + reader.integer(&parameters)?;
+        if most.contains(&code) { Ok(code) } else { Err(Malformed("a parameter out of range")) }
+    };
+    let widths = 0..=i32::from(WIDTHS) - 1;
+    last.weight_step = parameter(reader, last.weight_step, STEP_CODES)?;
+    last.weight_width = parameter(reader, last.weight_width, widths.clone())?;
+    let bias_step = parameter(reader, last.weight_step + BIAS_STEP, STEP_CODES)?;
+    let distribution = Logistic::new(last.weight_width as u8);
+    let weights = (0..inputs * outputs).map(|_| reader.integer(&distribution));
+    let weights = weights.collect::<Result<_, _>>()?;
+    let mut biases = Vec::with_capacity(outputs);
+    if is_hidden {
+        last.order = parameter(reader, last.order, 0..=i32::from(MAX_ORDER) - 1)?;
+        let mut bias = 0;
+        for _ in 0..outputs {
+            bias += reader.natural(last.order as u8)? as i32;
+            if bias >= MAX_MAGNITUDE {
+                return Err(Malformed("an integer out of range"));
+            }
+            biases.push(bias);
+        }
+    } else {
+        let width = parameter(reader, last.weight_width, widths)?;
+        let distribution = Logistic::new(width as u8);
+        for _ in 0..outputs {
+            biases.push(reader.integer(&distribution)?);
+        }
+    }
+    let steps = Steps { weights: last.weight_step, biases: bias_step };
+    Ok(QuantizedLayer { steps, weights, biases })
+}
+
+/// Bits that each layer takes in a payload, the parameters left out.
+pub fn bits_by_layer(quantized: &Quantized) -> Vec<f64> {
+    let layers = quantized.layers();
+    let bits = |(index, layer): (usize, &QuantizedLayer)| {
+        let signed = |integers: &[i32]| {
+            let distribution = Logistic::new(width_for(integers));
+            integers.iter().map(|&q| distribution.bits(q)).sum::<f64>()
+        };
+        let biases = if index + 1 == layers.len() {
+            signed(&layer.biases)
+        } else {
+            let rises = rises(&layer.biases);
+            let order = order_for(&rises);
+            rises.iter().map(|&rise| natural_bits(rise, order)).sum()
+        };
+        signed(&layer.weights) + biases
+    };
+    layers.iter().enumerate().map(bits).collect()
+}
