@@ -193,6 +193,9 @@ const SOUND: f64 = 1.2;
 const FAR_BACKOFF: f64 = 0.25;
 /// After so many recoveries the run goes on as it is.
 const MAX_RECOVERIES: u32 = 24;
+/// A network whose error is twice in a row more than this many times the best before it has
+/// gone astray.
+const WORSE: f64 = 1.02;
 /// A network whose error is above this share of a single colour's has learned next to nothing.
 const FLAT: f64 = 0.9;
 /// Such a network gets this share of the run before the learning rate is lowered.
@@ -265,7 +268,8 @@ pub(crate) fn train(
         training,
         budget,
         flat,
-        best: Best { siren: constant.clone(), steps: None, error: 1.0 },
+        best: Best { siren: constant.clone(), weights: model.weights()?, steps: None, error: 1.0 },
+        worse: false,
         constant,
         learned: false,
         steps: None,
@@ -317,6 +321,8 @@ struct Run<'a> {
     constant: Siren,
     /// The best network measured.
     best: Best,
+    /// Whether the last measurement was worse than the best before it.
+    worse: bool,
     /// Whether there was one that is clearly better than the mean colour.
     learned: bool,
     /// The steps that weights are rounded to.
@@ -344,6 +350,8 @@ struct Run<'a> {
 /// The best network measured.
 struct Best {
     siren: Siren,
+    /// Its weights as [`Model::weights`] has them.
+    weights: Vec<Tensor>,
     /// The steps that its weights are rounded to.
     steps: Option<Vec<Steps>>,
     /// Its error over that of the mean colour.
@@ -384,8 +392,15 @@ impl Run<'_> {
             self.quantize()?;
         }
         if is_mark {
+            let best = self.best.error;
             if let Some(errors) = self.check()? {
                 self.sampler.focus(&errors);
+                let worse = errors.relative > WORSE * best;
+                if worse && self.worse && self.learned && may_restore {
+                    self.good = self.best.weights.clone();
+                    self.recover()?;
+                }
+                self.worse = worse;
             }
             // A rate so high that nothing is learned is a divergence too.
             let chance = MIN_ATTEMPT.max(self.schedule.steps() / ATTEMPTS);
@@ -404,7 +419,8 @@ impl Run<'_> {
         self.model.quantize(&steps)?;
         if self.steps.replace(steps).is_none() {
             // Errors with and without rounding do not compare.
-            self.best = Best { siren: self.constant.clone(), steps: None, error: 1.0 };
+            self.best.siren = self.constant.clone();
+            self.best.error = 1.0;
             self.smoothed = f64::NAN;
             self.lowest = f64::INFINITY;
             self.check()?;
@@ -430,7 +446,8 @@ impl Run<'_> {
         let pixels = (affordable as u64).clamp(CHECK_PIXELS.0, CHECK_PIXELS.1);
         let errors = quality::measure(self.raster, &evaluated, &self.flat, pixels);
         if errors.relative < self.best.error {
-            self.best = Best { siren, steps: self.steps.clone(), error: errors.relative };
+            let (weights, steps) = (self.model.weights()?, self.steps.clone());
+            self.best = Best { siren, weights, steps, error: errors.relative };
         }
         self.learned |= self.best.error < FLAT;
         Ok(Some(errors))
