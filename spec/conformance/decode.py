@@ -8,6 +8,9 @@ It favours clearness over speed: everything is computed in binary64, which the
 specification takes for the reference. Section numbers are those of the specification.
 Needs Python 3.11 and numpy.
 """
+import bisect
+import functools
+import math
 import re
 import sys
 import zlib
@@ -102,7 +105,8 @@ def check_signature(data):
 
 
 def read_header(r):
-    """Section 3, up to and with the CRC. Returns the picture and n_0 .. n_{N+1}."""
+    """Section 3, up to and with the CRC. Returns the picture, n_0 .. n_{N+1} and the weight
+    coding."""
     check_signature(r.data)
     r.pos = len(SIGNATURE)
     version = r.u8("the version")
@@ -117,7 +121,7 @@ def read_header(r):
     r.crc(0, "the header")
 
     need(representation == 0, f"unknown representation {representation}: update the decoder")
-    need(coding == 0, f"unknown weight coding {coding}: update the decoder")
+    need(coding in (0, 1), f"unknown weight coding {coding}: update the decoder")
     channels, depth = (fmt & 3) + 1, fmt >> 2 & 3
     need(depth < 2, f"reserved depth {depth}")
     need(fmt >> 6 == 0, "a reserved bit of format is set")
@@ -129,15 +133,15 @@ def read_header(r):
     n = [2, *(hidden if fmt & 0x20 else hidden * N), channels]
     count = weight_count(n)
     need(count <= MAX_WEIGHTS, f"{count} weights; at most 2^20 are allowed")
-    return Siren(width, height, channels, 16 if depth else 8), n
+    return Siren(width, height, channels, 16 if depth else 8), n, coding
 
 
 def weight_count(n):
     return sum((a + 1) * b for a, b in zip(n, n[1:]))
 
 
-def read_weights(payload, n):
-    """Section 6: [(W_l, b_l)]."""
+def read_binary16(payload, n):
+    """Section 6.1: [(W_l, b_l)]."""
     expected = 2 * weight_count(n)
     need(len(payload) == expected, f"WGHT has {len(payload)} bytes instead of {expected}")
     weights = np.frombuffer(payload, "<f2").astype(np.float64)
@@ -146,6 +150,104 @@ def read_weights(payload, n):
     for a, b in zip(n, n[1:]):
         layers.append((weights[at:at + a * b].reshape(b, a), weights[at + a * b:at + a * b + b]))
         at += (a + 1) * b
+    return layers
+
+
+@functools.cache
+def slice_starts(i):
+    """The starts of the slices of -63 to 63 and the escape, and the number of low bits."""
+    w = i - 16
+    h = 0 if w < 12 else (w - 12) // 4 + 1
+    a = 2 ** ((w - 4 * h) / 4)
+    rounded = [math.floor(65408 / (1 + math.exp(-(k - 0.5) / a)) + 0.5) for k in range(-62, 65)]
+    return [0] + [start + k + 63 for k, start in zip(range(-62, 65), rounded)], h
+
+
+class EntropyDecoder:
+    """Section 6.3."""
+
+    def __init__(self, payload):
+        need(payload[-1:] != b"\0", "WGHT ends in a zero")
+        self.length = len(payload)
+        self.payload, self.taken = payload, 8
+        self.R, self.D = 2**64 - 1, int.from_bytes(payload[:8].ljust(8, b"\0"), "big")
+
+    def symbol(self, starts):
+        """The number of the slice; `starts` are rising from 0."""
+        S = self.R >> 16
+        q = self.D // S
+        need(q < 2**16, "a quantile out of range")
+        index = bisect.bisect_right(starts, q) - 1
+        end = starts[index + 1] if index + 1 < len(starts) else 2**16
+        self.D -= S * starts[index]
+        self.R = S * (end - starts[index])
+        if self.R < 2**48:
+            word = self.payload[self.taken:self.taken + 2].ljust(2, b"\0")
+            self.R, self.D = self.R << 16, self.D << 16 | int.from_bytes(word, "big")
+            self.taken += 2
+        return index
+
+    def bits(self, count):
+        value = 0
+        while count > 0:
+            p = min(8, count)
+            value = value << p | self.symbol(range(0, 2**16, 2 ** (16 - p)))
+            count -= p
+        return value
+
+    def natural(self, k):
+        n = k
+        while self.bits(1):
+            n += 1
+            need(n < 24, "an integer out of range")
+        return 2**n + self.bits(n) - 2**k
+
+    def integer(self, i):
+        starts, h = slice_starts(i)
+        v = self.symbol(starts) - 63
+        if v == 64:
+            negative = self.bits(1)
+            v = 64 + self.natural(0)
+            v = -v if negative else v
+        v = (v << h) + self.bits(h) - (2**h >> 1)
+        need(abs(v) < 2**24, "an integer out of range")
+        return v
+
+    def finish(self):
+        need(self.taken >= self.length, "WGHT holds more than the weights")
+
+
+def read_compact(payload, n):
+    """Section 6.2: [(W_l, b_l)]."""
+    coder = EntropyDecoder(payload)
+    roots = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
+
+    def parameter(predicted, least, most):
+        value = predicted + coder.integer(20)
+        need(least <= value <= most, "a parameter out of range")
+        return value
+
+    def weights(integers, code):
+        size = math.ldexp(roots[code % 4], code // 4)
+        return (np.array(integers, np.float64) * size).astype(np.float32).astype(np.float64)
+
+    layers, (s, i, k) = [], (-24, 46, 5)
+    for l, (a, b) in enumerate(zip(n, n[1:])):
+        s = parameter(s, -100, 27)
+        i = parameter(i, 0, 63)
+        c = parameter(s - 2, -100, 27)
+        matrix = weights([coder.integer(i) for _ in range(a * b)], s).reshape(b, a)
+        bias = []
+        if l + 2 < len(n):
+            k = parameter(k, 0, 19)
+            for _ in range(b):
+                bias.append((bias[-1] if bias else 0) + coder.natural(k))
+                need(bias[-1] < 2**24, "an integer out of range")
+        else:
+            j = parameter(i, 0, 63)
+            bias = [coder.integer(j) for _ in range(b)]
+        layers.append((matrix, weights(bias, c)))
+    coder.finish()
     return layers
 
 
@@ -167,7 +269,7 @@ def check_metadata(kind, payload):
 def decode(data):
     """A whole file, or SirenError."""
     r = Reader(data)
-    picture, n = read_header(r)
+    picture, n, coding = read_header(r)
     while True:  # the chunks, section 4
         start = r.pos
         kind = r.take(4, "the chunks: there is no WGHT yet")
@@ -176,7 +278,7 @@ def decode(data):
         payload = r.take(r.varint(f"the length of {name}"), f"chunk {name}")
         r.crc(start, f"chunk {name}")
         if kind == b"WGHT":
-            picture.layers = read_weights(payload, n)
+            picture.layers = (read_compact if coding else read_binary16)(payload, n)
             need(r.pos == len(data), "bytes follow the WGHT chunk")
             return picture
         need(not name[0].isupper(), f"unknown critical chunk {name}: update the decoder")

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 use sirenc::Decoder;
+use sirenc::coding;
 use sirenc::container::{Container, TrainingOmega};
 
 use super::{Outcome, input, output};
@@ -23,8 +24,11 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let bytes = input::bytes(&options.input)?;
     let decoder = input::siren_from(&options.input, &bytes)?;
-    let facts =
-        Facts { decoder: &decoder, bytes: bytes.len(), input: options.input.display().to_string() };
+    let input = options.input.display().to_string();
+    let Container { coding, topology, weights, .. } = decoder.container();
+    let bits_per_weight =
+        coding::bits_per_weight(*coding, topology, weights).with_context(|| input.clone())?;
+    let facts = Facts { decoder: &decoder, bytes: bytes.len(), bits_per_weight, input };
     let text = if options.json { format!("{:#}\n", facts.json()) } else { facts.text() };
     output::print(text.as_bytes())
 }
@@ -32,12 +36,19 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 struct Facts<'a> {
     decoder: &'a Decoder,
     bytes: usize,
+    /// Of each layer.
+    bits_per_weight: Vec<f64>,
     input: String,
 }
 
 impl Facts<'_> {
     fn bpp(&self) -> f64 {
         self.bytes as f64 * 8.0 / self.decoder.size().pixels() as f64
+    }
+
+    fn bits_by_layer(&self) -> String {
+        let bits: Vec<String> = self.bits_per_weight.iter().map(|b| format!("{b:.1}")).collect();
+        format!("by layer {}", bits.join(", "))
     }
 
     /// The command that makes the file again.
@@ -56,6 +67,7 @@ impl Facts<'_> {
             ("representation", container.representation.to_string()),
             ("topology", format!("{topology} ({} hidden layers)", topology.hidden().len())),
             ("weights", format!("{} as {}", topology.weight_count(), container.coding)),
+            ("bits per weight", self.bits_by_layer()),
             ("bytes", format!("{} ({:.4} bpp)", self.bytes, self.bpp())),
         ];
         if let Some(omega) = container.omega {
@@ -103,6 +115,7 @@ impl Facts<'_> {
             "hidden_layers": topology.hidden().len(),
             "hidden_features": topology.hidden(),
             "weights": topology.weight_count(),
+            "bits_per_weight": self.bits_per_weight,
             "bytes": self.bytes,
             "bpp": self.bpp(),
             "omega_0": container.omega.map(|o| json!({ "first": o.first, "hidden": o.hidden })),

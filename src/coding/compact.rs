@@ -37,9 +37,11 @@ pub struct Steps {
 /// Least and largest code of a step size.
 pub const STEP_CODES: std::ops::RangeInclusive<i32> = -100..=27;
 
-/// The step size of a code.
+/// The step size of a code, the same on every machine.
 pub fn step_size(code: i32) -> f64 {
-    (f64::from(code) / 4.0).exp2()
+    const ROOTS: [f64; 4] =
+        [1.0, 1.189_207_115_002_721, std::f64::consts::SQRT_2, 1.681_792_830_507_429];
+    ROOTS[code.rem_euclid(4) as usize] * 2f64.powi(code.div_euclid(4))
 }
 
 impl Quantized {

@@ -24,3 +24,22 @@ pub fn decode(
         WeightCoding::Compact => compact::decode(topology, payload)?.siren(),
     }
 }
+
+/// Bits that a weight of each layer takes on average, biases included, first layer first.
+///
+/// # Errors
+/// As [`decode`].
+pub fn bits_per_weight(
+    coding: WeightCoding,
+    topology: &Topology,
+    payload: &[u8],
+) -> Result<Vec<f64>, DecodeError> {
+    let counts = topology.layers().map(|(inputs, outputs)| ((inputs + 1) * outputs) as f64);
+    Ok(match coding {
+        WeightCoding::F16 => counts.map(|_| 16.0).collect(),
+        WeightCoding::Compact => {
+            let bits = compact::bits_by_layer(&compact::decode(topology, payload)?);
+            bits.iter().zip(counts).map(|(bits, count)| bits / count).collect()
+        }
+    })
+}
