@@ -6,8 +6,9 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{container, uniform};
+use common::{compact_container, container, uniform};
 use half::f16;
+use sirenc::coding::entropy::{Logistic, Writer};
 use sirenc::container::{Cicp, Container};
 use sirenc::{
     BitDepth, Channels, Decoder, Grid, RenderOptions, Samples, Scale, Size, Topology, View,
@@ -55,7 +56,7 @@ fn every_vector_is_met() {
         write_vectors();
     }
     let vectors = vectors();
-    assert!(vectors.len() >= 6, "vectors are missing");
+    assert!(vectors.len() >= 9, "vectors are missing");
     for (name, size) in vectors {
         let decoder = Decoder::new(&read(&format!("{name}.siren"))).unwrap();
         let stored = read(&format!("{name}.{}x{}.f64", size.width, size.height));
@@ -107,6 +108,12 @@ fn write_vectors() {
     let wide = container(300, 7, uniform(Channels::Grey, 3, 16), 103);
     write("wide", &wide.write(), size(300, 7));
 
+    let layers = Topology::new(Channels::GreyAlpha, vec![9, 30, 14]).unwrap();
+    let compact = Container { depth: BitDepth::Sixteen, ..compact_container(33, 50, layers, 107) };
+    write("compact", &compact.write(), size(33, 50));
+    let deep = compact_container(1200, 900, uniform(Channels::Rgb, 10, 33), 108);
+    write("compact-deep", &deep.write(), size(40, 30));
+
     let mut contrast = container(31, 47, uniform(Channels::Rgb, 2, 16), 105);
     // The output layer's weights times eight.
     let output = contrast.weights.len() - 2 * (16 * 3 + 3);
@@ -131,6 +138,13 @@ fn write_vectors() {
     bytes.splice(at..at, chunk);
     write("chunks", &bytes, size(24, 24));
     write_bad();
+}
+
+/// A payload of the entropy coder.
+fn stream(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    write(&mut writer);
+    writer.finish()
 }
 
 /// Files that break one rule each; checksums are right unless they are the rule.
@@ -183,6 +197,30 @@ fn write_bad() {
     let mut infinite = good.clone();
     infinite.weights[..2].copy_from_slice(&0x7c00u16.to_le_bytes());
     write("weight-infinite", &infinite.write());
+    let compact = compact_container(24, 24, uniform(Channels::Grey, 1, 3), 106);
+    let payload = |name: &str, weights: Vec<u8>| {
+        write(name, &Container { weights, ..compact.clone() }.write());
+    };
+    payload("compact-trailing-zero", [&compact.weights[..], &[0]].concat());
+    payload("compact-unused-bytes", [&compact.weights[..], &[1; 7]].concat());
+    payload("compact-step-out-of-range", stream(|w| w.integer(52, &Logistic::new(20))));
+    payload(
+        "compact-width-out-of-range",
+        stream(|w| {
+            w.integer(0, &Logistic::new(20));
+            w.integer(18, &Logistic::new(20));
+        }),
+    );
+    payload(
+        "compact-integer-out-of-range",
+        stream(|w| {
+            [0, 0, 0].iter().for_each(|&parameter| w.integer(parameter, &Logistic::new(20)));
+            (0..6).for_each(|_| w.integer(0, &Logistic::new(46)));
+            w.integer(0, &Logistic::new(20));
+            w.natural(1 << 24, 5);
+        }),
+    );
+    payload("compact-quantile-out-of-range", vec![0xff; 8]);
     write("trailing-byte", &[&bytes[..], &[0]].concat());
     write("truncated", &bytes[..bytes.len() - 1]);
     write("no-weights", &bytes[..weights_at]);
@@ -205,5 +243,5 @@ fn every_bad_file_is_refused() {
         assert!(Decoder::new(&fs::read(&path).unwrap()).is_err(), "{}", path.display());
         count += 1;
     }
-    assert!(count >= 30, "files are missing: {count}");
+    assert!(count >= 36, "files are missing: {count}");
 }

@@ -7,6 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Random, picture};
+use sirenc::container::WeightCoding;
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
     Raster, RenderOptions, Samples, Size, Target, Training, encode, psnr,
@@ -165,7 +166,7 @@ fn a_resumed_network_gets_better_and_never_worse() {
         let mut options = options(steps);
         options.target = Target::Auto;
         options.training.learning_rate = learning_rate;
-        options.resume = Some(Decoder::new(&first.bytes).unwrap().siren().clone());
+        options.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
         run(&raster, &options).unwrap()
     };
     let longer = resumed(300, None);
@@ -175,7 +176,7 @@ fn a_resumed_network_gets_better_and_never_worse() {
     assert!(resumed(30, Some(1.0)).psnr >= first.psnr);
     let grey = picture(SIZE, Channels::Grey, BitDepth::Eight);
     let mut options = options(10);
-    options.resume = Some(Decoder::new(&first.bytes).unwrap().siren().clone());
+    options.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
     assert!(matches!(run(&grey, &options), Err(EncodeError::Settings(_))));
 }
 

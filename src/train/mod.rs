@@ -194,7 +194,7 @@ const FAR_BACKOFF: f64 = 0.25;
 /// After so many recoveries the run goes on as it is.
 const MAX_RECOVERIES: u32 = 24;
 /// A network whose error is twice in a row more than this many times the best before it has
-/// gone astray.
+/// gone astray; so has one that unlearned everything.
 const WORSE: f64 = 1.02;
 /// A network whose error is above this share of a single colour's has learned next to nothing.
 const FLAT: f64 = 0.9;
@@ -396,7 +396,8 @@ impl Run<'_> {
             if let Some(errors) = self.check()? {
                 self.sampler.focus(&errors);
                 let worse = errors.relative > WORSE * best;
-                if worse && self.worse && self.learned && may_restore {
+                let astray = worse && (self.worse || errors.relative > FLAT);
+                if astray && self.learned && may_restore {
                     self.good = self.best.weights.clone();
                     self.recover()?;
                 }

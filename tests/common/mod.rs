@@ -2,8 +2,9 @@
 #![allow(dead_code)]
 
 use half::f16;
+use sirenc::coding::compact::{self, Quantized, Steps};
 use sirenc::container::{Container, Representation, TrainingOmega, WeightCoding};
-use sirenc::{BitDepth, Channels, Metadata, Raster, Samples, Size, Topology};
+use sirenc::{BitDepth, Channels, Metadata, Raster, Samples, Siren, Size, Topology};
 
 /// A small deterministic generator (SplitMix64), uniform in [0, 1).
 pub struct Random(pub u64);
@@ -57,6 +58,21 @@ pub fn container(width: u32, height: u32, topology: Topology, seed: u64) -> Cont
         metadata: Metadata::default(),
         weights: weights.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes()).collect(),
         topology,
+    }
+}
+
+/// The same in the compact weight coding, with steps as small as those of trained networks
+/// and here and there much smaller ones.
+pub fn compact_container(width: u32, height: u32, topology: Topology, seed: u64) -> Container {
+    let siren = Siren::from_weights(topology.clone(), &weights(&topology, seed)).unwrap();
+    let mut random = Random(seed);
+    let mut code = || random.between(-26.0, -6.0) as i32 - if random.next() < 0.3 { 30 } else { 0 };
+    let mut steps = || Steps { weights: code(), biases: code() };
+    let steps: Vec<Steps> = topology.layers().map(|_| steps()).collect();
+    Container {
+        coding: WeightCoding::Compact,
+        weights: compact::encode(&Quantized::nearest(&siren, &steps)),
+        ..container(width, height, topology, seed)
     }
 }
 
