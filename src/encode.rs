@@ -335,16 +335,17 @@ impl Plan {
     }
 }
 
-/// Depth for a number of weights: COIN's ladder (Dupont et al. 2021, table 1), continued
-/// downwards for placeholders.
+/// Depth for a number of weights: the best of those tried at 400 to 29,491 bytes
+/// (docs/experiments.md).
 fn layers_for(weights: usize) -> usize {
     match weights {
-        0..150 => 1,
-        150..500 => 2,
-        500..1000 => 3,
-        1000..5500 => 5,
-        5500..22_000 => 10,
-        _ => 13,
+        0..100 => 1,
+        100..300 => 2,
+        300..700 => 3,
+        700..1000 => 4,
+        1000..1700 => 5,
+        1700..5800 => 7,
+        _ => 10,
     }
 }
 
