@@ -11,16 +11,23 @@ use crate::geometry::Size;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::raster::{Raster, psnr};
+use crate::rate::Model;
 use crate::train::{self, Control, OptimizerChoice, Progress, Trained, Training};
 
 /// How large the file becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Target {
-    /// By the size of the picture: 0.3 bits per pixel, but at least 500 bytes and at most
-    /// 64 KiB, metadata not counted. Where the network is given ([`EncodeOptions::hidden`],
+    /// [`DEFAULT_QUALITY`]; where the network is given ([`EncodeOptions::hidden`],
     /// [`EncodeOptions::resume`]), what it takes.
     #[default]
     Auto,
+    /// From 1, about 400 bytes, to 100: as many bytes as the picture deserves, told by a
+    /// model without training. Twice the bytes at half the squared error are the same quality,
+    /// so that pictures with much detail get larger files and still look softer. Metadata is
+    /// not counted. A given network has at least 3 and at most 12 bits per weight.
+    Quality(f64),
+    /// At least so many dB of PSNR, in the fewest bytes that a few training runs find.
+    Psnr(f64),
     /// At most so many bits per pixel, the whole file counted.
     Bpp(f64),
     /// At most so many bytes, the whole file counted.
@@ -83,6 +90,8 @@ pub struct EncodeOptions {
     pub resume: Option<Container>,
     /// Metadata to store. `settings` is filled in by the encoder.
     pub metadata: Metadata,
+    /// Keep the best result where [`Target::Psnr`] is not reached.
+    pub best_effort: bool,
     /// Leave out name, settings and seed of the encoder, and the training omega_0, as files of
     /// less than 1,024 bytes always do.
     pub omit_settings: bool,
@@ -114,18 +123,35 @@ pub struct Encoded {
     pub elapsed: Duration,
 }
 
-/// Bits per pixel of [`Target::Auto`].
-const AUTO_BPP: f64 = 0.3;
-/// Fewest bytes of [`Target::Auto`]: a recognizable picture.
-const AUTO_MIN_BYTES: u64 = 500;
-/// Most bytes of [`Target::Auto`]: more take long to train.
-const AUTO_MAX_BYTES: u64 = 64 << 10;
+/// The quality of a file of no other target.
+pub const DEFAULT_QUALITY: f64 = 60.0;
+
+/// Fewest and most bytes of the weights for a quality: a recognizable picture, and what trains
+/// in minutes.
+const QUALITY_BYTES: (f64, f64) = (350.0, 262_144.0);
+/// Fewest bytes of the weights for a PSNR.
+const PSNR_LEAST_BYTES: f64 = 60.0;
+/// A PSNR is out of reach where so many bits per pixel do not reach it, though at least 64 KiB
+/// and at most 256 KiB are tried.
+const REACH_BPP: f64 = 2.0;
+const REACH_BYTES: (f64, f64) = (65_536.0, 262_144.0);
+/// A search aims so many dB above the wanted PSNR, and ends so near above it.
+const AIM: f64 = 0.04;
+const NEAR: f64 = 0.12;
+/// A search ends after so many runs, once it has a result.
+const RUNS: u32 = 5;
+/// Sizes of two runs differ by this factor at least.
+const APART: f64 = 1.025;
+/// Share of a time-out after which no other run begins.
+const LAST_RUN: f64 = 0.6;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
 /// Bits of a weight in the compact coding where the number of weights is free, and where it
 /// is given.
 const COMPACT_BITS: f64 = 5.7;
 const COMPACT_BITS_GIVEN: f64 = 6.0;
+/// Fewest and most bits of a weight of a given network.
+const GIVEN_BITS: (f64, f64) = (3.0, 12.0);
 /// Pixels are numbered in 32 bits, so a picture may have no more than this.
 const MAX_PIXELS: u64 = 1 << 31;
 
@@ -154,46 +180,19 @@ const MAX_PIXELS: u64 = 1 << 31;
 pub fn encode(
     raster: &Raster,
     options: &EncodeOptions,
-    observe: impl FnMut(&Progress) -> Control,
+    mut observe: impl FnMut(&Progress) -> Control,
 ) -> Result<Encoded, EncodeError> {
     let started = Instant::now();
     check(raster, options)?;
-    let plan = Plan::new(raster, options)?;
-    let Plan { topology, bytes, budget } = &plan;
-    let resumed = match &options.resume {
-        Some(file) => Some(coding::decode(file.coding, &file.topology, &file.weights)?),
-        None => None,
+    let Attempt { bytes, psnr, topology, trained, .. } = match options.target {
+        Target::Psnr(wanted) => search(raster, options, wanted, &mut observe)?,
+        target => attempt(raster, options, target, options.training.clone(), &mut observe)?,
     };
-    let training = &options.training;
-    let trained = train::train(raster, topology, resumed.as_ref(), *budget, training, observe)?;
-    let done = Training {
-        steps: Some(trained.steps_planned),
-        stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
-            .then_some(trained.steps_done),
-        ..training.clone()
-    };
-    let file = Blank { raster, options, training: &done, bytes: *bytes };
-    let weights = match *bytes {
-        Some(bytes) => compact_weights(raster, &trained, file.room(topology, bytes)),
-        None => coding::f16::encode(&trained.siren),
-    };
-    let mut bytes = file.container(topology, weights).write();
-    let mut psnr = decoded_psnr(raster, &bytes)?;
-    if let Some(before) = &options.resume
-        && before.coding == options.coding
-    {
-        let before = file.container(topology, before.weights.clone()).write();
-        let before_psnr = decoded_psnr(raster, &before)?;
-        let fits = plan.bytes.is_none_or(|most| before.len() as u64 <= most);
-        if fits && before_psnr > psnr {
-            (bytes, psnr) = (before, before_psnr);
-        }
-    }
     Ok(Encoded {
         psnr,
         bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
         bytes,
-        topology: topology.clone(),
+        topology,
         steps_done: trained.steps_done,
         steps_planned: trained.steps_planned,
         recoveries: trained.recoveries,
@@ -201,6 +200,172 @@ pub fn encode(
         device: trained.device,
         elapsed: started.elapsed(),
     })
+}
+
+/// A training run and its file.
+struct Attempt {
+    bytes: Vec<u8>,
+    psnr: f64,
+    topology: Topology,
+    trained: Trained,
+    /// The settings of the run as they turned out.
+    training: Training,
+}
+
+/// Trains a network for a target other than a PSNR.
+fn attempt(
+    raster: &Raster,
+    options: &EncodeOptions,
+    target: Target,
+    training: Training,
+    observe: &mut dyn FnMut(&Progress) -> Control,
+) -> Result<Attempt, EncodeError> {
+    let Plan { topology, bytes: most, budget } = Plan::new(raster, options, target)?;
+    let resumed = match &options.resume {
+        Some(file) => Some(coding::decode(file.coding, &file.topology, &file.weights)?),
+        None => None,
+    };
+    let trained = train::train(raster, &topology, resumed.as_ref(), budget, &training, observe)?;
+    let training = Training {
+        steps: Some(trained.steps_planned),
+        stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
+            .then_some(trained.steps_done),
+        ..training
+    };
+    let mut attempt = Attempt { bytes: Vec::new(), psnr: 0.0, topology, trained, training };
+    attempt.write(raster, options, most)?;
+    if let Some(before) = &options.resume
+        && before.coding == options.coding
+    {
+        let file = Blank { raster, options, training: &attempt.training, bytes: most };
+        let before = file.container(&attempt.topology, before.weights.clone()).write();
+        let psnr = decoded_psnr(raster, &before)?;
+        let fits = most.is_none_or(|most| before.len() as u64 <= most);
+        if fits && psnr > attempt.psnr {
+            (attempt.bytes, attempt.psnr) = (before, psnr);
+        }
+    }
+    Ok(attempt)
+}
+
+impl Attempt {
+    /// Writes the file, in the compact coding in at most `most` bytes.
+    fn write(
+        &mut self,
+        raster: &Raster,
+        options: &EncodeOptions,
+        most: Option<u64>,
+    ) -> Result<(), EncodeError> {
+        let file = Blank { raster, options, training: &self.training, bytes: most };
+        let weights = match most {
+            Some(most) => compact_weights(raster, &self.trained, file.room(&self.topology, most)),
+            None => coding::f16::encode(&self.trained.siren),
+        };
+        self.bytes = file.container(&self.topology, weights).write();
+        self.psnr = decoded_psnr(raster, &self.bytes)?;
+        Ok(())
+    }
+}
+
+/// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
+/// model's; what a run shows the model to be off by for this picture leads to the next.
+fn search(
+    raster: &Raster,
+    options: &EncodeOptions,
+    wanted: f64,
+    observe: &mut dyn FnMut(&Progress) -> Control,
+) -> Result<Attempt, EncodeError> {
+    let started = Instant::now();
+    let model = Model::new(raster);
+    let effort = options.training.effort;
+    let compact = options.coding == WeightCoding::Compact;
+    let given = options.given(raster)?;
+    let reach = REACH_BPP * raster.size().pixels() as f64 / 8.0;
+    let range = match &given {
+        Some(topology) => given_bytes(topology),
+        None => (PSNR_LEAST_BYTES, reach.clamp(REACH_BYTES.0, REACH_BYTES.1)),
+    };
+    let mut stopped = false;
+    let mut found: Option<Attempt> = None;
+    let mut failed: Option<Attempt> = None;
+    // Sizes known to be too small and to suffice.
+    let (mut low, mut high) = (0.0, f64::INFINITY);
+    let mut bytes = model.bytes_of_psnr(wanted + AIM, effort, range);
+    for run in 1.. {
+        let mut training = options.training.clone();
+        training.timeout = training.timeout.map(|limit| limit.saturating_sub(started.elapsed()));
+        let target = match compact || given.is_none() {
+            true => Target::Bytes(Plan::file_bytes(raster, options, bytes)?),
+            false => Target::Auto,
+        };
+        let mut observe = |progress: &Progress| {
+            let control = observe(&Progress { run, ..*progress });
+            stopped |= control == Control::Stop;
+            control
+        };
+        let this = match attempt(raster, options, target, training, &mut observe) {
+            Err(EncodeError::Cancelled) if found.is_some() || failed.is_some() => break,
+            this => this?,
+        };
+        let psnr = this.psnr;
+        if psnr >= wanted {
+            high = bytes;
+            found = Some(this);
+        } else {
+            low = bytes;
+            if failed.as_ref().is_none_or(|best| psnr > best.psnr) {
+                failed = Some(this);
+            }
+        }
+        let near = found.is_some() && (psnr >= wanted && psnr < wanted + NEAR || run >= RUNS);
+        let late =
+            options.training.timeout.is_some_and(|t| started.elapsed() > t.mul_f64(LAST_RUN));
+        let fixed = target == Target::Auto || raster.is_flat();
+        if stopped || near || late || fixed {
+            break;
+        }
+        let off = psnr - model.psnr(bytes, effort);
+        bytes = model.bytes_of_psnr(wanted + AIM - off, effort, range);
+        bytes = bytes.max(low * APART).min(high / APART).clamp(range.0, range.1);
+        if bytes < low * APART || bytes >= high {
+            break;
+        }
+    }
+    let Some(mut found) = found else {
+        let best = failed.ok_or(EncodeError::Cancelled)?;
+        return match (options.best_effort, stopped) {
+            (true, _) => Ok(best),
+            (false, true) => Err(EncodeError::Cancelled),
+            (false, false) => Err(EncodeError::PsnrUnreached {
+                wanted,
+                best: best.psnr,
+                bytes: best.bytes.len() as u64,
+            }),
+        };
+    };
+    if compact {
+        // The last bytes: the same network, rounded more coarsely.
+        let (mut low, mut high) = (found.bytes.len() as u64 * 9 / 10, found.bytes.len() as u64);
+        let mut least = (found.bytes.clone(), found.psnr);
+        while high - low > 1 + high / 1000 {
+            let middle = low.midpoint(high);
+            found.write(raster, options, Some(middle))?;
+            if found.psnr >= wanted {
+                high = middle;
+                least = (found.bytes.clone(), found.psnr);
+            } else {
+                low = middle;
+            }
+        }
+        (found.bytes, found.psnr) = least;
+    }
+    Ok(found)
+}
+
+/// Fewest and most bytes of a given network's weights in the compact coding.
+fn given_bytes(topology: &Topology) -> (f64, f64) {
+    let weights = topology.weight_count() as f64;
+    (weights * GIVEN_BITS.0 / 8.0, weights * GIVEN_BITS.1 / 8.0)
 }
 
 /// The weights of a trained network in the compact coding, in at most `room` bytes.
@@ -254,6 +419,16 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     {
         return invalid("bpp must be above 0");
     }
+    if let Target::Quality(quality) = options.target
+        && !(1.0..=100.0).contains(&quality)
+    {
+        return invalid("quality must lie from 1 to 100");
+    }
+    if let Target::Psnr(psnr) = options.target
+        && !(psnr > 0.0 && psnr.is_finite())
+    {
+        return invalid("the PSNR must be above 0");
+    }
     Ok(())
 }
 
@@ -267,31 +442,26 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(raster: &Raster, options: &EncodeOptions) -> Result<Self, EncodeError> {
+    fn new(raster: &Raster, options: &EncodeOptions, target: Target) -> Result<Self, EncodeError> {
         let channels = raster.channels();
-        let settings = |error: DecodeError| EncodeError::Settings(error.to_string());
-        // Settings as long as they can get: a run that is cut short names its steps.
-        let longest =
-            Training { stop_after: Some(options.training.steps()), ..options.training.clone() };
+        let longest = longest(&options.training);
         let blank = |bytes| Blank { raster, options, training: &longest, bytes };
-        let given = match (&options.resume, &options.hidden) {
-            (Some(file), _) => Some(file.topology.clone()),
-            (None, Some(hidden)) => {
-                Some(Topology::new(channels, hidden.clone()).map_err(settings)?)
-            }
-            (None, None) => None,
-        };
-        let size = raster.size();
-        let bytes_at = |bpp: f64| (bpp * size.pixels() as f64 / 8.0) as u64;
+        let given = options.given(raster)?;
         let compact = options.coding == WeightCoding::Compact;
-        let wanted = match (options.target, &given) {
-            (Target::Bpp(bpp), _) => Some(bytes_at(bpp)),
+        let target = match target {
+            Target::Auto if given.is_none() => Target::Quality(DEFAULT_QUALITY),
+            target => target,
+        };
+        let wanted = match (target, &given) {
+            (Target::Bpp(bpp), _) => Some((bpp * raster.size().pixels() as f64 / 8.0) as u64),
             (Target::Bytes(bytes), _) => Some(bytes),
-            (Target::Auto, None) => {
-                let metadata = Metadata { settings: None, ..options.metadata.clone() };
-                Some(bytes_at(AUTO_BPP).clamp(AUTO_MIN_BYTES, AUTO_MAX_BYTES) + metadata.size())
+            (_, Some(_)) if !compact => None,
+            (Target::Quality(quality), given) => {
+                let range = given.as_ref().map_or(QUALITY_BYTES, given_bytes);
+                let weights = Model::new(raster).bytes_of_quality(quality, range);
+                Some(Self::file_bytes(raster, options, weights)?)
             }
-            (Target::Auto, Some(topology)) if compact => {
+            (_, Some(topology)) => {
                 let same = options.resume.as_ref().filter(|file| file.coding == options.coding);
                 let weights = same.map_or_else(
                     || (topology.weight_count() as f64 * COMPACT_BITS_GIVEN / 8.0) as usize,
@@ -299,9 +469,9 @@ impl Plan {
                 );
                 Some(blank(Some(SETTINGS_FROM)).size(topology, weights))
             }
-            (Target::Auto, Some(_)) => None,
+            (_, None) => None,
         };
-        let smallest = Topology::uniform(channels, 1, 1).map_err(settings)?;
+        let smallest = Topology::uniform(channels, 1, 1).map_err(settings_error)?;
         let file = blank(wanted);
         let smallest_weights = if compact {
             let flat = Siren::constant(smallest.clone(), &vec![0.5; channels.count()]);
@@ -333,6 +503,45 @@ impl Plan {
         let budget = bytes.map(|bytes| file.room(&topology, bytes));
         Ok(Self { topology, bytes, budget })
     }
+
+    /// Bytes of the file for so many bytes of weights in the compact coding, or for a network
+    /// as good in another.
+    fn file_bytes(
+        raster: &Raster,
+        options: &EncodeOptions,
+        weights: f64,
+    ) -> Result<u64, EncodeError> {
+        let weights = match options.coding {
+            WeightCoding::F16 => weights * 16.0 / COMPACT_BITS,
+            WeightCoding::Compact => weights,
+        };
+        let smallest = Topology::uniform(raster.channels(), 1, 1).map_err(settings_error)?;
+        let training = longest(&options.training);
+        let bytes = Some(weights as u64);
+        Ok(Blank { raster, options, training: &training, bytes }.size(&smallest, weights as usize))
+    }
+}
+
+impl EncodeOptions {
+    /// The topology, where it is given.
+    fn given(&self, raster: &Raster) -> Result<Option<Topology>, EncodeError> {
+        Ok(match (&self.resume, &self.hidden) {
+            (Some(file), _) => Some(file.topology.clone()),
+            (None, Some(hidden)) => {
+                Some(Topology::new(raster.channels(), hidden.clone()).map_err(settings_error)?)
+            }
+            (None, None) => None,
+        })
+    }
+}
+
+fn settings_error(error: DecodeError) -> EncodeError {
+    EncodeError::Settings(error.to_string())
+}
+
+/// Settings as long as they can get: a run that is cut short names its steps.
+fn longest(training: &Training) -> Training {
+    Training { stop_after: Some(training.steps()), ..training.clone() }
 }
 
 /// Depth for a number of weights: the best of those tried at 400 to 29,491 bytes
@@ -408,14 +617,29 @@ fn settings_text(training: &Training, options: &EncodeOptions, bytes: Option<u64
     let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            text.push_str(&format!(" --{name} {value}"));
+            text.push_str(&format!(" --{name}"));
+            text.extend((!value.is_empty()).then(|| format!(" {value}")));
         }
     };
     let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
     add("resume", options.resume.as_ref().map(|_| "FILE".into()));
     match options.coding {
         WeightCoding::F16 => add("coding", Some("f16".into())),
-        WeightCoding::Compact => add("bytes", bytes.map(|bytes| bytes.to_string())),
+        WeightCoding::Compact => {}
+    }
+    match (options.target, options.coding) {
+        // Topology and bytes follow from the search.
+        (Target::Psnr(psnr), _) => {
+            if let Some(hidden) = &options.hidden {
+                let features: Vec<String> = hidden.iter().map(usize::to_string).collect();
+                add("hidden-layers", Some(hidden.len().to_string()));
+                add("hidden-features", Some(features.join(",")));
+            }
+            add("psnr", Some(psnr.to_string()));
+            add("best-effort", options.best_effort.then(String::new));
+        }
+        (_, WeightCoding::F16) => {}
+        (_, WeightCoding::Compact) => add("bytes", bytes.map(|bytes| bytes.to_string())),
     }
     add("effort", differs(training.effort.into(), Training::default().effort.into()));
     add("steps", differs(training.steps().into(), of_effort.steps().into()));

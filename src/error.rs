@@ -180,6 +180,19 @@ pub enum EncodeError {
         /// The smallest possible size.
         smallest: u64,
     },
+    /// The wanted PSNR was not reached at any size.
+    #[error(
+        "{wanted} dB is beyond reach: {best:.2} dB in {bytes} bytes was the best; \
+         ask for less, for more effort, or for the best effort"
+    )]
+    PsnrUnreached {
+        /// The PSNR asked for, in dB.
+        wanted: f64,
+        /// The best PSNR reached, in dB.
+        best: f64,
+        /// Bytes of the file that reached it.
+        bytes: u64,
+    },
     /// Training was stopped before it had anything worth keeping.
     #[error("stopped before the first result")]
     Cancelled,

@@ -55,6 +55,8 @@ mod plugin;
 #[cfg(feature = "encode")]
 mod quantize;
 mod raster;
+#[cfg(feature = "encode")]
+mod rate;
 mod render;
 #[cfg(feature = "encode")]
 pub mod train;
@@ -62,7 +64,7 @@ pub mod train;
 pub use container::{BitDepth, Metadata};
 pub use decode::{Decoder, Limits, RenderOptions};
 #[cfg(feature = "encode")]
-pub use encode::{EncodeOptions, Encoded, Preset, Target, encode};
+pub use encode::{DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode};
 pub use error::{DecodeError, EncodeError};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
 pub use network::{Channels, Jet, Siren, Topology};

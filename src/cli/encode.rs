@@ -23,7 +23,17 @@ pub(super) struct Options {
     /// Output file, or directory for several inputs; `-` is stdout [default: IN.siren]
     #[arg(short, long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// Size of the file in bits per pixel, at most [default: 0.3, metadata not counted]
+    /// Quality from 1 to 100: pictures with more detail get more bytes [default: 60, unless the
+    /// network is given]
+    #[arg(short, long, value_name = "1..100", group = "target")]
+    quality: Option<f64>,
+    /// PSNR in dB to reach at least, in the fewest bytes; trains several times
+    #[arg(long, value_name = "DB", group = "target")]
+    psnr: Option<f64>,
+    /// Keep the best result where --psnr is out of reach
+    #[arg(long, requires = "psnr")]
+    best_effort: bool,
+    /// Size of the file in bits per pixel, at most
     #[arg(long, value_name = "BPP", group = "target")]
     bpp: Option<f64>,
     /// Size of the file in bytes, at most
@@ -205,7 +215,8 @@ fn encode_one(
     let observe = |at: &Progress| {
         bar.set_length(at.steps.into());
         bar.set_position(at.step.into());
-        bar.set_message(format!("{:.2} dB", at.psnr));
+        let run = if at.run > 1 { format!("run {}, ", at.run) } else { String::new() };
+        bar.set_message(format!("{run}{:.2} dB", at.psnr));
         if interrupt::requested() { Control::Stop } else { Control::Continue }
     };
     let encoded = {
@@ -265,6 +276,12 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
         coding = decoder.container().coding;
         resume = Some(decoder.container().clone());
     }
+    if let Some(quality) = options.quality {
+        target = Target::Quality(quality);
+    }
+    if let Some(psnr) = options.psnr {
+        target = Target::Psnr(psnr);
+    }
     if let Some(bpp) = options.bpp {
         target = Target::Bpp(bpp);
     }
@@ -314,6 +331,7 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
         training,
         resume,
         metadata: Metadata::default(),
+        best_effort: options.best_effort,
         omit_settings: options.no_settings,
     })
 }

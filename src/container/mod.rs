@@ -164,14 +164,6 @@ impl Container {
 }
 
 impl Metadata {
-    /// Bytes in a file.
-    #[cfg(feature = "encode")]
-    pub(crate) fn size(&self) -> u64 {
-        let mut out = Vec::new();
-        self.write(&mut out);
-        out.len() as u64
-    }
-
     fn write(&self, out: &mut Vec<u8>) {
         let Self { icc, cicp, exif, xmp, settings } = self;
         let cicp = cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]);

@@ -140,6 +140,8 @@ pub enum OptimizerChoice {
 /// Where a training run stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
+    /// Which training run this is, from 1 on: a PSNR target may take several.
+    pub run: u32,
     /// Steps done.
     pub step: u32,
     /// Steps planned.
@@ -305,7 +307,7 @@ pub(crate) fn train(
         }
         let steps = run.schedule.steps();
         let psnr = decibels(run.smoothed / 4.0);
-        stopped |= observe(&Progress { step: run.step, steps, psnr }) == Control::Stop;
+        stopped |= observe(&Progress { run: 1, step: run.step, steps, psnr }) == Control::Stop;
     }
     run.finish(stopped, device_name)
 }
