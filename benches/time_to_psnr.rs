@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use sirenc::container::WeightCoding;
 use sirenc::{Control, EncodeOptions, Preset, Raster, Samples, Size, encode};
 
 /// dB.

@@ -208,8 +208,6 @@ struct Attempt {
     psnr: f64,
     topology: Topology,
     trained: Trained,
-    /// The settings of the run as they turned out.
-    training: Training,
 }
 
 /// Trains a network for a target other than a PSNR.
@@ -232,39 +230,27 @@ fn attempt(
             .then_some(trained.steps_done),
         ..training
     };
-    let mut attempt = Attempt { bytes: Vec::new(), psnr: 0.0, topology, trained, training };
-    attempt.write(raster, options, most)?;
+    let file = Blank { raster, options, training: &training, bytes: most };
+    let weights = match options.coding {
+        WeightCoding::F16 => coding::f16::encode(&trained.siren),
+        WeightCoding::Compact => {
+            let room = most.map_or(usize::MAX, |most| file.room(&topology, most));
+            compact_weights(raster, &trained, room)
+        }
+    };
+    let mut bytes = file.container(&topology, weights).write();
+    let mut psnr = decoded_psnr(raster, &bytes)?;
     if let Some(before) = &options.resume
         && before.coding == options.coding
     {
-        let file = Blank { raster, options, training: &attempt.training, bytes: most };
-        let before = file.container(&attempt.topology, before.weights.clone()).write();
-        let psnr = decoded_psnr(raster, &before)?;
+        let before = file.container(&topology, before.weights.clone()).write();
+        let before_psnr = decoded_psnr(raster, &before)?;
         let fits = most.is_none_or(|most| before.len() as u64 <= most);
-        if fits && psnr > attempt.psnr {
-            (attempt.bytes, attempt.psnr) = (before, psnr);
+        if fits && before_psnr > psnr {
+            (bytes, psnr) = (before, before_psnr);
         }
     }
-    Ok(attempt)
-}
-
-impl Attempt {
-    /// Writes the file, in the compact coding in at most `most` bytes.
-    fn write(
-        &mut self,
-        raster: &Raster,
-        options: &EncodeOptions,
-        most: Option<u64>,
-    ) -> Result<(), EncodeError> {
-        let file = Blank { raster, options, training: &self.training, bytes: most };
-        let weights = match most {
-            Some(most) => compact_weights(raster, &self.trained, file.room(&self.topology, most)),
-            None => coding::f16::encode(&self.trained.siren),
-        };
-        self.bytes = file.container(&self.topology, weights).write();
-        self.psnr = decoded_psnr(raster, &self.bytes)?;
-        Ok(())
-    }
+    Ok(Attempt { bytes, psnr, topology, trained })
 }
 
 /// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
@@ -331,35 +317,18 @@ fn search(
             break;
         }
     }
-    let Some(mut found) = found else {
-        let best = failed.ok_or(EncodeError::Cancelled)?;
-        return match (options.best_effort, stopped) {
-            (true, _) => Ok(best),
-            (false, true) => Err(EncodeError::Cancelled),
-            (false, false) => Err(EncodeError::PsnrUnreached {
-                wanted,
-                best: best.psnr,
-                bytes: best.bytes.len() as u64,
-            }),
-        };
-    };
-    if compact {
-        // The last bytes: the same network, rounded more coarsely.
-        let (mut low, mut high) = (found.bytes.len() as u64 * 9 / 10, found.bytes.len() as u64);
-        let mut least = (found.bytes.clone(), found.psnr);
-        while high - low > 1 + high / 1000 {
-            let middle = low.midpoint(high);
-            found.write(raster, options, Some(middle))?;
-            if found.psnr >= wanted {
-                high = middle;
-                least = (found.bytes.clone(), found.psnr);
-            } else {
-                low = middle;
-            }
-        }
-        (found.bytes, found.psnr) = least;
+    if let Some(found) = found {
+        return Ok(found);
     }
-    Ok(found)
+    let best = failed.ok_or(EncodeError::Cancelled)?;
+    match (options.best_effort, stopped) {
+        (true, _) => Ok(best),
+        (false, true) => Err(EncodeError::Cancelled),
+        (false, false) => {
+            let (best, bytes) = (best.psnr, best.bytes.len() as u64);
+            Err(EncodeError::PsnrUnreached { wanted, best, bytes })
+        }
+    }
 }
 
 /// Fewest and most bytes of a given network's weights in the compact coding.
@@ -435,7 +404,7 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
 /// What is trained, for which size of file.
 struct Plan {
     topology: Topology,
-    /// Most bytes of the file, in the compact coding.
+    /// Most bytes of the file.
     bytes: Option<u64>,
     /// Most bytes of the weights in training, in the compact coding.
     budget: Option<usize>,
@@ -499,9 +468,8 @@ impl Plan {
             let mut layers = (1..=layers_for(weights)).rev();
             layers.find_map(|n| widest(channels, n, weights)).unwrap_or(smallest.clone())
         });
-        let bytes = wanted.filter(|_| compact);
-        let budget = bytes.map(|bytes| file.room(&topology, bytes));
-        Ok(Self { topology, bytes, budget })
+        let budget = wanted.filter(|_| compact).map(|bytes| file.room(&topology, bytes));
+        Ok(Self { topology, bytes: wanted, budget })
     }
 
     /// Bytes of the file for so many bytes of weights in the compact coding, or for a network

@@ -125,7 +125,7 @@ fn training_can_be_resumed() {
     let w = Workplace::new();
     w.png("a.png", Channels::Rgb, BitDepth::Eight);
     w.png("b.png", Channels::Grey, BitDepth::Eight);
-    w.run(&format!("encode a.png {QUICK}")).success();
+    w.run(&format!("encode a.png {QUICK} --coding f16")).success();
     let psnr = |file: &str| {
         let compared = w.run(&format!("compare a.png {file} --json")).success();
         let facts: serde_json::Value =
@@ -137,7 +137,7 @@ fn training_can_be_resumed() {
     w.run("encode a.png --resume more.siren -o one.siren --steps 1").success();
     assert!(psnr("one.siren") >= psnr("more.siren"));
     w.run("info more.siren").success().stdout(predicate::str::contains(
-        "made by         sirenc encode IN --resume FILE --effort 1\n",
+        "made by         sirenc encode IN --resume FILE --coding f16 --effort 1\n",
     ));
     w.fails("encode b.png --resume a.siren", "other channels than the picture");
     w.fails("encode a.png b.png --resume a.siren", "give one input");
@@ -150,13 +150,22 @@ fn training_can_be_resumed() {
 fn the_command_in_info_makes_the_file_again() {
     let w = Workplace::new();
     w.png("a.png", Channels::Rgb, BitDepth::Eight);
-    w.run(&format!("encode a.png {QUICK} --seed 5 --omega0 20 --omega0-hidden 25 -o a.siren"))
-        .success();
-    let info = w.run("info a.siren --json").success();
-    let facts: serde_json::Value = serde_json::from_slice(&info.get_output().stdout).unwrap();
-    let command = facts["command"].as_str().unwrap().replace("sirenc ", "").replace("IN", "a.png");
-    w.run(&format!("{command} -o again.siren")).success();
-    assert_eq!(fs::read(w.path("a.siren")).unwrap(), fs::read(w.path("again.siren")).unwrap());
+    let omegas = "--omega0 20 --omega0-hidden 25";
+    for options in [
+        format!("{QUICK} --coding f16 --seed 5 {omegas}"),
+        format!("{QUICK} --bytes 1100 --seed 5 {omegas}"),
+        "-e 1 --steps 30 --bytes 1200".into(),
+        "-e 1 --steps 30 --psnr 8 --hidden-layers 3 --hidden-features 30".into(),
+    ] {
+        w.run(&format!("encode a.png {options} -o a.siren --force")).success();
+        let info = w.run("info a.siren --json").success();
+        let facts: serde_json::Value = serde_json::from_slice(&info.get_output().stdout).unwrap();
+        let command = facts["command"].as_str().unwrap();
+        let command = command.replace("sirenc ", "").replace("IN", "a.png");
+        w.run(&format!("{command} -o again.siren")).success();
+        let files = ["a.siren", "again.siren"].map(|name| fs::read(w.path(name)).unwrap());
+        assert_eq!(files[0], files[1], "{options}: {command}");
+    }
 }
 
 #[test]

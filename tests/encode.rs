@@ -130,12 +130,13 @@ fn a_flat_picture_is_exact() {
     let encoded = run(&raster, &options(1000)).unwrap();
     assert_eq!(encoded.psnr, f64::INFINITY);
     assert_eq!(encoded.steps_done, 0);
-    let options = EncodeOptions { omit_settings: true, ..EncodeOptions::default() };
-    let encoded =
-        encode(&raster, &EncodeOptions { target: Target::Bytes(1000), ..options }, |_| {
-            unreachable!("nothing to train")
-        });
-    assert_eq!(encoded.unwrap().bytes.len(), 29 + 2 * 9);
+    for (coding, weights) in [(WeightCoding::F16, 2 * 9), (WeightCoding::Compact, 16)] {
+        let target = Target::Bytes(1000);
+        let options =
+            EncodeOptions { target, coding, omit_settings: true, ..EncodeOptions::default() };
+        let encoded = encode(&raster, &options, |_| unreachable!("nothing to train")).unwrap();
+        assert_eq!((encoded.psnr, encoded.bytes.len()), (f64::INFINITY, 29 + weights));
+    }
 }
 
 #[test]
@@ -201,22 +202,82 @@ fn time_outs_hold() {
     assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
 }
 
+/// Options without a network.
+fn free(target: Target, steps: u32) -> EncodeOptions {
+    EncodeOptions { target, hidden: None, coding: WeightCoding::Compact, ..options(steps) }
+}
+
 #[test]
 fn byte_targets_hold() {
     let raster = picture(Size { width: 64, height: 48 }, Channels::Rgb, BitDepth::Eight);
-    for bytes in [110, 130, 400, 1000, 5000] {
-        let mut options = options(300);
-        options.target = Target::Bytes(bytes);
-        let len = run(&raster, &options).unwrap().bytes.len() as u64;
-        assert!(len <= bytes, "{len} of {bytes}");
-        assert!(bytes < 200 || len * 10 >= bytes * 8, "{len} of {bytes}");
+    for bytes in [110, 130, 200, 400, 1000, 1100, 5000] {
+        for coding in [WeightCoding::F16, WeightCoding::Compact] {
+            let options = EncodeOptions { coding, ..free(Target::Bytes(bytes), 300) };
+            let len = run(&raster, &options).unwrap().bytes.len() as u64;
+            assert!(len <= bytes, "{len} of {bytes}");
+            // Binary16 has no other way than another topology.
+            let least = if coding == WeightCoding::Compact { 95 } else { 80 };
+            assert!(bytes < 200 || len * 100 >= bytes * least, "{coding}: {len} of {bytes}");
+        }
     }
-    let mut options = options(300);
-    options.target = Target::Bytes(40);
-    let error = run(&raster, &options).unwrap_err();
+    let error = run(&raster, &free(Target::Bytes(40), 300)).unwrap_err();
     assert!(matches!(error, EncodeError::TooFewBytes { wanted: 40, .. }), "{error}");
-    options.target = Target::Bpp(1.0);
-    assert!(run(&raster, &options).unwrap().bpp <= 1.0);
+    assert!(run(&raster, &free(Target::Bpp(1.0), 300)).unwrap().bpp <= 1.0);
+}
+
+#[test]
+fn a_given_network_fits_its_bytes() {
+    let raster = picture(Size { width: 64, height: 48 }, Channels::Rgb, BitDepth::Eight);
+    for bytes in [300, 500, 900] {
+        let options = EncodeOptions {
+            coding: WeightCoding::Compact,
+            target: Target::Bytes(bytes),
+            ..options(300)
+        };
+        let encoded = run(&raster, &options).unwrap();
+        assert_eq!(encoded.topology.hidden(), [16; 3]);
+        let len = encoded.bytes.len() as u64;
+        assert!(len <= bytes && len * 100 >= bytes * 95, "{len} of {bytes}");
+    }
+}
+
+#[test]
+fn quality_rises_with_bytes() {
+    let raster = picture(Size { width: 96, height: 64 }, Channels::Rgb, BitDepth::Eight);
+    let at = |quality: f64| run(&raster, &free(Target::Quality(quality), 150)).unwrap();
+    let encoded: Vec<Encoded> = [1.0, 30.0, 60.0, 100.0].map(at).into();
+    for pair in encoded.windows(2) {
+        assert!(pair[0].bytes.len() <= pair[1].bytes.len());
+    }
+    assert!(encoded[0].psnr < encoded[3].psnr);
+    assert!(encoded[0].bytes.len() < encoded[3].bytes.len());
+}
+
+#[test]
+fn a_psnr_is_reached_or_refused() {
+    // Blocks of random colours.
+    let blocks = (0..96 * 64 * 3).map(|i: u64| {
+        let (x, y) = (i / 3 % 96, i / 3 / 96);
+        (Random(i % 3 + 3 * (x / 12 + 8 * (y / 12))).next() * 256.0) as u8
+    });
+    let size = Size { width: 96, height: 64 };
+    let raster = Raster::new(size, Channels::Rgb, Samples::U8(blocks.collect())).unwrap();
+    let mut runs = 0;
+    let encoded = encode(&raster, &free(Target::Psnr(16.0), 200), |progress| {
+        runs = progress.run;
+        Control::Continue
+    });
+    let encoded = encoded.unwrap();
+    assert!((16.0..17.5).contains(&encoded.psnr), "{} dB", encoded.psnr);
+    assert!((1..=8).contains(&runs), "{runs}");
+    let noise = (0..32 * 32 * 3).map(|i| (Random(i).next() * 256.0) as u8).collect();
+    let noise = Raster::new(Size { width: 32, height: 32 }, Channels::Rgb, Samples::U8(noise));
+    let noise = noise.unwrap();
+    let mut options = EncodeOptions { hidden: Some(vec![8; 2]), ..free(Target::Psnr(40.0), 60) };
+    let error = run(&noise, &options).unwrap_err();
+    let EncodeError::PsnrUnreached { wanted: 40.0, best, .. } = error else { panic!("{error}") };
+    options.best_effort = true;
+    assert_eq!(run(&noise, &options).unwrap().psnr, best);
 }
 
 #[test]
@@ -237,6 +298,8 @@ fn settings_that_make_no_sense_are_errors() {
     refused(|o| o.hidden = Some(vec![]));
     refused(|o| o.hidden = Some(vec![2000]));
     refused(|o| o.target = Target::Bpp(-1.0));
+    refused(|o| o.target = Target::Quality(0.0));
+    refused(|o| o.target = Target::Psnr(f64::NAN));
 }
 
 #[test]

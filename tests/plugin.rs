@@ -131,7 +131,7 @@ fn damaged_files_are_decoding_errors() {
 #[test]
 fn the_encoder_encodes() {
     use image::{ExtendedColorType, ImageEncoder};
-    use sirenc::{EncodeOptions, SirenEncoder, Target, Training};
+    use sirenc::{EncodeOptions, SirenEncoder, Training};
 
     let options = EncodeOptions {
         hidden: Some(vec![8, 8]),
