@@ -155,7 +155,7 @@ fn the_command_in_info_makes_the_file_again() {
         format!("{QUICK} --coding f16 --seed 5 {omegas}"),
         format!("{QUICK} --bytes 1100 --seed 5 {omegas}"),
         "-e 1 --steps 30 --bytes 1200".into(),
-        "-e 1 --steps 30 --psnr 8 --hidden-layers 3 --hidden-features 30".into(),
+        "-e 1 --steps 30 --psnr 8 --hidden-layers 3 --hidden-features 60".into(),
     ] {
         w.run(&format!("encode a.png {options} -o a.siren --force")).success();
         let info = w.run("info a.siren --json").success();
