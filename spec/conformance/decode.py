@@ -159,7 +159,9 @@ def slice_starts(i):
     w = i - 16
     h = 0 if w < 12 else (w - 12) // 4 + 1
     a = 2 ** ((w - 4 * h) / 4)
-    rounded = [math.floor(65408 / (1 + math.exp(-(k - 0.5) / a)) + 0.5) for k in range(-62, 65)]
+    # Beyond e^700 a quotient is 0 all the same.
+    rounded = [math.floor(65408 / (1 + math.exp(min(700, (0.5 - k) / a))) + 0.5)
+               for k in range(-62, 65)]
     return [0] + [start + k + 63 for k, start in zip(range(-62, 65), rounded)], h
 
 
