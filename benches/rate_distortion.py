@@ -147,7 +147,7 @@ def bd_rate(rows, anchor, metric):
 
 
 def means(rows):
-    """Means over the pictures for each setting, by rate: (bpp, {field: mean})."""
+    """Means of all fields over the pictures for each setting, by rate."""
     by_setting = defaultdict(list)
     for row in rows:
         by_setting[row["setting"]].append(row)

@@ -184,7 +184,7 @@ pub fn encode(
 ) -> Result<Encoded, EncodeError> {
     let started = Instant::now();
     check(raster, options)?;
-    let Attempt { bytes, psnr, topology, trained, .. } = match options.target {
+    let Attempt { bytes, psnr, topology, trained } = match options.target {
         Target::Psnr(wanted) => search(raster, options, wanted, &mut observe)?,
         target => attempt(raster, options, target, options.training.clone(), &mut observe)?,
     };
@@ -219,10 +219,10 @@ fn attempt(
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
     let Plan { topology, bytes: most, budget } = Plan::new(raster, options, target)?;
-    let resumed = match &options.resume {
-        Some(file) => Some(coding::decode(file.coding, &file.topology, &file.weights)?),
-        None => None,
-    };
+    let resumed = options.resume.as_ref();
+    let resumed = resumed
+        .map(|file| coding::decode(file.coding, &file.topology, &file.weights))
+        .transpose()?;
     let trained = train::train(raster, &topology, resumed.as_ref(), budget, &training, observe)?;
     let training = Training {
         steps: Some(trained.steps_planned),
@@ -281,7 +281,7 @@ fn search(
         let mut training = options.training.clone();
         training.timeout = training.timeout.map(|limit| limit.saturating_sub(started.elapsed()));
         let target = match compact || given.is_none() {
-            true => Target::Bytes(Plan::file_bytes(raster, options, bytes)?),
+            true => Target::Bytes(Plan::file_bytes(raster, options, bytes)),
             false => Target::Auto,
         };
         let mut observe = |progress: &Progress| {
@@ -428,7 +428,7 @@ impl Plan {
             (Target::Quality(quality), given) => {
                 let range = given.as_ref().map_or(QUALITY_BYTES, given_bytes);
                 let weights = Model::new(raster).bytes_of_quality(quality, range);
-                Some(Self::file_bytes(raster, options, weights)?)
+                Some(Self::file_bytes(raster, options, weights))
             }
             (_, Some(topology)) => {
                 let same = options.resume.as_ref().filter(|file| file.coding == options.coding);
@@ -440,7 +440,7 @@ impl Plan {
             }
             (_, None) => None,
         };
-        let smallest = Topology::uniform(channels, 1, 1).map_err(settings_error)?;
+        let smallest = smallest(channels);
         let file = blank(wanted);
         let smallest_weights = if compact {
             let flat = Siren::constant(smallest.clone(), &vec![0.5; channels.count()]);
@@ -474,19 +474,15 @@ impl Plan {
 
     /// Bytes of the file for so many bytes of weights in the compact coding, or for a network
     /// as good in another.
-    fn file_bytes(
-        raster: &Raster,
-        options: &EncodeOptions,
-        weights: f64,
-    ) -> Result<u64, EncodeError> {
+    fn file_bytes(raster: &Raster, options: &EncodeOptions, weights: f64) -> u64 {
         let weights = match options.coding {
             WeightCoding::F16 => weights * 16.0 / COMPACT_BITS,
             WeightCoding::Compact => weights,
         };
-        let smallest = Topology::uniform(raster.channels(), 1, 1).map_err(settings_error)?;
+        let smallest = smallest(raster.channels());
         let training = longest(&options.training);
         let bytes = Some(weights as u64);
-        Ok(Blank { raster, options, training: &training, bytes }.size(&smallest, weights as usize))
+        Blank { raster, options, training: &training, bytes }.size(&smallest, weights as usize)
     }
 }
 
@@ -496,15 +492,16 @@ impl EncodeOptions {
         Ok(match (&self.resume, &self.hidden) {
             (Some(file), _) => Some(file.topology.clone()),
             (None, Some(hidden)) => {
-                Some(Topology::new(raster.channels(), hidden.clone()).map_err(settings_error)?)
+                let topology = Topology::new(raster.channels(), hidden.clone());
+                Some(topology.map_err(|error| EncodeError::Settings(error.to_string()))?)
             }
             (None, None) => None,
         })
     }
 }
 
-fn settings_error(error: DecodeError) -> EncodeError {
-    EncodeError::Settings(error.to_string())
+fn smallest(channels: Channels) -> Topology {
+    Topology::uniform(channels, 1, 1).expect("one feature is within the limits")
 }
 
 /// Settings as long as they can get: a run that is cut short names its steps.

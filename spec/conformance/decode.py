@@ -170,7 +170,6 @@ class EntropyDecoder:
 
     def __init__(self, payload):
         need(payload[-1:] != b"\0", "WGHT ends in a zero")
-        self.length = len(payload)
         self.payload, self.taken = payload, 8
         self.R, self.D = 2**64 - 1, int.from_bytes(payload[:8].ljust(8, b"\0"), "big")
 
@@ -216,7 +215,7 @@ class EntropyDecoder:
         return v
 
     def finish(self):
-        need(self.taken >= self.length, "WGHT holds more than the weights")
+        need(self.taken >= len(self.payload), "WGHT holds more than the weights")
 
 
 def read_compact(payload, n):

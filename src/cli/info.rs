@@ -146,11 +146,12 @@ fn options_of(container: &Container) -> Option<String> {
     };
     let layers = topology.hidden().len();
     let features = features.join(",");
-    let mut text = format!("--omega0 {first}");
     // A search for a PSNR finds the topology again.
-    if !training.contains("--psnr") {
-        text = format!("--hidden-layers {layers} --hidden-features {features} {text}");
-    }
+    let mut text = match training.contains("--psnr") {
+        true => String::new(),
+        false => format!("--hidden-layers {layers} --hidden-features {features} "),
+    };
+    text.push_str(&format!("--omega0 {first}"));
     if hidden != first {
         text.push_str(&format!(" --omega0-hidden {hidden}"));
     }

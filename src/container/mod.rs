@@ -157,15 +157,7 @@ impl Container {
     pub fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.weights.len() + 64);
         header::write(self, &mut out);
-        self.metadata.write(&mut out);
-        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
-        out
-    }
-}
-
-impl Metadata {
-    fn write(&self, out: &mut Vec<u8>) {
-        let Self { icc, cicp, exif, xmp, settings } = self;
+        let Metadata { icc, cicp, exif, xmp, settings } = &self.metadata;
         let cicp = cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]);
         let optional = [
             (chunk::ICC, icc.as_deref()),
@@ -176,9 +168,11 @@ impl Metadata {
         ];
         for (kind, payload) in optional {
             if let Some(payload) = payload {
-                chunk::write(kind, payload, out);
+                chunk::write(kind, payload, &mut out);
             }
         }
+        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
+        out
     }
 }
 

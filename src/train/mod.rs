@@ -270,9 +270,8 @@ pub(crate) fn train(
         training,
         budget,
         flat,
-        best: Best { siren: constant.clone(), weights: model.weights()?, steps: None, error: 1.0 },
+        best: Best { siren: constant, weights: model.weights()?, steps: None, error: 1.0 },
         worse: false,
-        constant,
         learned: false,
         steps: None,
         initial: model.weights()?,
@@ -318,9 +317,8 @@ struct Run<'a> {
     training: &'a Training,
     /// Bytes of the weights in the compact coding.
     budget: Option<usize>,
-    /// The mean colour, and the network of it.
+    /// The mean colour.
     flat: Vec<f32>,
-    constant: Siren,
     /// The best network measured.
     best: Best,
     /// Whether the last measurement was worse than the best before it.
@@ -422,7 +420,7 @@ impl Run<'_> {
         self.model.quantize(&steps)?;
         if self.steps.replace(steps).is_none() {
             // Errors with and without rounding do not compare.
-            self.best.siren = self.constant.clone();
+            self.best.siren = Siren::constant(siren.topology().clone(), &self.flat);
             self.best.error = 1.0;
             self.smoothed = f64::NAN;
             self.lowest = f64::INFINITY;

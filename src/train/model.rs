@@ -136,12 +136,11 @@ impl Model {
         rng: &mut impl Rng,
     ) -> Result<Vec<Sensitivity>, EncodeError> {
         let inputs = batch.inputs.to_device(&Device::Cpu)?;
-        let weights = self.layers.iter().map(|l| l.evaluated()?.flatten_all());
-        let weights = Tensor::cat(&weights.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        let weights = self.evaluated()?.to_device(&Device::Cpu)?;
         let count = self.topology.channels().count() * inputs.dim(1)?;
         let signs = (0..count).map(|_| if rng.random() { 1.0 } else { -1.0 });
         let signs: Vec<f32> = signs.collect();
-        Ok(self.fused.sensitivities(&weights.to_device(&Device::Cpu)?, &inputs, &signs)?)
+        Ok(self.fused.sensitivities(&weights, &inputs, &signs)?)
     }
 
     /// The network, factors folded in, weights not rounded.
@@ -178,9 +177,13 @@ impl Model {
         if !inputs.device().is_cpu() {
             return self.reference_loss(inputs, targets);
         }
+        self.fused.loss(&self.evaluated()?, inputs, targets)
+    }
+
+    /// The weights of all layers that the network is evaluated with, as [`FusedLoss`] has them.
+    fn evaluated(&self) -> candle_core::Result<Tensor> {
         let weights = self.layers.iter().map(|l| l.evaluated()?.flatten_all());
-        let weights = Tensor::cat(&weights.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
-        self.fused.loss(&weights, inputs, targets)
+        Tensor::cat(&weights.collect::<candle_core::Result<Vec<_>>>()?, 0)
     }
 
     /// The same by candle's operations on any device: the reference.
