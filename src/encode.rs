@@ -509,24 +509,37 @@ fn longest(training: &Training) -> Training {
     Training { stop_after: Some(training.steps()), ..training.clone() }
 }
 
-/// Depth for a number of weights: the best of those tried at 400 to 29,491 bytes
+/// Depth for a number of weights: the best of those tried at 100 to 29,491 bytes
 /// (docs/experiments.md).
 fn layers_for(weights: usize) -> usize {
     match weights {
-        0..100 => 1,
-        100..300 => 2,
-        300..700 => 3,
-        700..1000 => 4,
-        1000..1700 => 5,
-        1700..5800 => 7,
+        0..60 => 1,
+        60..150 => 2,
+        150..350 => 3,
+        350..700 => 5,
+        700..1200 => 6,
+        1200..UNIFORM_FROM => 7,
         _ => 10,
     }
 }
 
-/// The widest network of so many layers that has at most `weights` weights.
+/// Networks of so many weights and more have layers of equal width.
+const UNIFORM_FROM: usize = 5800;
+
+/// The widest network of so many layers that has at most `weights` weights. The first layers of
+/// a small network are wider than the others: a feature of the first has three weights, one
+/// of a later layer as many as two layers have features (docs/experiments.md).
 fn widest(channels: Channels, layers: usize, weights: usize) -> Option<Topology> {
-    (1..=limits::MAX_HIDDEN_FEATURES)
-        .map_while(|features| Topology::uniform(channels, layers, features).ok())
+    let features = |scale: f64| {
+        (1..=layers).map(move |layer| match weights {
+            0..UNIFORM_FROM => (scale * (0.8 + 1.2 / (layer as f64).powf(1.5))).round() as usize,
+            _ => scale as usize,
+        })
+    };
+    (1..=8 * limits::MAX_HIDDEN_FEATURES)
+        .map(|eighths| eighths as f64 / 8.0)
+        .skip_while(|scale| features(*scale).any(|features| features == 0))
+        .map_while(|scale| Topology::new(channels, features(scale).collect()).ok())
         .take_while(|topology| topology.weight_count() <= weights)
         .last()
 }

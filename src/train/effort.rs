@@ -15,8 +15,8 @@ const LEVELS: [Length; 9] = [
     Length { steps: 4000, batch: 4096 },
     Length { steps: 5000, batch: 5120 },
     Length { steps: 6000, batch: 6144 },
+    Length { steps: 6500, batch: 6656 },
     Length { steps: 7000, batch: 7168 },
-    Length { steps: 8000, batch: 8192 },
     Length { steps: 9000, batch: 9216 },
     Length { steps: 12000, batch: 10240 },
 ];

@@ -6,12 +6,15 @@ use crate::network::Topology;
 /// known after the warm-up (a time-out) is the run of that length.
 pub(super) const WARM_UP: u32 = 20;
 
-/// Peak learning rate for a topology of `n` hidden layers of `m` features: 5.8 / (m^1.5 n^1.3),
-/// at most 0.006. Fitted to the best rates of nine topologies (docs/experiments.md).
+/// Peak learning rate for a topology of `n` hidden layers of `m` features on average:
+/// 5.8 / (m^1.5 n^1.3), at most 0.006, for less than 12 features up to 0.01. Fitted to the
+/// best rates of nine topologies (docs/experiments.md).
 pub(super) fn peak(topology: &Topology) -> f64 {
     let hidden = topology.hidden();
-    let widest = hidden.iter().copied().max().unwrap_or(1) as f64;
-    (5.8 / (widest.powf(1.5) * (hidden.len() as f64).powf(1.3))).min(0.006)
+    let layers = hidden.len() as f64;
+    let features = hidden.iter().sum::<usize>() as f64 / layers;
+    let most = (0.006 * (12.0 / features).powi(3)).clamp(0.006, 0.01);
+    (5.8 / (features.powf(1.5) * layers.powf(1.3))).min(most)
 }
 
 /// Share of the learning rate `step` steps after the start or a restart, counted from 0.
