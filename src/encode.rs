@@ -144,6 +144,10 @@ const RUNS: u32 = 5;
 const APART: f64 = 1.025;
 /// Share of a time-out after which no other run begins.
 const LAST_RUN: f64 = 0.6;
+/// Where a network of less than so many weights ends depends on its start, and a run takes
+/// seconds: the best of so many is kept.
+const STARTS_BELOW: usize = 700;
+const STARTS: u32 = 3;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
 /// Bits of a weight in the compact coding where the number of weights is free, and where it
@@ -202,7 +206,7 @@ pub fn encode(
     })
 }
 
-/// A training run and its file.
+/// A trained network and its file.
 struct Attempt {
     bytes: Vec<u8>,
     psnr: f64,
@@ -210,7 +214,8 @@ struct Attempt {
     trained: Trained,
 }
 
-/// Trains a network for a target other than a PSNR.
+/// Trains a network for a target other than a PSNR: the best of several starts where it is so
+/// small that it depends on them.
 fn attempt(
     raster: &Raster,
     options: &EncodeOptions,
@@ -218,12 +223,49 @@ fn attempt(
     training: Training,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
-    let Plan { topology, bytes: most, budget } = Plan::new(raster, options, target)?;
+    let plan = Plan::new(raster, options, target)?;
+    let small = plan.topology.weight_count() < STARTS_BELOW;
+    let free = options.given(raster)?.is_none() && training.timeout.is_none();
+    let starts = if small && free && !raster.is_flat() { STARTS } else { 1 };
+    let mut best: Option<Attempt> = None;
+    let mut stopped = false;
+    for start in 0..starts {
+        let seed = training.seed.wrapping_add(start.into());
+        let training = Training { seed, ..training.clone() };
+        let mut observe = |progress: &Progress| {
+            let control = observe(&Progress { run: start + 1, ..*progress });
+            stopped |= control == Control::Stop;
+            control
+        };
+        let this = match train_and_code(raster, options, &plan, training, &mut observe) {
+            Err(EncodeError::Cancelled) if best.is_some() => break,
+            this => this?,
+        };
+        if best.as_ref().is_none_or(|best| this.psnr > best.psnr) {
+            best = Some(this);
+        }
+        if stopped {
+            break;
+        }
+    }
+    best.ok_or(EncodeError::Cancelled)
+}
+
+/// A training run and its file.
+fn train_and_code(
+    raster: &Raster,
+    options: &EncodeOptions,
+    plan: &Plan,
+    training: Training,
+    observe: &mut dyn FnMut(&Progress) -> Control,
+) -> Result<Attempt, EncodeError> {
+    let Plan { topology, bytes: most, budget } = plan;
+    let most = *most;
     let resumed = options.resume.as_ref();
     let resumed = resumed
         .map(|file| coding::decode(file.coding, &file.topology, &file.weights))
         .transpose()?;
-    let trained = train::train(raster, &topology, resumed.as_ref(), budget, &training, observe)?;
+    let trained = train::train(raster, topology, resumed.as_ref(), *budget, &training, observe)?;
     let training = Training {
         steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
@@ -234,23 +276,23 @@ fn attempt(
     let weights = match options.coding {
         WeightCoding::F16 => coding::f16::encode(&trained.siren),
         WeightCoding::Compact => {
-            let room = most.map_or(usize::MAX, |most| file.room(&topology, most));
+            let room = most.map_or(usize::MAX, |most| file.room(topology, most));
             compact_weights(raster, &trained, room)
         }
     };
-    let mut bytes = file.container(&topology, weights).write();
+    let mut bytes = file.container(topology, weights).write();
     let mut psnr = decoded_psnr(raster, &bytes)?;
     if let Some(before) = &options.resume
         && before.coding == options.coding
     {
-        let before = file.container(&topology, before.weights.clone()).write();
+        let before = file.container(topology, before.weights.clone()).write();
         let before_psnr = decoded_psnr(raster, &before)?;
         let fits = most.is_none_or(|most| before.len() as u64 <= most);
         if fits && before_psnr > psnr {
             (bytes, psnr) = (before, before_psnr);
         }
     }
-    Ok(Attempt { bytes, psnr, topology, trained })
+    Ok(Attempt { bytes, psnr, topology: topology.clone(), trained })
 }
 
 /// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
@@ -312,7 +354,9 @@ fn search(
         }
         let off = psnr - model.psnr(bytes, effort);
         bytes = model.bytes_of_psnr(wanted + AIM - off, effort, range);
-        bytes = bytes.max(low * APART).min(high / APART).clamp(range.0, range.1);
+        // The longer nothing is found, the larger the strides.
+        let stride = if found.is_some() { APART } else { APART.powi(run as i32) };
+        bytes = bytes.max(low * stride).min(high / APART).clamp(range.0, range.1);
         if bytes < low * APART || bytes >= high {
             break;
         }

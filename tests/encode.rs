@@ -241,10 +241,20 @@ fn a_given_network_fits_its_bytes() {
     }
 }
 
+/// A picture of blocks of random colours, `side` pixels wide.
+fn blocks(side: u64) -> Raster {
+    let samples = (0..96 * 64 * 3).map(|i: u64| {
+        let (x, y) = (i / 3 % 96, i / 3 / 96);
+        (Random(i % 3 + 3 * (x / side + 96 * (y / side))).next() * 256.0) as u8
+    });
+    let size = Size { width: 96, height: 64 };
+    Raster::new(size, Channels::Rgb, Samples::U8(samples.collect())).unwrap()
+}
+
 #[test]
 fn quality_rises_with_bytes() {
-    let raster = picture(Size { width: 96, height: 64 }, Channels::Rgb, BitDepth::Eight);
-    let at = |quality: f64| run(&raster, &free(Target::Quality(quality), 150)).unwrap();
+    let raster = blocks(5);
+    let at = |quality: f64| run(&raster, &free(Target::Quality(quality), 300)).unwrap();
     let encoded: Vec<Encoded> = [1.0, 30.0, 60.0, 100.0].map(at).into();
     for pair in encoded.windows(2) {
         assert!(pair[0].bytes.len() <= pair[1].bytes.len());
@@ -255,15 +265,8 @@ fn quality_rises_with_bytes() {
 
 #[test]
 fn a_psnr_is_reached_or_refused() {
-    // Blocks of random colours.
-    let blocks = (0..96 * 64 * 3).map(|i: u64| {
-        let (x, y) = (i / 3 % 96, i / 3 / 96);
-        (Random(i % 3 + 3 * (x / 12 + 8 * (y / 12))).next() * 256.0) as u8
-    });
-    let size = Size { width: 96, height: 64 };
-    let raster = Raster::new(size, Channels::Rgb, Samples::U8(blocks.collect())).unwrap();
     let mut runs = 0;
-    let encoded = encode(&raster, &free(Target::Psnr(16.0), 200), |progress| {
+    let encoded = encode(&blocks(12), &free(Target::Psnr(16.0), 300), |progress| {
         runs = progress.run;
         Control::Continue
     });
