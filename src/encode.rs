@@ -509,7 +509,8 @@ impl Plan {
             let bits = if compact { COMPACT_BITS } else { 16.0 };
             let room = wanted.map_or(0, |wanted| file.room(&smallest, wanted));
             let weights = (room as f64 * 8.0 / bits) as usize;
-            let mut layers = (1..=layers_for(weights)).rev();
+            let deepest = layers_for(weights, longest.steps());
+            let mut layers = (1..=deepest).rev();
             layers.find_map(|n| widest(channels, n, weights)).unwrap_or(smallest.clone())
         });
         let budget = wanted.filter(|_| compact).map(|bytes| file.room(&topology, bytes));
@@ -554,9 +555,10 @@ fn longest(training: &Training) -> Training {
 }
 
 /// Depth for a number of weights: the best of those tried at 100 to 29,491 bytes
-/// (docs/experiments.md).
-fn layers_for(weights: usize) -> usize {
-    match weights {
+/// (docs/experiments.md). Deep networks take long to learn.
+fn layers_for(weights: usize, steps: u32) -> usize {
+    let most = if steps < DEEP_FROM { 5 } else { 10 };
+    let layers = match weights {
         0..60 => 1,
         60..150 => 2,
         150..350 => 3,
@@ -564,8 +566,12 @@ fn layers_for(weights: usize) -> usize {
         700..1200 => 6,
         1200..UNIFORM_FROM => 7,
         _ => 10,
-    }
+    };
+    layers.min(most)
 }
+
+/// Runs of so many steps and more may have more than five layers.
+const DEEP_FROM: u32 = 1000;
 
 /// Networks of so many weights and more have layers of equal width.
 const UNIFORM_FROM: usize = 5800;
