@@ -6,11 +6,10 @@
 The WebP is the best of many: of every length of the longer side with the highest quality that
 fits, enlarged to the picture's size, the one of the highest PSNR. Writes a table to stdout.
 
-Needs: python3 -m pip install pillow numpy thumbhash
+Needs: python3 -m pip install thumbhash, and what rate_distortion.py needs
 """
 import argparse
 import io
-import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,8 +18,9 @@ import numpy as np
 import thumbhash
 from PIL import Image
 
+from rate_distortion import compare
+
 SIDES = [16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96]
-METRICS = ("psnr", "ssimulacra2")
 
 
 def thumb_hash(picture, _options):
@@ -71,10 +71,7 @@ def measure(path, candidates, work, options):
     for picture, length in candidates:
         png = work / "enlarged.png"
         picture.resize(size, Image.BICUBIC).save(png, compress_level=1)
-        out = subprocess.run([options.sirenc, "compare", "--json", path, png],
-                             check=True, capture_output=True).stdout
-        facts = json.loads(out)
-        scores.append([facts[metric] for metric in METRICS] + [length])
+        scores.append([*compare(options.sirenc, path, png).values(), length])
     return max(scores)
 
 

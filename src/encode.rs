@@ -145,9 +145,13 @@ const APART: f64 = 1.025;
 /// Share of a time-out after which no other run begins.
 const LAST_RUN: f64 = 0.6;
 /// Where a network of less than so many weights ends depends on its start, and a run takes
-/// seconds: the best of so many is kept.
+/// seconds: without a time-out, the best of so many is kept.
 const STARTS_BELOW: usize = 700;
 const STARTS: u32 = 3;
+/// Runs of so many steps and more may have more than five layers.
+const DEEP_FROM: u32 = 1000;
+/// Networks of so many weights and more have layers of equal width.
+const UNIFORM_FROM: usize = 5800;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
 /// Bits of a weight in the compact coding where the number of weights is free, and where it
@@ -188,7 +192,7 @@ pub fn encode(
 ) -> Result<Encoded, EncodeError> {
     let started = Instant::now();
     check(raster, options)?;
-    let Attempt { bytes, psnr, topology, trained } = match options.target {
+    let Attempt { bytes, psnr, trained } = match options.target {
         Target::Psnr(wanted) => search(raster, options, wanted, &mut observe)?,
         target => attempt(raster, options, target, options.training.clone(), &mut observe)?,
     };
@@ -196,7 +200,7 @@ pub fn encode(
         psnr,
         bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
         bytes,
-        topology,
+        topology: trained.siren.topology().clone(),
         steps_done: trained.steps_done,
         steps_planned: trained.steps_planned,
         recoveries: trained.recoveries,
@@ -210,7 +214,6 @@ pub fn encode(
 struct Attempt {
     bytes: Vec<u8>,
     psnr: f64,
-    topology: Topology,
     trained: Trained,
 }
 
@@ -225,8 +228,9 @@ fn attempt(
 ) -> Result<Attempt, EncodeError> {
     let plan = Plan::new(raster, options, target)?;
     let small = plan.topology.weight_count() < STARTS_BELOW;
-    let free = options.given(raster)?.is_none() && training.timeout.is_none();
-    let starts = if small && free && !raster.is_flat() { STARTS } else { 1 };
+    let given = options.hidden.is_some() || options.resume.is_some();
+    let once = given || training.timeout.is_some() || raster.is_flat();
+    let starts = if small && !once { STARTS } else { 1 };
     let mut best: Option<Attempt> = None;
     let mut stopped = false;
     for start in 0..starts {
@@ -259,13 +263,12 @@ fn train_and_code(
     training: Training,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
-    let Plan { topology, bytes: most, budget } = plan;
-    let most = *most;
+    let &Plan { ref topology, bytes: most, budget } = plan;
     let resumed = options.resume.as_ref();
     let resumed = resumed
         .map(|file| coding::decode(file.coding, &file.topology, &file.weights))
         .transpose()?;
-    let trained = train::train(raster, topology, resumed.as_ref(), *budget, &training, observe)?;
+    let trained = train::train(raster, topology, resumed.as_ref(), budget, &training, observe)?;
     let training = Training {
         steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
@@ -292,7 +295,7 @@ fn train_and_code(
             (bytes, psnr) = (before, before_psnr);
         }
     }
-    Ok(Attempt { bytes, psnr, topology: topology.clone(), trained })
+    Ok(Attempt { bytes, psnr, trained })
 }
 
 /// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
@@ -509,8 +512,7 @@ impl Plan {
             let bits = if compact { COMPACT_BITS } else { 16.0 };
             let room = wanted.map_or(0, |wanted| file.room(&smallest, wanted));
             let weights = (room as f64 * 8.0 / bits) as usize;
-            let deepest = layers_for(weights, longest.steps());
-            let mut layers = (1..=deepest).rev();
+            let mut layers = (1..=layers_for(weights, longest.steps())).rev();
             layers.find_map(|n| widest(channels, n, weights)).unwrap_or(smallest.clone())
         });
         let budget = wanted.filter(|_| compact).map(|bytes| file.room(&topology, bytes));
@@ -570,26 +572,19 @@ fn layers_for(weights: usize, steps: u32) -> usize {
     layers.min(most)
 }
 
-/// Runs of so many steps and more may have more than five layers.
-const DEEP_FROM: u32 = 1000;
-
-/// Networks of so many weights and more have layers of equal width.
-const UNIFORM_FROM: usize = 5800;
-
 /// The widest network of so many layers that has at most `weights` weights. The first layers of
 /// a small network are wider than the others: a feature of the first has three weights, one
 /// of a later layer as many as two layers have features (docs/experiments.md).
 fn widest(channels: Channels, layers: usize, weights: usize) -> Option<Topology> {
-    let features = |scale: f64| {
-        (1..=layers).map(move |layer| match weights {
-            0..UNIFORM_FROM => (scale * (0.8 + 1.2 / (layer as f64).powf(1.5))).round() as usize,
-            _ => scale as usize,
-        })
+    let (all, first) = if weights < UNIFORM_FROM { (0.8, 1.2) } else { (1.0, 0.0) };
+    let features = |scale: f64, layer: usize| {
+        let share = all + first / (layer as f64).powf(1.5);
+        ((scale * share).round() as usize).max(1)
     };
     (1..=8 * limits::MAX_HIDDEN_FEATURES)
         .map(|eighths| eighths as f64 / 8.0)
-        .skip_while(|scale| features(*scale).any(|features| features == 0))
-        .map_while(|scale| Topology::new(channels, features(scale).collect()).ok())
+        .map(|scale| (1..=layers).map(|layer| features(scale, layer)).collect())
+        .map_while(|hidden| Topology::new(channels, hidden).ok())
         .take_while(|topology| topology.weight_count() <= weights)
         .last()
 }

@@ -140,7 +140,8 @@ pub enum OptimizerChoice {
 /// Where a training run stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
-    /// Which training run this is, from 1 on: a PSNR target may take several.
+    /// Which training run this is, from 1 on: a PSNR target or a very small network takes
+    /// several.
     pub run: u32,
     /// Steps done.
     pub step: u32,
