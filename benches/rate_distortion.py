@@ -101,7 +101,7 @@ def measure(pictures, options):
               lambda path, work, bpp=bpp: measure_sirenc(path, bpp, options, work))
              for bpp in options.bpp]
     with table.open("a", newline="") as file, tempfile.TemporaryDirectory() as work:
-        writer = csv.DictWriter(file, FIELDS)
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         if not rows:
             writer.writeheader()
         for codec, setting, job in jobs:
@@ -228,7 +228,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--sirenc", default="target/release/sirenc")
     parser.add_argument("--effort", type=int, default=7)
-    parser.add_argument("--bpp", default=[0.05, 0.1, 0.15, 0.3, 0.6],
+    parser.add_argument("--bpp", default=[0.02, 0.05, 0.1, 0.15, 0.3, 0.6],
                         type=lambda text: [float(bpp) for bpp in text.split(",")])
     options = parser.parse_args()
     pictures = sorted(p for p in options.pictures.iterdir()

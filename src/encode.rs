@@ -11,7 +11,7 @@ use crate::geometry::Size;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::raster::{Raster, psnr};
-use crate::rate::Model;
+use crate::rate::{COMPACT_BITS, Model};
 use crate::train::{self, Control, OptimizerChoice, Progress, Trained, Training};
 
 /// How large the file becomes.
@@ -154,9 +154,7 @@ const DEEP_FROM: u32 = 1000;
 const UNIFORM_FROM: usize = 5800;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
-/// Bits of a weight in the compact coding where the number of weights is free, and where it
-/// is given.
-const COMPACT_BITS: f64 = 5.7;
+/// Bits of a weight in the compact coding where the number of weights is given.
 const COMPACT_BITS_GIVEN: f64 = 6.0;
 /// Fewest and most bits of a weight of a given network.
 const GIVEN_BITS: (f64, f64) = (3.0, 12.0);

@@ -5,7 +5,11 @@
 //! the picture's Haar transform, whatever the picture: pictures differ in how fast their
 //! coefficients fall, and that tells how hard they are (docs/experiments.md).
 
+use crate::network::Topology;
 use crate::raster::{Raster, decibels};
+
+/// Bits of a weight in the compact coding where the number of weights is free.
+pub(crate) const COMPACT_BITS: f64 = 5.7;
 
 /// Bytes of a file's weights in the compact coding, and the number of Haar coefficients of an
 /// RGB picture that give the same PSNR, at effort 3: the mean over twelve Kodak pictures.
@@ -71,6 +75,11 @@ impl Model {
     /// PSNR in dB that a file with `bytes` of weights reaches.
     pub fn psnr(&self, bytes: f64, effort: u8) -> f64 {
         self.psnr_of_terms(terms(bytes) * EFFORTS[usize::from(effort.clamp(1, 9)) - 1])
+    }
+
+    /// PSNR in dB that a network reaches in the compact coding at its usual size.
+    pub fn psnr_of_weights(&self, topology: &Topology, effort: u8) -> f64 {
+        self.psnr(topology.weight_count() as f64 * COMPACT_BITS / 8.0, effort)
     }
 
     /// The quality of a file with `bytes` of weights on a scale of octaves, which a step of the

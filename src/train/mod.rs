@@ -59,6 +59,7 @@ use crate::error::EncodeError;
 use crate::network::{Siren, Topology};
 use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
+use crate::rate;
 pub use device::DeviceChoice;
 pub use fused::FusedLoss;
 pub use model::Model;
@@ -84,7 +85,8 @@ pub struct Training {
     pub batch: Option<usize>,
     /// The optimizer.
     pub optimizer: OptimizerChoice,
-    /// Peak learning rate, instead of the one for the topology.
+    /// Peak learning rate, instead of the one for the topology and the picture: deep and wide
+    /// networks take smaller steps, and so do those that are small for a hard picture.
     pub learning_rate: Option<f64>,
     /// Seed of the initial weights and of the order of the pixels.
     pub seed: u64,
@@ -120,11 +122,6 @@ impl Training {
     /// Pixels of each step's batch.
     pub fn batch(&self) -> usize {
         self.batch.unwrap_or_else(|| effort::length(self.effort).batch)
-    }
-
-    /// Peak learning rate for `topology`: deep and wide networks take smaller steps.
-    pub fn learning_rate(&self, topology: &Topology) -> f64 {
-        self.learning_rate.unwrap_or_else(|| schedule::peak(topology))
     }
 }
 
@@ -261,7 +258,10 @@ pub(crate) fn train(
         });
     }
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
-    let rate = training.learning_rate(topology);
+    let rate = training.learning_rate.unwrap_or_else(|| {
+        let expected = rate::Model::new(raster).psnr_of_weights(topology, training.effort);
+        schedule::peak(topology, expected)
+    });
     let (model, peak) = match initial {
         Some(siren) => (Model::from_siren(siren, training.omega, &device)?, RESUMED * rate),
         None => (Model::initialize(topology, training.omega, &flat, &device, &mut rng)?, rate),
