@@ -6,7 +6,7 @@
 The WebP is the best of many: of every length of the longer side with the highest quality that
 fits, enlarged to the picture's size, the one of the highest PSNR. Writes a table to stdout.
 
-Needs: python3 -m pip install thumbhash, and what rate_distortion.py needs
+Needs: python3 -m pip install fast-thumbhash, and what rate_distortion.py needs
 """
 import argparse
 import io
@@ -14,8 +14,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import fast_thumbhash
 import numpy as np
-import thumbhash
 from PIL import Image
 
 from rate_distortion import compare
@@ -27,9 +27,9 @@ def thumb_hash(picture, _options):
     """What a ThumbHash decodes to, and its bytes."""
     small = picture.convert("RGBA")
     small.thumbnail((100, 100))
-    code = thumbhash.rgba_to_thumb_hash(*small.size, np.asarray(small).ravel().tolist())
-    width, height, rgba = thumbhash.thumb_hash_to_rgba(code)
-    pixels = np.array(rgba, np.uint8).reshape(height, width, 4)[:, :, :3]
+    code = fast_thumbhash.rgba_to_thumb_hash(*small.size, small.tobytes())
+    width, height, rgba = fast_thumbhash.thumb_hash_to_rgba(code)
+    pixels = np.frombuffer(bytes(rgba), np.uint8).reshape(height, width, 4)[:, :, :3]
     return [(Image.fromarray(pixels), len(code))]
 
 
