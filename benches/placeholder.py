@@ -27,7 +27,7 @@ def thumb_hash(picture, _options):
     """What a ThumbHash decodes to, and its bytes."""
     small = picture.convert("RGBA")
     small.thumbnail((100, 100))
-    code = fast_thumbhash.rgba_to_thumb_hash(*small.size, small.tobytes())
+    code = bytes(fast_thumbhash.rgba_to_thumb_hash(*small.size, small.tobytes()))
     width, height, rgba = fast_thumbhash.thumb_hash_to_rgba(code)
     pixels = np.frombuffer(bytes(rgba), np.uint8).reshape(height, width, 4)[:, :, :3]
     return [(Image.fromarray(pixels), len(code))]
