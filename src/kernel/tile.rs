@@ -166,10 +166,10 @@ fn tile<S: Simd, const N: usize, const P: usize>(
             }
         }
     }
-    for (n, sums) in sums.into_iter().enumerate() {
-        for (p, sum) in sums.into_iter().enumerate() {
+    for n in 0..N {
+        for p in 0..P {
             let at = (first + n) * points + at + p * lanes;
-            store(epilogue.finish(simd, at, sum), out, at);
+            store(epilogue.finish(simd, at, sums[n][p]), out, at);
         }
     }
 }
