@@ -157,8 +157,8 @@ def means(rows):
     for row in rows:
         by_setting[row["setting"]].append(row)
     fields = FIELDS[3:]
-    points = [{f: np.mean([float(row[f]) for row in group]) for f in fields}
-              for group in by_setting.values()]
+    points = [{"setting": setting} | {f: np.mean([float(row[f]) for row in group]) for f in fields}
+              for setting, group in by_setting.items()]
     return sorted(points, key=lambda point: point["bpp"])
 
 
@@ -172,11 +172,9 @@ def report(rows, pictures, options):
              "| codec | setting | bpp | PSNR, dB | SSIMULACRA2 | encode, CPU s | decode, CPU s |",
              "|---|---|---|---|---|---|---|"]
     for name, codec_rows in by_codec.items():
-        settings = dict.fromkeys(row["setting"] for row in codec_rows)
-        for setting in settings:
-            point, = means([row for row in codec_rows if row["setting"] == setting])
-            lines.append("| {} | {} | {bpp:.3f} | {psnr:.2f} | {ssimulacra2:.1f} | {encode_s:.2f} "
-                         "| {decode_s:.3f} |".format(name, setting, **point))
+        for point in means(codec_rows):
+            lines.append("| {} | {setting} | {bpp:.3f} | {psnr:.2f} | {ssimulacra2:.1f} | {encode_s:.2f} "
+                         "| {decode_s:.3f} |".format(name, **point))
     lines += ["", "BD-rate of sirenc: bytes more (+) or fewer (-) at equal quality, mean of the "
               "pictures' figures,", "in brackets the number of pictures with a common range of "
               "qualities.", "", "| beside | PSNR | SSIMULACRA2 |", "|---|---|---|"]

@@ -147,7 +147,7 @@ const LAST_RUN: f64 = 0.6;
 /// Where a network of less than so many weights ends depends on its start, and a run takes
 /// seconds: without a time-out, the best of so many is kept.
 const STARTS_BELOW: usize = 700;
-const STARTS: u32 = 3;
+const STARTS: u32 = 4;
 /// Runs of so many steps and more may have more than five layers.
 const DEEP_FROM: u32 = 1000;
 /// Networks of so many weights and more have layers of equal width.
