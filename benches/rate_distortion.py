@@ -18,12 +18,14 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import PIL
 import pillow_jxl  # noqa: F401  (registers JPEG XL with Pillow)
-from PIL import Image
+from PIL import Image, features
 from scipy.interpolate import PchipInterpolator
 
 matplotlib.use("Agg")
@@ -169,6 +171,11 @@ def report(rows, pictures, options):
              "Made by", "", f"    python3 benches/rate_distortion.py {' '.join(sys.argv[1:])}", "",
              "Means over the pictures; times are processor seconds a picture, all threads summed: of",
              "the whole process for sirenc, in memory for the others.", "",
+             "Encoders: " + ", ".join(
+                 f"{name} ({' '.join(f'{k}={v}' for k, v in fixed.items())}, by {option})"
+                 for name, _, fixed, option, _ in PEERS) + "; Pillow " + PIL.__version__ +
+             f" (libavif {features.version('avif')}, libwebp {features.version('webp')}), "
+             f"pillow-jxl-plugin {version('pillow-jxl-plugin')}.", "",
              "| codec | setting | bpp | PSNR, dB | SSIMULACRA2 | encode, CPU s | decode, CPU s |",
              "|---|---|---|---|---|---|---|"]
     for name, codec_rows in by_codec.items():

@@ -173,7 +173,7 @@ pub enum EncodeError {
     #[error("invalid settings: {0}")]
     Settings(String),
     /// The wanted file size leaves no room for a network.
-    #[error("{wanted} bytes are too few: the smallest file for this picture takes {smallest}")]
+    #[error("{wanted} bytes are too few: the smallest file, metadata included, takes {smallest}")]
     TooFewBytes {
         /// The size asked for.
         wanted: u64,
@@ -183,7 +183,7 @@ pub enum EncodeError {
     /// The wanted PSNR was not reached at any size.
     #[error(
         "{wanted} dB is beyond reach: {best:.2} dB in {bytes} bytes was the best; \
-         ask for less, for more effort, or for the best effort"
+         ask for less or for more effort, or keep the best with --best-effort"
     )]
     PsnrUnreached {
         /// The PSNR asked for, in dB.

@@ -266,7 +266,8 @@ fn existing_files_are_kept_unless_named() {
     fs::write(w.path("a.siren"), b"precious").unwrap();
     w.run(&format!("encode a.png {QUICK} --force")).success();
     w.fails("decode a.siren", "a.png exists");
-    w.fails("export a.siren -o a.siren/x.py", "cannot write");
+    w.fails("export a.siren -o a.siren/x.py", "there is no directory a.siren");
+    w.fails("encode a.png -o none/a.siren", "there is no directory none");
     w.fails(&format!("encode a.png {QUICK} -o a.png"), "a.png is the input");
     w.fails("encode a.png b.siren", "cannot read b.siren (an output is named with -o)");
     w.fails("decode a.siren --size 20000x1 -o b.webp", "WebP holds at most 16,383");

@@ -25,16 +25,16 @@ pub(super) struct Options {
     output: Option<PathBuf>,
     /// Quality from 1 to 100: pictures with more detail get more bytes [default: 60, unless the
     /// network is given]
-    #[arg(short, long, value_name = "1..100", group = "target")]
+    #[arg(short, long, value_name = "1..100", group = "target", value_parser = parse_quality)]
     quality: Option<f64>,
     /// PSNR in dB to reach at least, in the fewest bytes; trains several times
-    #[arg(long, value_name = "DB", group = "target")]
+    #[arg(long, value_name = "DB", group = "target", value_parser = parse_positive)]
     psnr: Option<f64>,
     /// Keep the best result where --psnr is out of reach
     #[arg(long, requires = "psnr")]
     best_effort: bool,
     /// Size of the file in bits per pixel, at most
-    #[arg(long, value_name = "BPP", group = "target")]
+    #[arg(long, value_name = "BPP", group = "target", value_parser = parse_positive)]
     bpp: Option<f64>,
     /// Size of the file in bytes, at most
     #[arg(long, value_name = "N", group = "target")]
@@ -191,6 +191,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     }
     match (done, failed) {
         (_, 0) => Ok(Outcome::Success),
+        (0, _) if !options.keep_going => bail!("stopped; --keep-going goes on with the next input"),
         (0, _) => bail!("no input could be encoded"),
         _ => Ok(Outcome::Partial),
     }
@@ -255,7 +256,7 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
         text.push_str(" (nothing better than a single colour was found: try more effort or bytes)");
     }
     if encoded.recoveries > 0 {
-        text.push_str(&format!(" (recovered {} times from divergence)", encoded.recoveries));
+        text.push_str(&format!(" (recoveries from divergence: {})", encoded.recoveries));
     }
     text
 }
@@ -347,6 +348,18 @@ impl PresetName {
             Self::Coin12 => Preset::Coin12,
         }
     }
+}
+
+fn parse_quality(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|q| (1.0..=100.0).contains(q))
+        .ok_or("give a number from 1 to 100".into())
+}
+
+fn parse_positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&n: &f64| n > 0.0 && n.is_finite());
+    number.ok_or("give a number above 0".into())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -34,22 +34,26 @@ impl Destination {
         self.path().map_or("stdout".into(), |path| path.display().to_string())
     }
 
-    /// Refuses a derived name that is taken.
+    /// Refuses a derived name that is taken, a directory that is not there, and a terminal.
     pub fn check(&self, force: bool) -> Result<()> {
         match self {
             Self::Derived(path) if !force && path.exists() => {
                 bail!("{} exists; name it with -o or use --force", path.display())
             }
-            _ => Ok(()),
+            Self::Stdout if io::stdout().is_terminal() => {
+                bail!("binary data is not written to a terminal; use -o FILE or a pipe")
+            }
+            Self::Named(path) | Self::Derived(path) => match directory(path) {
+                directory if directory.is_dir() => Ok(()),
+                directory => bail!("there is no directory {}", directory.display()),
+            },
+            Self::Stdout => Ok(()),
         }
     }
 
     /// Has `produce` write to a temporary file, then puts it in its place in one step.
     pub fn write(&self, produce: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
         match self.path() {
-            None if io::stdout().is_terminal() => {
-                bail!("binary data is not written to a terminal; use -o FILE or a pipe")
-            }
             None => spool(produce, &mut io::stdout().lock()).context("cannot write to stdout"),
             Some(path) => write_file(path, produce)
                 .with_context(|| format!("cannot write {}", path.display())),
@@ -131,12 +135,11 @@ fn write_file(path: &Path, produce: impl FnOnce(&mut File) -> Result<()>) -> Res
         // A device or a pipe is written to, not replaced.
         return spool(produce, &mut OpenOptions::new().write(true).open(&path)?);
     }
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty());
     let mut builder = tempfile::Builder::new();
     builder.prefix(".sirenc-").suffix(".tmp");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    let mut temporary = builder.tempfile_in(directory(&path))?;
     interrupt::set_temporary(Some(temporary.path()));
     let result = produce(temporary.as_file_mut()).and_then(|()| {
         temporary.as_file().sync_all()?;
@@ -148,6 +151,11 @@ fn write_file(path: &Path, produce: impl FnOnce(&mut File) -> Result<()>) -> Res
     });
     interrupt::set_temporary(None);
     result
+}
+
+/// The directory that a file is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Has `produce` write to an unnamed temporary file, then copies it.

@@ -166,10 +166,11 @@ fn tile<S: Simd, const N: usize, const P: usize>(
             }
         }
     }
-    for n in 0..N {
-        for p in 0..P {
+    // By reference: arrays taken apart by value leave the registers.
+    for (n, sums) in sums.iter().enumerate() {
+        for (p, &sum) in sums.iter().enumerate() {
             let at = (first + n) * points + at + p * lanes;
-            store(epilogue.finish(simd, at, sums[n][p]), out, at);
+            store(epilogue.finish(simd, at, sum), out, at);
         }
     }
 }
