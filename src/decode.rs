@@ -1,11 +1,15 @@
 //! From the bytes of a `.siren` file to pixels: container, coding, evaluator, render.
 //! The whole decoder as a user of the library sees it; imports nothing of the encoder.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::coding;
-use crate::container::{BitDepth, Container, Metadata};
+use crate::coding::grids::Payload;
+use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
-use crate::eval::Evaluator;
+use crate::eval::{Evaluator, GridEvaluator};
 use crate::geometry::{Grid, Size, View, plane_point};
+use crate::grids::{Grids, Plane, Region, footprint, levels_left_out};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
 use crate::render::{Field, Render};
@@ -51,6 +55,8 @@ pub struct RenderOptions {
     pub field: Field,
     /// Bits per sample; `None` is the depth of the source picture.
     pub depth: Option<BitDepth>,
+    /// So many of the coarsest levels of latent grids, at least one: a preview; `None` is all.
+    pub levels: Option<usize>,
     /// Bounds on the size of the render.
     pub limits: Limits,
 }
@@ -66,7 +72,7 @@ pub struct RenderOptions {
 /// let view = View { crop: None, scale: Scale::LongerSide(64) };
 /// let thumbnail = decoder.render(&RenderOptions { view, ..Default::default() })?;
 /// assert_eq!(thumbnail.size().width, 64);
-/// let colour = decoder.sample(1.2, 200.5);
+/// let colour = decoder.sample(1.2, 200.5)?;
 /// assert_eq!(colour.len(), 3);
 /// # Ok(())
 /// # }
@@ -74,7 +80,17 @@ pub struct RenderOptions {
 #[derive(Debug, Clone)]
 pub struct Decoder {
     container: Container,
-    evaluator: Evaluator,
+    function: Function,
+}
+
+#[derive(Debug, Clone)]
+enum Function {
+    Siren(Evaluator),
+    Grids {
+        payload: Box<Payload>,
+        /// The whole function, once a sample was asked for.
+        whole: OnceLock<Arc<Grids>>,
+    },
 }
 
 impl Decoder {
@@ -84,8 +100,45 @@ impl Decoder {
     /// A [`DecodeError`] for every way in which the file breaks the format.
     pub fn new(bytes: &[u8]) -> Result<Self, DecodeError> {
         let container = Container::read(bytes)?;
-        let siren = coding::decode(container.coding, &container.topology, &container.weights)?;
-        Ok(Self { container, evaluator: Evaluator::new(siren) })
+        let Container { coding, topology, weights, .. } = &container;
+        let function = match container.representation {
+            Representation::Siren => {
+                Function::Siren(Evaluator::new(coding::decode(*coding, topology, weights)?))
+            }
+            Representation::Grid => {
+                let size = Size { width: container.width, height: container.height };
+                let payload = Payload::read(weights.clone(), size, topology)?;
+                Function::Grids { payload: payload.into(), whole: OnceLock::new() }
+            }
+        };
+        Ok(Self { container, function })
+    }
+
+    /// Opens a file of latent grids that may be cut short, from the levels that have arrived
+    /// whole; any other file as [`Decoder::new`].
+    ///
+    /// What has arrived of a cut file cannot be checked against its checksum.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`], and [`DecodeError::Truncated`] where not even the coarsest level
+    /// has arrived.
+    pub fn truncated(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let error = match Self::new(bytes) {
+            Err(error @ DecodeError::Truncated { .. }) => error,
+            other => return other,
+        };
+        let container = Container::read_cut(bytes)?;
+        let size = Size { width: container.width, height: container.height };
+        let weights = container.weights.clone();
+        // Whatever is wrong with what is there comes from the cut.
+        let payload = Payload::read_prefix(weights, size, &container.topology);
+        match payload {
+            Ok(payload) if payload.complete_levels() > 0 => {
+                let function = Function::Grids { payload: payload.into(), whole: OnceLock::new() };
+                Ok(Self { container, function })
+            }
+            _ => Err(error),
+        }
     }
 
     /// The native size, that of the source picture.
@@ -113,20 +166,70 @@ impl Decoder {
         &self.container
     }
 
-    /// The network.
-    pub fn siren(&self) -> &Siren {
-        self.evaluator.siren()
+    /// The network, where one SIREN represents the picture.
+    pub fn siren(&self) -> Option<&Siren> {
+        match &self.function {
+            Function::Siren(evaluator) => Some(evaluator.siren()),
+            Function::Grids { .. } => None,
+        }
+    }
+
+    /// The payload of latent grids.
+    pub fn payload(&self) -> Option<&Payload> {
+        match &self.function {
+            Function::Siren(_) => None,
+            Function::Grids { payload, .. } => Some(payload),
+        }
+    }
+
+    /// The whole function of latent grids, decoded when first asked for; `None` for a SIREN. The
+    /// planes of levels that have not arrived hold nothing.
+    ///
+    /// # Errors
+    /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
+    /// more pixels than [`Limits::default`] allows.
+    pub fn grids(&self) -> Result<Option<Arc<Grids>>, DecodeError> {
+        let Function::Grids { payload, whole } = &self.function else { return Ok(None) };
+        if let Some(grids) = whole.get() {
+            return Ok(Some(grids.clone()));
+        }
+        let left_out = payload.levels() - payload.complete_levels();
+        let limit = Limits::default().max_pixels;
+        let grids = Arc::new(self.decode(payload, left_out, None, limit)?);
+        Ok(Some(whole.get_or_init(|| grids).clone()))
+    }
+
+    /// The function with the latents of a part of the picture; those of the finest levels
+    /// stay 0.
+    fn decode(
+        &self,
+        payload: &Payload,
+        left_out: usize,
+        needed: Option<&[Region]>,
+        max_pixels: u64,
+    ) -> Result<Grids, DecodeError> {
+        // All levels together have a third more latents than the finest.
+        let limit = max_pixels.saturating_mul(2);
+        let empty = (0..left_out).map(|level| {
+            let (width, height) = payload.plane_size(level);
+            Plane::with_region(width, height, Region::default())
+        });
+        let planes = empty.chain(payload.decode(left_out, needed, limit)?).collect();
+        let (sines, output) = payload.networks().layers();
+        Grids::new(self.size(), planes, sines, output)
     }
 
     /// Renders the picture in one piece.
     ///
     /// # Errors
-    /// [`DecodeError::InvalidView`] or [`DecodeError::LimitExceeded`].
+    /// [`DecodeError::InvalidView`] or [`DecodeError::LimitExceeded`]; of latent grids also
+    /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
     pub fn render(&self, options: &RenderOptions) -> Result<Raster, DecodeError> {
         Ok(self.prepare(options)?.raster())
     }
 
-    /// Prepares a render whose rows can be asked for strip by strip; needs no memory yet.
+    /// Prepares a render whose rows can be asked for strip by strip. A SIREN needs no memory
+    /// yet; of latent grids, those that the view needs are decoded.
     ///
     /// # Errors
     /// As [`Decoder::render`].
@@ -134,7 +237,27 @@ impl Decoder {
         let grid = Grid::new(self.size(), &options.view)?;
         options.limits.check(grid.size)?;
         let depth = options.depth.unwrap_or(self.container.depth);
-        Ok(Render::new(&self.evaluator, self.size(), grid, options.field, depth))
+        Ok(match &self.function {
+            Function::Siren(evaluator) => {
+                Render::new(evaluator, self.size(), grid, options.field, depth)
+            }
+            Function::Grids { payload, .. } => {
+                let levels = options.levels.unwrap_or(usize::MAX).max(1);
+                let there = levels.min(payload.complete_levels());
+                let left_out = levels_left_out(grid.reduction(), payload.levels())
+                    .max(payload.levels() - there);
+                let Size { width, height } = grid.size;
+                let u = grid.u(0)..=grid.u(width - 1);
+                let v = grid.v(0)..=grid.v(height - 1);
+                let needed: Vec<Region> = (0..payload.levels())
+                    .map(|level| footprint(self.size(), level, u.clone(), v.clone()))
+                    .collect();
+                let grids =
+                    self.decode(payload, left_out, Some(&needed), options.limits.max_pixels)?;
+                let evaluator = Arc::new(GridEvaluator::new(grids, left_out));
+                Render::of_grids(evaluator, grid, options.field, depth)
+            }
+        })
     }
 
     /// The colour at a native pixel position and its exact derivatives, one [`Jet`] per
@@ -142,16 +265,28 @@ impl Decoder {
     ///
     /// Values are in [0, 1] where the picture's samples are (not clamped), derivatives
     /// per native pixel. Evaluated in f64.
-    pub fn sample(&self, u: f64, v: f64) -> Vec<Jet> {
-        let (x, y) = plane_point(self.size(), u, v);
-        let per_pixel = 2.0 / f64::from(self.size().longer_side());
-        let mut jets = self.siren().evaluate(x, y);
+    ///
+    /// # Errors
+    /// A [`DecodeError`] where the latents that the position needs are malformed; none for
+    /// a SIREN.
+    pub fn sample(&self, u: f64, v: f64) -> Result<Vec<Jet>, DecodeError> {
+        let (mut jets, per_pixel) = match &self.function {
+            Function::Siren(evaluator) => {
+                let (x, y) = plane_point(self.size(), u, v);
+                let per_pixel = 2.0 / f64::from(self.size().longer_side());
+                (evaluator.siren().evaluate(x, y), per_pixel)
+            }
+            Function::Grids { .. } => {
+                let grids = self.grids()?.expect("this is one of grids");
+                (grids.evaluate(u, v), 1.0)
+            }
+        };
         for jet in &mut jets {
             jet.value = jet.value * 0.5 + 0.5;
             jet.dx *= 0.5 * per_pixel;
             jet.dy *= 0.5 * per_pixel;
             jet.laplacian *= 0.5 * per_pixel * per_pixel;
         }
-        jets
+        Ok(jets)
     }
 }

@@ -131,6 +131,16 @@ pub enum DecodeError {
         /// The broken rule.
         rule: &'static str,
     },
+    /// The entropy-coded latents are not what the coding can write.
+    #[error("malformed latents of level {level}, tile {tile}: {rule}")]
+    MalformedLatents {
+        /// Level of the grid, 0 the finest.
+        level: usize,
+        /// Number of the tile in its level, row by row.
+        tile: usize,
+        /// The broken rule.
+        rule: &'static str,
+    },
     /// A weight is NaN or infinite.
     #[error("weight {index} is {value}; weights must be finite")]
     NonFiniteWeight {

@@ -91,6 +91,11 @@ impl Axis {
         let place = 2.0 * (self.origin + f64::from(i)) + 1.0 - self.total;
         place * self.native / (self.total * self.longer)
     }
+
+    /// The same in native pixels: `((2 (origin + i) + 1) * native) / (2 total)`.
+    fn position(&self, i: u32) -> f64 {
+        (2.0 * (self.origin + f64::from(i)) + 1.0) * self.native / (2.0 * self.total)
+    }
 }
 
 impl Grid {
@@ -175,6 +180,22 @@ impl Grid {
         self.y.at(row)
     }
 
+    /// Native pixel position, from the left edge, of the pixel centres of column `column`.
+    pub fn u(&self, column: u32) -> f64 {
+        self.x.position(column)
+    }
+
+    /// Native pixel position, from the top edge, of the pixel centres of row `row`.
+    pub fn v(&self, row: u32) -> f64 {
+        self.y.position(row)
+    }
+
+    /// Native pixels for one of the whole picture's output pixels, along the axis where they
+    /// are fewer.
+    pub fn reduction(&self) -> f64 {
+        (self.x.native / self.x.total).min(self.y.native / self.y.total)
+    }
+
     /// Centre of pixel `index`, counted row by row, in the precision of the evaluator.
     pub(crate) fn centre(&self, index: u64) -> (f32, f32) {
         let width = u64::from(self.size.width);
@@ -224,6 +245,26 @@ mod tests {
     }
 
     #[test]
+    fn positions_are_the_places_of_the_plane() {
+        let crop = Some(Crop { x: 100.25, y: 30.0, width: 300.0, height: 200.5 });
+        for (crop, scale, reduction) in [
+            (None, Scale::Native, 1.0),
+            (None, Scale::Exact(Size { width: 256, height: 256 }), 2.0),
+            (None, Scale::Exact(Size { width: 16, height: 1024 }), 0.5),
+            (crop, Scale::Native, 1.0),
+            (crop, Scale::Factor(0.25), 4.0),
+        ] {
+            let grid = Grid::new(NATIVE, &View { crop, scale }).unwrap();
+            assert_eq!(grid.reduction(), reduction);
+            let (column, row) = (grid.size.width - 1, grid.size.height / 2);
+            let (x, y) = plane_point(NATIVE, grid.u(column), grid.v(row));
+            assert!((x - grid.x(column)).abs() < 1e-12 && (y - grid.y(row)).abs() < 1e-12);
+        }
+        let native = Grid::new(NATIVE, &View::default()).unwrap();
+        assert_eq!((native.u(7), native.v(500)), (7.5, 500.5));
+    }
+
+    #[test]
     fn a_crop_stands_on_the_grid_of_the_whole() {
         for scale in [Scale::Native, Scale::Factor(2.0), Scale::Factor(0.37), Scale::Factor(3.3)] {
             let whole = Grid::new(NATIVE, &View { crop: None, scale }).unwrap();
@@ -234,6 +275,7 @@ mod tests {
             for i in 0..part.size.width {
                 let difference = part.x(i) - whole.x(77 + i);
                 assert!(difference.abs() < 1e-15, "{scale:?} {i} {difference}");
+                assert!((part.u(i) - whole.u(77 + i)).abs() < 1e-12);
             }
         }
     }

@@ -48,6 +48,7 @@ mod encode;
 mod error;
 pub mod eval;
 mod geometry;
+pub mod grids;
 mod kernel;
 pub mod network;
 #[cfg(feature = "image")]

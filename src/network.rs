@@ -13,6 +13,8 @@ pub mod limits {
     pub const MAX_HIDDEN_FEATURES: usize = 1024;
     /// Largest number of weights and biases together.
     pub const MAX_WEIGHTS: usize = 1 << 20;
+    /// Largest number of levels of latent grids.
+    pub const MAX_LEVELS: usize = 10;
     /// Largest native width or height in pixels.
     pub const MAX_DIMENSION: u32 = (1 << 31) - 1;
 }
@@ -267,7 +269,8 @@ impl Siren {
 }
 
 impl Layer {
-    fn apply(&self, h: &[Jet]) -> Vec<Jet> {
+    /// `W h + b`.
+    pub(crate) fn apply(&self, h: &[Jet]) -> Vec<Jet> {
         let rows = self.weights.chunks_exact(self.inputs);
         rows.zip(&self.biases)
             .map(|(row, &bias)| {
@@ -299,7 +302,8 @@ pub struct Jet {
 }
 
 impl Jet {
-    fn sin(self) -> Self {
+    /// Its sine.
+    pub(crate) fn sin(self) -> Self {
         let (sin, cos) = self.value.sin_cos();
         Self {
             value: sin,

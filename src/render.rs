@@ -1,12 +1,13 @@
-//! Pixels from a network: a grid of points goes through the evaluator on all cores and
+//! Pixels from a function: a grid of points goes through the evaluator on all cores and
 //! comes out as samples (spec section 8). Memory and work follow the output alone.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::container::BitDepth;
-use crate::eval::{BLOCK, Evaluator, Points};
+use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::{Grid, Size};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
@@ -32,12 +33,18 @@ pub enum Field {
 /// A view of a picture, ready to be evaluated row by row.
 #[derive(Debug, Clone)]
 pub struct Render<'a> {
-    evaluator: &'a Evaluator,
+    function: Function<'a>,
     grid: Grid,
     field: Field,
     depth: BitDepth,
-    /// Derivatives with respect to the plane times this are per native pixel.
+    /// The function's derivatives times this are per native pixel.
     per_pixel: f64,
+}
+
+#[derive(Debug, Clone)]
+enum Function<'a> {
+    Siren(&'a Evaluator),
+    Grids { evaluator: Arc<GridEvaluator>, columns: Columns },
 }
 
 /// Pixels that a strip aims at: enough for all cores, little enough for the cache.
@@ -53,7 +60,22 @@ impl<'a> Render<'a> {
         depth: BitDepth,
     ) -> Self {
         let per_pixel = 2.0 / f64::from(native.longer_side());
-        Self { evaluator, grid, field, depth, per_pixel }
+        Self { function: Function::Siren(evaluator), grid, field, depth, per_pixel }
+    }
+
+    /// Prepares a render of `grid`, whose picture's own size must be that of the grids.
+    /// Their planes must hold what [`footprint`](crate::grids::footprint) tells for the
+    /// render's pixel centres, or rendering panics. Memory follows the width.
+    pub fn of_grids(
+        evaluator: Arc<GridEvaluator>,
+        grid: Grid,
+        field: Field,
+        depth: BitDepth,
+    ) -> Self {
+        let u: Vec<f64> = (0..grid.size.width).map(|column| grid.u(column)).collect();
+        let columns = evaluator.columns(&u, field != Field::Value);
+        let function = Function::Grids { evaluator, columns };
+        Self { function, grid, field, depth, per_pixel: 1.0 }
     }
 
     /// Size of the whole render.
@@ -68,7 +90,10 @@ impl<'a> Render<'a> {
 
     /// Channels of the render: those of the picture, without alpha for derivatives.
     pub fn channels(&self) -> Channels {
-        let channels = self.evaluator.siren().topology().channels();
+        let channels = match &self.function {
+            Function::Siren(evaluator) => evaluator.siren().topology().channels(),
+            Function::Grids { evaluator, .. } => evaluator.grids().channels(),
+        };
         match self.field {
             Field::Value => channels,
             _ => channels.without_alpha(),
@@ -124,45 +149,91 @@ impl<'a> Render<'a> {
     /// Fills `samples` from row `top` on. `quantize` rounds half up and, as Rust's casts
     /// do, takes what lies below or above the range to its ends and NaN to 0.
     fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
+        match &self.function {
+            Function::Siren(evaluator) => self.fill_blocks(evaluator, top, samples, quantize),
+            Function::Grids { evaluator, columns } => {
+                self.fill_rows(evaluator, columns, top, samples, quantize);
+            }
+        }
+    }
+
+    fn fill_blocks<T: Send>(
+        &self,
+        evaluator: &Evaluator,
+        top: u32,
+        samples: &mut [T],
+        quantize: impl Fn(f32) -> T + Sync,
+    ) {
         let channels = self.channels().count();
-        let outputs = self.evaluator.channels();
         let first = u64::from(top) * u64::from(self.size().width);
         samples.par_chunks_mut(BLOCK * channels).enumerate().for_each_init(
             || {
-                let rows = vec![0.0; 4 * outputs * BLOCK];
-                (self.evaluator.scratch(), Points::default(), rows)
+                let rows = vec![0.0; 4 * evaluator.channels() * BLOCK];
+                (evaluator.scratch(), Points::default(), rows)
             },
             |(scratch, points, out), (block, samples)| {
-                let pixels = samples.len() / channels;
                 let start = first + (block * BLOCK) as u64;
-                for i in 0..pixels {
+                for i in 0..samples.len() / channels {
                     (points.x[i], points.y[i]) = self.grid.centre(start + i as u64);
                 }
-                let unit: &dyn Fn(&[f32], usize, usize) -> f32 = match self.field {
-                    Field::Value => {
-                        self.evaluator.values(points, scratch, out);
-                        &|out, channel, i| out[channel * BLOCK + i] * 0.5 + 0.5
-                    }
-                    Field::Gradient { gain } => {
-                        self.evaluator.jets(points, scratch, out);
-                        let gain = (0.5 * self.per_pixel * gain) as f32;
-                        &move |out, channel, i| {
-                            let at = |part| out[(4 * channel + part) * BLOCK + i];
-                            gain * at(1).hypot(at(2))
-                        }
-                    }
-                    Field::Laplacian { gain } => {
-                        self.evaluator.jets(points, scratch, out);
-                        let gain = (0.5 * self.per_pixel * self.per_pixel * gain) as f32;
-                        &move |out, channel, i| 0.5 + gain * out[(4 * channel + 3) * BLOCK + i]
-                    }
-                };
-                for (i, pixel) in samples.chunks_exact_mut(channels).enumerate() {
-                    for (channel, sample) in pixel.iter_mut().enumerate() {
-                        *sample = quantize(unit(out, channel, i));
-                    }
+                match self.field {
+                    Field::Value => evaluator.values(points, scratch, out),
+                    _ => evaluator.jets(points, scratch, out),
                 }
+                self.store(out, BLOCK, samples, &quantize);
             },
         );
+    }
+
+    fn fill_rows<T: Send>(
+        &self,
+        evaluator: &GridEvaluator,
+        columns: &Columns,
+        top: u32,
+        samples: &mut [T],
+        quantize: impl Fn(f32) -> T + Sync,
+    ) {
+        let channels = self.channels().count();
+        let width = self.size().width as usize;
+        samples.par_chunks_mut(width * channels).enumerate().for_each_init(
+            || evaluator.scratch(columns),
+            |scratch, (row, samples)| {
+                let v = self.grid.v(top + row as u32);
+                evaluator.row(columns, v, scratch, |columns, length, rows| {
+                    let samples = &mut samples[columns.start * channels..columns.end * channels];
+                    self.store(rows, length, samples, &quantize);
+                });
+            },
+        );
+    }
+
+    /// The samples of a block of pixels, from rows of `length` values or parts of jets.
+    fn store<T>(
+        &self,
+        rows: &[f32],
+        length: usize,
+        samples: &mut [T],
+        quantize: impl Fn(f32) -> T,
+    ) {
+        let channels = self.channels().count();
+        let mut each = |unit: &dyn Fn(usize, usize) -> f32| {
+            for (i, pixel) in samples.chunks_exact_mut(channels).enumerate() {
+                for (channel, sample) in pixel.iter_mut().enumerate() {
+                    *sample = quantize(unit(channel, i));
+                }
+            }
+        };
+        let part = |channel: usize, part: usize, i: usize| rows[(4 * channel + part) * length + i];
+        match self.field {
+            Field::Value => each(&|channel, i| rows[channel * length + i] * 0.5 + 0.5),
+            Field::Gradient { gain } => {
+                let gain = (0.5 * self.per_pixel * gain) as f32;
+                each(&|channel, i| gain * part(channel, 1, i).hypot(part(channel, 2, i)));
+            }
+            Field::Laplacian { gain } => {
+                let gain = (0.5 * self.per_pixel * self.per_pixel * gain) as f32;
+                each(&|channel, i| 0.5 + gain * part(channel, 3, i));
+            }
+        }
     }
 }

@@ -346,7 +346,7 @@ fn samples_are_printed() {
     let run = w.run("sample a.siren 1.2 30.5 --json").success();
     let facts: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).unwrap();
     let file = fs::read(w.path("a.siren")).unwrap();
-    let jets = sirenc::Decoder::new(&file).unwrap().sample(1.2, 30.5);
+    let jets = sirenc::Decoder::new(&file).unwrap().sample(1.2, 30.5).unwrap();
     let channels = facts["channels"].as_array().unwrap();
     assert_eq!(channels.len(), 4);
     for (channel, jet) in channels.iter().zip(&jets) {
@@ -381,7 +381,7 @@ fn exports_hold_the_network() {
         w.run("export a.siren -o a.safetensors").success();
         let bytes = fs::read(w.path("a.safetensors")).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        for (index, layer) in decoder.siren().layers().iter().enumerate() {
+        for (index, layer) in decoder.siren().unwrap().layers().iter().enumerate() {
             let weight = tensors.tensor(&format!("layers.{index}.weight")).unwrap();
             assert_eq!(weight.shape(), [layer.outputs, layer.inputs]);
             let expected: Vec<u8> = layer.weights.iter().flat_map(|w| w.to_le_bytes()).collect();

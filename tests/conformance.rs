@@ -6,12 +6,18 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{compact_container, container, uniform};
+use common::{
+    Random, compact_container, container, grid_container, grid_file, grid_networks, uniform,
+};
 use half::f16;
-use sirenc::coding::entropy::{Logistic, Writer};
+use sirenc::coding::entropy::{Laplace, Logistic, Writer};
+use sirenc::coding::grids::Networks;
+use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
 use sirenc::container::{Cicp, Container};
+use sirenc::grids::{Grids, Plane, level_length};
 use sirenc::{
-    BitDepth, Channels, Decoder, Grid, RenderOptions, Samples, Scale, Size, Topology, View,
+    BitDepth, Channels, DecodeError, Decoder, Grid, Raster, RenderOptions, Samples, Scale, Size,
+    Topology, View,
 };
 
 fn directory() -> PathBuf {
@@ -25,14 +31,29 @@ fn view(size: Size) -> View {
 /// Reference values of a render, row by row, channels side by side.
 fn reference(decoder: &Decoder, size: Size) -> Vec<f64> {
     let grid = Grid::new(decoder.size(), &view(size)).unwrap();
+    let grids = decoder.grids().unwrap().map(|grids| level_of_detail(&grids, size));
     let mut values = Vec::new();
     for row in 0..size.height {
         for column in 0..size.width {
-            let jets = decoder.siren().evaluate(grid.x(column), grid.y(row));
+            let jets = match &grids {
+                None => decoder.siren().unwrap().evaluate(grid.x(column), grid.y(row)),
+                Some(grids) => grids.evaluate(grid.u(column), grid.v(row)),
+            };
             values.extend(jets.iter().map(|jet| (jet.value + 1.0) / 2.0));
         }
     }
     values
+}
+
+/// The grids without the levels that a render of `size` leaves out.
+fn level_of_detail(grids: &Grids, size: Size) -> Grids {
+    let ratio = |native: u32, pixels: u32| f64::from(native) / f64::from(pixels);
+    let native = grids.size();
+    let reduction = ratio(native.width, size.width).min(ratio(native.height, size.height));
+    let mut planes = grids.planes().to_vec();
+    let left_out = reduction.log2().floor().clamp(0.0, planes.len() as f64 - 1.0) as usize;
+    planes[..left_out].iter_mut().for_each(|plane| plane.values_mut().fill(0));
+    Grids::new(native, planes, grids.sines().clone(), grids.output().clone()).unwrap()
 }
 
 /// Every vector: name, size of the file's picture's render.
@@ -56,7 +77,7 @@ fn every_vector_is_met() {
         write_vectors();
     }
     let vectors = vectors();
-    assert!(vectors.len() >= 9, "vectors are missing");
+    assert!(vectors.len() >= 16, "vectors are missing");
     for (name, size) in vectors {
         let decoder = Decoder::new(&read(&format!("{name}.siren"))).unwrap();
         let stored = read(&format!("{name}.{}x{}.f64", size.width, size.height));
@@ -137,7 +158,80 @@ fn write_vectors() {
     chunk.extend_from_slice(&crc32fast::hash(&chunk).to_le_bytes());
     bytes.splice(at..at, chunk);
     write("chunks", &bytes, size(24, 24));
+
+    let one = |channels, sines| uniform(channels, 1, sines);
+    let two_tiles = grid_container(size(300, 40), 7, one(Channels::Rgb, 24), (12, 8), 110);
+    write("grid", &two_tiles.write(), size(100, 30));
+    let reduced = grid_container(size(97, 130), 5, one(Channels::Grey, 16), (8, 8), 111);
+    write("grid-reduced", &reduced.write(), size(24, 32));
+    let alpha = grid_container(size(33, 50), 4, one(Channels::GreyAlpha, 10), (6, 9), 112);
+    let alpha = Container { depth: BitDepth::Sixteen, ..alpha };
+    write("grid-grey-alpha16", &alpha.write(), size(33, 50));
+    let rgba = grid_container(size(41, 27), 3, one(Channels::Rgba, 13), (5, 5), 113);
+    write("grid-rgba", &rgba.write(), size(60, 50));
+    let least = grid_container(size(20, 20), 1, one(Channels::Grey, 1), (1, 1), 114);
+    write("grid-one-level", &least.write(), size(5, 5));
+    write("grid-tiles", &extreme_latents().write(), size(150, 9));
+    write("grid-deep", &extreme_context().write(), size(3, 60));
     write_bad();
+    write_bad_grids();
+}
+
+/// Tiles that are 0 beside tiles that are not, and latents of every magnitude.
+fn extreme_latents() -> Container {
+    let (size, levels, topology) =
+        (Size { width: 600, height: 9 }, 3, uniform(Channels::Rgb, 1, 6));
+    let mut random = Random(115);
+    let planes: Vec<Plane> = (0..levels)
+        .map(|level| {
+            let width = level_length(size.width, level);
+            let mut plane = Plane::new(width, level_length(size.height, level));
+            for (at, q) in plane.values_mut().iter_mut().enumerate() {
+                // Of three tiles of the finest level one is 0, of the next one's two the first.
+                let zero = [at % width / 256 == 1, at % width < 256, false][level];
+                let magnitude = random.between(0.0, 15.0).exp2() as i16;
+                let magnitude = if random.next() < 0.02 { magnitude } else { magnitude.min(5) };
+                let sign = if random.next() < 0.5 { -1 } else { 1 };
+                *q = if zero { 0 } else { sign * magnitude };
+            }
+            plane
+        })
+        .collect();
+    grid_file(&planes, size, &grid_networks(levels, &topology, (8, 4), 115), topology)
+}
+
+/// Ten levels, and an entropy model with the most features and the largest weights.
+fn extreme_context() -> Container {
+    let (size, levels, topology) =
+        (Size { width: 3, height: 600 }, 10, uniform(Channels::Rgb, 1, 9));
+    let mut random = Random(116);
+    let mut layer = |inputs: usize, outputs: usize, drop: u32, largest: i32, unit: i32| {
+        let most = ((1 << 24) - (1 << drop) - 1) / largest / inputs as i32;
+        let weight = |_| (f64::from(most) * random.between(-1.0, 1.0)).round() as i32;
+        let mut weights: Vec<i32> = (0..inputs * outputs).map(weight).collect();
+        // One row with all that is allowed.
+        weights[..inputs].fill(most);
+        let left = (1 << 24) - (1 << drop) - 1 - largest * most * inputs as i32;
+        let mut biases = vec![0; outputs];
+        biases[0] = -left / unit;
+        IntegerLayer::new(drop, weights, biases).unwrap()
+    };
+    let layers = [
+        layer(INPUTS, 64, 10, 1023, 1),
+        layer(64, 64, 12, 4095, 64),
+        layer(64, OUTPUTS, 14, 4095, 64),
+    ];
+    let context = Context::new(64, 64, layers).unwrap();
+    let networks = Networks { context, ..grid_networks(levels, &topology, (1, 1), 116) };
+    let planes: Vec<Plane> = (0..levels)
+        .map(|level| {
+            let height = level_length(size.height, level);
+            let mut plane = Plane::new(level_length(size.width, level), height);
+            plane.values_mut().iter_mut().for_each(|q| *q = random.between(-20.0, 20.0) as i16);
+            plane
+        })
+        .collect();
+    grid_file(&planes, size, &networks, topology)
 }
 
 /// A payload of the entropy coder.
@@ -235,13 +329,161 @@ fn write_bad() {
     write("empty", &[]);
 }
 
+/// The least networks of one level, one sine and one channel, with an entropy model of one
+/// hidden feature a layer: `layers` has drop, weights and bias of each row, widths as given.
+fn least_networks(widths: u32, layers: &[(u32, &[i32], &[i32])]) -> Vec<u8> {
+    stream(|w| {
+        let parameter = Logistic::new(20);
+        // Sine layer and output layer: as predicted, all 0.
+        (0..3).for_each(|_| w.integer(0, &parameter));
+        w.integer(0, &Logistic::new(46));
+        w.integer(0, &parameter);
+        w.natural(0, 5);
+        (0..3).for_each(|_| w.integer(0, &parameter));
+        (0..2).for_each(|_| w.integer(0, &Logistic::new(46)));
+        w.integer(0, &parameter);
+        w.integer(0, &Logistic::new(46));
+        for (drop, weights, biases) in layers {
+            w.natural(*drop, 3);
+            for integers in [weights, biases] {
+                w.natural(widths, 5);
+                let distribution = Logistic::new(widths.min(63) as u8);
+                integers.iter().for_each(|&q| w.integer(q, &distribution));
+            }
+        }
+    })
+}
+
+/// A payload from its parts.
+fn grid_payload(numbers: [u32; 3], networks: &[u8], streams: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let lengths = std::iter::once(networks).chain(streams.iter().copied()).map(|s| s.len() as u32);
+    for mut number in numbers.into_iter().chain(lengths) {
+        while number >= 0x80 {
+            out.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        out.push(number as u8);
+    }
+    out.extend_from_slice(networks);
+    streams.iter().for_each(|stream| out.extend_from_slice(stream));
+    out
+}
+
+/// Files of latent grids that break one rule each.
+fn write_bad_grids() {
+    let size = Size { width: 20, height: 12 };
+    let zeros: &[i32] = &[0; 21];
+    let model: [(u32, &[i32], &[i32]); 3] =
+        [(0, zeros, &[0]), (0, &[0], &[0]), (0, &[0, 0], &[0, 0])];
+    let networks = least_networks(20, &model);
+    // What that model says of every latent.
+    let laplace = |shift: i32| Laplace::new(-64 * shift, 40);
+    let latents = stream(|w| (0..240).for_each(|i| w.laplace(i % 7 - 3, &laplace(0))));
+    let good = grid_payload([1, 1, 1], &networks, &[&latents]);
+    let topology = uniform(Channels::Grey, 1, 1);
+    let file = |weights: Vec<u8>| {
+        let networks = grid_networks(1, &topology, (1, 1), 0);
+        let planes = [Plane::new(20, 12)];
+        Container { weights, ..grid_file(&planes, size, &networks, topology.clone()) }.write()
+    };
+    assert_eq!(render(&file(good.clone())).map(|raster| raster.size()), Ok(size));
+    let path = |name: &str| directory().join("bad").join(format!("grid-{name}.siren"));
+    let write = |name: &str, bytes: &[u8], rule: &str| {
+        let Err(error) = render(bytes) else { panic!("{name} is not refused") };
+        let error = error.to_string();
+        assert!(error.contains(rule), "{name}: {error}");
+        fs::write(path(name), bytes).unwrap();
+    };
+
+    let header = |name: &str, rule: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let bytes = file(good.clone());
+        let weights_at = bytes.windows(4).position(|w| w == b"WGHT").unwrap();
+        let mut header = bytes[..weights_at - 4].to_vec();
+        change(&mut header);
+        header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+        write(name, &[&header, &bytes[weights_at..]].concat(), rule);
+    };
+    header("coding-f16", "weight coding of a grid", &|h| h[10] = 0);
+    header("two-hidden-layers", "hidden layers of a grid", &|h| h[14] = 2);
+    header("sines-0", "hidden features", &|h| h[15] = 0);
+
+    let with = |name: &str, rule: &str, payload: Vec<u8>| write(name, &file(payload), rule);
+    let numbers = |name: &str, field: &str, numbers: [u32; 3]| {
+        with(name, field, grid_payload(numbers, &networks, &[&latents]));
+    };
+    numbers("levels-0", "levels is 0", [0, 1, 1]);
+    numbers("levels-11", "levels is 11", [11, 1, 1]);
+    numbers("entropy-features-0", "of the entropy model is 0", [1, 0, 1]);
+    numbers("entropy-features-65", "of the entropy model is 65", [1, 1, 65]);
+    with("empty", "table is cut", Vec::new());
+    with("table-cut", "table is cut", vec![1, 1, 1, 1, 0x80]);
+    let padded = [&good[..3], &[good[3] | 0x80, 0], &good[4..]].concat();
+    with("table-varint-padded", "table is cut or malformed", padded);
+    let wide = Container { width: 1 << 20, ..Container::read(&file(good.clone())).unwrap() };
+    write("fewer-bytes-than-tiles", &wide.write(), "fewer bytes than tiles");
+    with("lengths-too-long", "do not add up", good[..good.len() - 1].to_vec());
+    with("lengths-too-short", "do not add up", [&good[..], &[1]].concat());
+    with("networks-cut", "networks are cut", good[..20].to_vec());
+
+    let networks_of = |name: &str, rule: &str, networks: Vec<u8>| {
+        with(name, rule, grid_payload([1, 1, 1], &networks, &[&latents]));
+    };
+    networks_of("networks-trailing-zero", "trailing zero", [&networks[..], &[0]].concat());
+    networks_of("networks-unused-bytes", "bytes after", [&networks[..], &[1; 9]].concat());
+    networks_of("networks-quantile-out-of-range", "quantile out of range", vec![0xff; 8]);
+    let step = stream(|w| w.integer(52, &Logistic::new(20)));
+    networks_of("networks-step-out-of-range", "parameter out of range", step);
+    let entropy = |name: &str, rule: &str, layer: usize, (drop, weight, bias): (u32, i32, i32)| {
+        let mut weights = [zeros.to_vec(), vec![0], vec![0, 0]];
+        *weights[layer].last_mut().unwrap() = weight;
+        let mut biases = [vec![0], vec![0], vec![0, 0]];
+        *biases[layer].last_mut().unwrap() = bias;
+        let mut drops = [0; 3];
+        drops[layer] = drop;
+        let layers = [0, 1, 2].map(|i| (drops[i], &weights[i][..], &biases[i][..]));
+        networks_of(name, rule, least_networks(20, &layers));
+    };
+    entropy("entropy-drop-16", "more bits dropped", 0, (16, 0, 0));
+    networks_of("entropy-width-64", "parameter out of range", least_networks(64, &model));
+    // One less would be within the bound: 1023 * 16400 + 15 + 1 = 2^24 = 4095 * 4096 + 64 * 63 + 64.
+    entropy("entropy-sums-0", "more than 24 bits", 0, (0, 16_400, -15));
+    entropy("entropy-sums-1", "more than 24 bits", 1, (6, -4096, 63));
+    entropy("entropy-sums-2", "more than 24 bits", 2, (6, 4096, -63));
+
+    let latents_of = |name: &str, rule: &str, latents: &[u8]| {
+        with(name, rule, grid_payload([1, 1, 1], &networks, &[latents]));
+    };
+    latents_of("latents-trailing-zero", "trailing zero", &[&latents[..], &[0]].concat());
+    latents_of("latents-unused-bytes", "bytes after", &[&latents[..], &[1; 9]].concat());
+    latents_of("latents-quantile-out-of-range", "quantile out of range", &[0xff; 8]);
+    // A distribution around another integer has the same slices.
+    let large = |value: i32, shift: i32| {
+        stream(|w| {
+            w.laplace(value, &laplace(shift));
+            (1..240).for_each(|_| w.laplace(0, &laplace(0)));
+        })
+    };
+    let largest = grid_payload([1, 1, 1], &networks, &[&large(32_757, 10)]);
+    assert!(render(&file(largest)).is_ok());
+    latents_of("latent-32768", "latent out of range", &large(32_758, 10));
+    latents_of("latent-minus-32768", "latent out of range", &large(-32_758, -10));
+    // The upper escape, then ones.
+    latents_of("latent-too-long", "integer out of range", &[0xff; 5]);
+}
+
+/// The picture of a file, which a decoder need not read before.
+fn render(bytes: &[u8]) -> Result<Raster, DecodeError> {
+    Decoder::new(bytes)?.render(&RenderOptions::default())
+}
+
 #[test]
 fn every_bad_file_is_refused() {
     let mut count = 0;
     for entry in fs::read_dir(directory().join("bad")).unwrap() {
         let path = entry.unwrap().path();
-        assert!(Decoder::new(&fs::read(&path).unwrap()).is_err(), "{}", path.display());
+        assert!(render(&fs::read(&path).unwrap()).is_err(), "{}", path.display());
         count += 1;
     }
-    assert!(count >= 36, "files are missing: {count}");
+    assert!(count >= 64, "files are missing: {count}");
 }

@@ -45,16 +45,19 @@ prop_compose! {
         ],
         omega in prop::option::of((1u16..500, 1u16..500)),
         metadata in metadata(),
+        grid in any::<bool>(),
         weights in prop::collection::vec(any::<u8>(), 0..2000),
     ) -> Container {
         let channels = Channels::from_count(channels).unwrap();
+        let (representation, coding) = match grid && hidden.len() == 1 {
+            true => (Representation::Grid, WeightCoding::Compact),
+            false => (Representation::Siren, WeightCoding::F16),
+        };
         Container {
             width, height, depth,
             topology: Topology::new(channels, hidden).unwrap(),
             omega: omega.map(|(f, h)| TrainingOmega { first: f.into(), hidden: h.into() }),
-            representation: Representation::Siren,
-            coding: WeightCoding::F16,
-            metadata, weights,
+            representation, coding, metadata, weights,
         }
     }
 }
@@ -154,6 +157,9 @@ fn forged_headers_have_an_error_each() {
     assert!(matches!(forged(|b| b[8] = 2), E::UnsupportedVersion(2)));
     assert!(matches!(forged(|b| b[8] = 0), E::Reserved { field: "version", .. }));
     assert!(matches!(forged(|b| b[9] = 7), E::UnsupportedRepresentation(7)));
+    let grid = |coding| forged(|b| (b[9], b[10]) = (1, coding));
+    assert!(matches!(grid(0), E::OutOfRange { field: "weight coding of a grid", .. }));
+    assert!(matches!(grid(1), E::OutOfRange { field: "hidden layers of a grid", value: 2, .. }));
     assert!(matches!(forged(|b| b[10] = 9), E::UnsupportedWeightCoding(9)));
     assert!(matches!(forged(|b| b[11] |= 0x80), E::Reserved { .. }));
     assert!(matches!(forged(|b| b[11] |= 0x0c), E::Reserved { field: "bit depth code", .. }));

@@ -7,9 +7,29 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{container, uniform};
+use common::{container, grid_container, uniform};
 use nix::sys::resource::{UsageWho, getrusage};
-use sirenc::Channels;
+use sirenc::container::Container;
+use sirenc::{Channels, Size};
+
+/// A file of latent grids whose tiles are all 0, so that each takes a byte.
+fn empty_grids(width: u32, height: u32, levels: u32) -> Container {
+    let small = Size { width: 1, height: 1 };
+    let topology = uniform(Channels::Rgb, 1, 4);
+    let file = grid_container(small, levels as usize, topology, (8, 8), 0);
+    let tiles = |level: u32| {
+        let side = |native: u32| native.div_ceil(1 << level).div_ceil(256) as usize;
+        side(width) * side(height)
+    };
+    // Levels, hidden features, the length of the networks: two bytes; then a byte a level.
+    let mut weights = file.weights.clone();
+    assert!(weights[3] >= 0x80 && weights[4] < 0x80, "a length of two bytes");
+    let lengths = 5..5 + levels as usize;
+    let networks = usize::from(weights[3] & 0x7f) | usize::from(weights[4]) << 7;
+    weights.truncate(lengths.end + networks);
+    weights.splice(lengths, vec![0; (0..levels).map(tiles).sum()]).for_each(drop);
+    Container { width, height, weights, ..file }
+}
 
 #[test]
 fn forged_headers_fail_within_a_second_and_50_megabytes() {
@@ -26,12 +46,18 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
     let mut chunk = container(64, 64, uniform(Channels::Rgb, 2, 4), 0).write();
     let at = chunk.windows(4).position(|w| w == b"WGHT").unwrap() + 4;
     chunk.splice(at..at + 1, [0xff, 0xff, 0xff, 0xff, 0x0f]);
-    for (bytes, message) in [
-        (pixels, "exceeds the limit"),
-        (wide, "exceeds the limit"),
-        (weights, "the format allows 1 to 1024"),
-        (chunk, "truncated"),
-    ] {
+    // Latent grids: more tiles than bytes; as many pixels as bytes allow, and more latents than
+    // a thumbnail needs but for their having one level; streams of 4 GiB each.
+    let most = (1 << 31) - 1;
+    let grid =
+        grid_container(Size { width: 9, height: 9 }, 2, uniform(Channels::Rgb, 1, 4), (8, 8), 0);
+    let tiles = Container { width: most, height: most, ..grid.clone() }.write();
+    let one_level = empty_grids(1 << 17, 1 << 16, 1).write();
+    let mut lengths = grid.clone();
+    lengths.weights.splice(5..7, [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(2)).for_each(drop);
+    let mut networks = grid;
+    networks.weights.splice(3..5, [0xff, 0xff, 0xff, 0xff, 0x0f]).for_each(drop);
+    let decode = |bytes: &[u8], arguments: &[&str]| {
         let path = directory.path().join("forged.siren");
         std::fs::write(&path, bytes).unwrap();
         let started = Instant::now();
@@ -39,13 +65,30 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
             .arg("decode")
             .arg(&path)
             .args(["-o", "-"])
+            .args(arguments)
             .output()
             .unwrap();
         assert!(started.elapsed() < Duration::from_secs(1));
-        assert_eq!(output.status.code(), Some(1));
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (bytes, arguments, message) in [
+        (&pixels, &[][..], "exceeds the limit"),
+        (&wide, &[], "exceeds the limit"),
+        (&weights, &[], "the format allows 1 to 1024"),
+        (&chunk, &[], "truncated"),
+        (&tiles, &[], "fewer bytes than tiles"),
+        (&one_level, &[], "exceeds the limit"),
+        (&one_level, &["--size", "64"], "exceeds the limit"),
+        (&lengths.write(), &[], "do not add up"),
+        (&networks.write(), &[], "networks are cut"),
+    ] {
+        let (code, stderr) = decode(bytes, arguments);
+        assert_eq!(code, Some(1));
         assert!(stderr.contains(message), "{stderr}");
     }
+    // A thumbnail of a large picture needs its coarse levels only.
+    let large = empty_grids(1 << 17, 1 << 16, 10).write();
+    assert_eq!(decode(&large, &["--size", "64"]), (Some(0), String::new()));
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     assert!(usage.max_rss() < 50 * 1024, "{} KiB", usage.max_rss());
 }

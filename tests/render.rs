@@ -2,12 +2,15 @@
 
 mod common;
 
-use common::{container, uniform};
+use std::sync::Arc;
+
+use common::{container, grids, uniform};
 use proptest::prelude::*;
-use sirenc::eval::{BLOCK, Evaluator, Points};
+use sirenc::eval::{BLOCK, Evaluator, GridEvaluator, Points};
+use sirenc::grids::Grids;
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Limits, Raster, RenderOptions, Samples,
-    Scale, Size, Topology, View,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Limits, Raster, Render,
+    RenderOptions, Samples, Scale, Size, Topology, View,
 };
 
 fn decoder(width: u32, height: u32, topology: Topology, seed: u64) -> Decoder {
@@ -38,7 +41,7 @@ fn renders_conform_to_the_reference() {
         let mut equal = 0;
         for (index, pixel) in bytes(&raster).chunks_exact(channels.count()).enumerate() {
             let (x, y) = ((index % 61) as f64 + 0.5, (index / 61) as f64 + 0.5);
-            for (jet, &sample) in decoder.sample(x, y).iter().zip(pixel) {
+            for (jet, &sample) in decoder.sample(x, y).unwrap().iter().zip(pixel) {
                 let reference = (jet.value.clamp(0.0, 1.0) * 255.0 + 0.5).floor();
                 let difference = (reference - f64::from(sample)).abs();
                 assert!(difference <= 1.0, "{channels} {layers}x{features} pixel {index}");
@@ -56,7 +59,7 @@ fn evaluator_equals_the_definition() {
         [(Channels::Rgb, 10, 28), (Channels::Rgba, 2, 5), (Channels::Grey, 1, 256)]
     {
         let decoder = decoder(50, 50, uniform(channels, layers, features), 3);
-        let evaluator = Evaluator::new(decoder.siren().clone());
+        let evaluator = Evaluator::new(decoder.siren().unwrap().clone());
         let mut points = Points::default();
         for i in 0..BLOCK {
             points.x[i] = (i as f32 * 0.37).sin();
@@ -68,7 +71,8 @@ fn evaluator_equals_the_definition() {
         evaluator.values(&points, &mut scratch, &mut values);
         evaluator.jets(&points, &mut scratch, &mut jets);
         for i in 0..BLOCK {
-            let reference = decoder.siren().evaluate(points.x[i].into(), points.y[i].into());
+            let reference =
+                decoder.siren().unwrap().evaluate(points.x[i].into(), points.y[i].into());
             for (channel, jet) in reference.iter().enumerate() {
                 let close = |found: f32, wanted: f64, scale: f64| {
                     let error = (f64::from(found) - wanted).abs();
@@ -91,7 +95,7 @@ fn derivatives_are_those_of_the_function() {
     let decoder = decoder(40, 30, uniform(Channels::Rgba, 3, 12), 11);
     let h = 1e-4;
     for (x, y) in [(0.5, 0.5), (1.2, 20.5), (39.0, 29.0), (17.3, 3.9)] {
-        let at = |dx: f64, dy: f64| decoder.sample(x + dx, y + dy);
+        let at = |dx: f64, dy: f64| decoder.sample(x + dx, y + dy).unwrap();
         let (here, left, right) = (at(0.0, 0.0), at(-h, 0.0), at(h, 0.0));
         let (up, down) = (at(0.0, -h), at(0.0, h));
         for channel in 0..4 {
@@ -119,7 +123,7 @@ fn derivative_pictures_show_the_derivatives() {
     let laplacian = picture(Field::Laplacian { gain: 3.0 });
     assert_eq!(gradient.channels(), Channels::Rgb);
     for index in 0..24 * 16 {
-        let jets = decoder.sample((index % 24) as f64 + 0.5, (index / 24) as f64 + 0.5);
+        let jets = decoder.sample((index % 24) as f64 + 0.5, (index / 24) as f64 + 0.5).unwrap();
         for (channel, jet) in jets[..3].iter().enumerate() {
             let length = (2.0 * jet.dx.hypot(jet.dy)).clamp(0.0, 1.0);
             let curvature = (0.5 + 3.0 * jet.laplacian).clamp(0.0, 1.0);
@@ -202,6 +206,70 @@ fn limits_are_checked_before_pixels_are_made() {
     assert_eq!(render(&decoder, None, small.scale).size(), Size { width: 32, height: 32 });
     let limits = Limits { max_pixels: 1000, ..Limits::default() };
     assert!(refused(&RenderOptions { view: small, limits, ..Default::default() }));
+}
+
+fn render_of_grids(grids: &Grids, view: View, field: Field, depth: BitDepth) -> Render<'static> {
+    let grid = Grid::new(grids.size(), &view).unwrap();
+    Render::of_grids(Arc::new(GridEvaluator::new(grids.clone(), 0)), grid, field, depth)
+}
+
+#[test]
+fn renders_of_grids_show_the_function_and_its_derivatives() {
+    let crop = Some(Crop { x: 13.0, y: 7.0, width: 40.0, height: 21.0 });
+    let size = Size { width: 61, height: 43 };
+    for channels in 1..=4 {
+        let grids = grids(size, 5, 9, channels, 8);
+        for (crop, scale) in [(None, Scale::Native), (crop, Scale::Factor(2.5))] {
+            let view = View { crop, scale };
+            let grid = Grid::new(size, &view).unwrap();
+            let picture = |field| render_of_grids(&grids, view, field, BitDepth::Sixteen).raster();
+            let values = picture(Field::Value);
+            let gradient = picture(Field::Gradient { gain: 2.0 });
+            let laplacian = picture(Field::Laplacian { gain: 0.5 });
+            let colours = gradient.channels().count();
+            assert_eq!(
+                (values.channels().count(), colours),
+                (channels, (channels - 1) / 2 * 2 + 1)
+            );
+            for index in 0..grid.size.pixels() as usize {
+                let width = grid.size.width as usize;
+                let at = ((index % width) as u32, (index / width) as u32);
+                let jets = grids.evaluate(grid.u(at.0), grid.v(at.1));
+                let close = |raster: &Raster, channel: usize, wanted: f64| {
+                    let at = raster.channels().count() * index + channel;
+                    let error = (f64::from(raster.unit(at)) - wanted.clamp(0.0, 1.0)).abs();
+                    assert!(error < 5e-5, "{index}: {error}");
+                };
+                for (channel, jet) in jets.iter().enumerate() {
+                    close(&values, channel, jet.value * 0.5 + 0.5);
+                }
+                for (channel, jet) in jets[..colours].iter().enumerate() {
+                    close(&gradient, channel, jet.dx.hypot(jet.dy));
+                    close(&laplacian, channel, 0.5 + 0.25 * jet.laplacian);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn strips_threads_and_crops_do_not_change_a_pixel_of_grids() {
+    let size = Size { width: 2000, height: 1300 };
+    let grids = grids(size, 3, 4, 2, 9);
+    let render = render_of_grids(&grids, View::default(), Field::Value, BitDepth::Eight);
+    let whole = render.raster();
+    assert!(render.strip_rows() < 1300);
+    let strips: Vec<u8> = render.strips().flat_map(|s| bytes(&s).to_vec()).collect();
+    assert_eq!(bytes(&whole), strips);
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(whole, one.install(|| render.raster()));
+    let crop = Some(Crop { x: 313.0, y: 70.0, width: 501.0, height: 21.0 });
+    let view = View { crop, scale: Scale::Native };
+    let part = render_of_grids(&grids, view, Field::Value, BitDepth::Eight).raster();
+    for (row, line) in bytes(&part).chunks_exact(2 * 501).enumerate() {
+        let start = 2 * ((70 + row) * 2000 + 313);
+        assert_eq!(line, &bytes(&whole)[start..start + 2 * 501], "row {row}");
+    }
 }
 
 proptest! {

@@ -22,7 +22,11 @@ import numpy as np
 SIGNATURE = b"\x89SRN\r\n\x1a\n"
 METADATA = (b"iccp", b"cicp", b"exif", b"xmpp", b"sett")
 MAX_SIDE, MAX_LAYERS, MAX_FEATURES, MAX_WEIGHTS = 2**31 - 1, 64, 1024, 2**20
+MAX_LEVELS, MAX_HIDDEN, TILE = 10, 64, 256
 MAX_PIXELS = 2**26  # this decoder's own bound on a render (section 9, last sentence)
+# (dx, dy) of the latents of the same tile that the entropy model sees (section 6.6).
+NEIGHBOURS = ((-1, 0), (-2, 0), (-3, 0), (-2, -1), (-1, -1), (0, -1), (1, -1), (2, -1),
+              (-2, -2), (-1, -2), (0, -2), (1, -2), (2, -2), (-1, -3), (0, -3), (1, -3))
 
 
 class SirenError(ValueError):
@@ -34,31 +38,72 @@ def need(condition, message):
         raise SirenError(message)
 
 
-@dataclass
 class Siren:
+    """Section 5.1."""
+
+    def __init__(self, layers):
+        self.layers = layers  # (W_l, b_l)
+
+    def render(self, w, h, W, H):
+        """*out* at the pixels of a W x H render, row by row: sections 5.1 and 7."""
+        m = max(w, h)
+        x = (2 * np.arange(W) + 1 - W) * w / (W * m)
+        y = (2 * np.arange(H) + 1 - H) * h / (H * m)
+        for y_j in y:
+            a = np.stack([x, np.full(W, y_j)], axis=-1)
+            for weights, bias in self.layers[:-1]:
+                a = np.sin(a @ weights.T + bias)
+            weights, bias = self.layers[-1]
+            yield a @ weights.T + bias
+
+
+class Grids:
+    """Section 5.2."""
+
+    def __init__(self, first, last, grids):
+        self.first, self.last, self.grids = first, last, grids  # (W_1, b_1), ((W_2 S), b_2), q_l
+
+    def render(self, w, h, W, H):
+        """*out* at the pixels of a W x H render, row by row: sections 5.2 and 7."""
+        u = (2 * np.arange(W) + 1) * w / (2 * W)
+        v = (2 * np.arange(H) + 1) * h / (2 * H)
+        L = len(self.grids)
+        left_out = max(d for d in range(L) if d == 0 or (W << d <= w and H << d <= h))
+        F = np.zeros((H, W, L))
+        for l in range(left_out, L):
+            rows, columns = self.grids[l].shape
+            F[:, :, l] = spline(v, l, rows) @ self.grids[l] @ spline(u, l, columns).T
+        for row in F:
+            features = np.sin(row @ self.first[0].T + self.first[1])
+            yield np.hstack([features, row]) @ self.last[0].T + self.last[1]
+
+
+def spline(u, l, size):
+    """The weights of the `size` latents of level l along an axis, a row for each position."""
+    s = u / 2**l - 0.5
+    k = np.floor(s).astype(int)
+    t = s - k
+    taps = ((1 - t)**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6,
+            (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    matrix = np.zeros((len(u), size))
+    for a, tap in enumerate(taps):
+        np.add.at(matrix, (np.arange(len(u)), np.clip(k - 1 + a, 0, size - 1)), tap)
+    return matrix
+
+
+@dataclass
+class Picture:
     width: int
     height: int
     channels: int
     depth: int
-    layers: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # (W_l, b_l)
+    function: Siren | Grids | None = None
     metadata: dict[bytes, bytes] = field(default_factory=dict)
 
-    def evaluate(self, x, y):
-        """t before clamping at points of the plane: sections 5 and 8."""
-        h = np.stack([x, y], axis=-1)
-        for weights, bias in self.layers[:-1]:
-            h = np.sin(h @ weights.T + bias)
-        weights, bias = self.layers[-1]
-        return (h @ weights.T + bias + 1) / 2
-
     def render(self, W, H):
-        """t before clamping at the pixels of a W x H render, section 7: H x W x channels."""
+        """t before clamping (section 8) of a W x H render: H x W x channels."""
         need(0 < W * H <= MAX_PIXELS, f"a render of {W} x {H} is beyond this decoder's bound")
-        w, h = float(self.width), float(self.height)
-        m = max(w, h)
-        x = (2 * np.arange(W) + 1 - W) * w / (W * m)
-        y = (2 * np.arange(H) + 1 - H) * h / (H * m)
-        return np.stack([self.evaluate(x, np.full(W, y_j)) for y_j in y])
+        return (np.stack(list(self.function.render(self.width, self.height, W, H))) + 1) / 2
 
 
 def quantize(t, bits):
@@ -105,8 +150,8 @@ def check_signature(data):
 
 
 def read_header(r):
-    """Section 3, up to and with the CRC. Returns the picture, n_0 .. n_{N+1} and the weight
-    coding."""
+    """Section 3, up to and with the CRC. Returns the picture, the features of the hidden
+    layers, the representation and the weight coding."""
     check_signature(r.data)
     r.pos = len(SIGNATURE)
     version = r.u8("the version")
@@ -120,8 +165,11 @@ def read_header(r):
     omega = np.frombuffer(r.take(4, "training omega_0"), "<f2") if fmt & 0x10 else None
     r.crc(0, "the header")
 
-    need(representation == 0, f"unknown representation {representation}: update the decoder")
-    need(coding in (0, 1), f"unknown weight coding {coding}: update the decoder")
+    need(representation in (0, 1),
+         f"unknown representation {representation}: update the decoder")
+    need(coding in ((0, 1), (1,))[representation],
+         f"unknown weight coding {coding}: update the decoder")
+    need(representation == 0 or N == 1, f"{N} hidden layers; grids have one")
     channels, depth = (fmt & 3) + 1, fmt >> 2 & 3
     need(depth < 2, f"reserved depth {depth}")
     need(fmt >> 6 == 0, "a reserved bit of format is set")
@@ -130,10 +178,11 @@ def read_header(r):
     for n in hidden:
         need(1 <= n <= MAX_FEATURES, f"{n} features; 1 to {MAX_FEATURES} are allowed")
     need(omega is None or np.isfinite(omega).all(), "training omega_0 is not finite")
-    n = [2, *(hidden if fmt & 0x20 else hidden * N), channels]
-    count = weight_count(n)
-    need(count <= MAX_WEIGHTS, f"{count} weights; at most 2^20 are allowed")
-    return Siren(width, height, channels, 16 if depth else 8), n, coding
+    hidden = hidden if fmt & 0x20 else hidden * N
+    if representation == 0:
+        count = weight_count([2, *hidden, channels])
+        need(count <= MAX_WEIGHTS, f"{count} weights; at most 2^20 are allowed")
+    return Picture(width, height, channels, 16 if depth else 8), hidden, representation, coding
 
 
 def weight_count(n):
@@ -169,7 +218,7 @@ class EntropyDecoder:
     """Section 6.3."""
 
     def __init__(self, payload):
-        need(payload[-1:] != b"\0", "WGHT ends in a zero")
+        need(payload[-1:] != b"\0", "a stream of WGHT ends in a zero")
         self.payload, self.taken = payload, 8
         self.R, self.D = 2**64 - 1, int.from_bytes(payload[:8].ljust(8, b"\0"), "big")
 
@@ -215,12 +264,11 @@ class EntropyDecoder:
         return v
 
     def finish(self):
-        need(self.taken >= len(self.payload), "WGHT holds more than the weights")
+        need(self.taken >= len(self.payload), "a stream of WGHT holds more than what was read")
 
 
-def read_compact(payload, n):
-    """Section 6.2: [(W_l, b_l)]."""
-    coder = EntropyDecoder(payload)
+def read_compact(coder, shapes):
+    """Section 6.2: [(W_l, b_l)] of these (inputs, outputs)."""
     roots = (1.0, 1.189207115002721, 1.4142135623730951, 1.681792830507429)
 
     def parameter(predicted, least, most):
@@ -233,13 +281,13 @@ def read_compact(payload, n):
         return (np.array(integers, np.float64) * size).astype(np.float32).astype(np.float64)
 
     layers, (s, i, k) = [], (-24, 46, 5)
-    for l, (a, b) in enumerate(zip(n, n[1:])):
+    for l, (a, b) in enumerate(shapes):
         s = parameter(s, -100, 27)
         i = parameter(i, 0, 63)
         c = parameter(s - 2, -100, 27)
         matrix = weights([coder.integer(i) for _ in range(a * b)], s).reshape(b, a)
         bias = []
-        if l + 2 < len(n):
+        if l + 1 < len(shapes):
             k = parameter(k, 0, 19)
             for _ in range(b):
                 bias.append((bias[-1] if bias else 0) + coder.natural(k))
@@ -248,8 +296,152 @@ def read_compact(payload, n):
             j = parameter(i, 0, 63)
             bias = [coder.integer(j) for _ in range(b)]
         layers.append((matrix, weights(bias, c)))
-    coder.finish()
     return layers
+
+
+def read_siren(payload, n, coding):
+    """Sections 6.1 and 6.2: a network of n_0 .. n_{N+1} features."""
+    if coding == 0:
+        return Siren(read_binary16(payload, n))
+    coder = EntropyDecoder(payload)
+    layers = read_compact(coder, list(zip(n, n[1:])))
+    coder.finish()
+    return Siren(layers)
+
+
+def read_grids(payload, width, height, n, channels):
+    """Section 6.4: grids and a network of n sines."""
+    r = Reader(payload)
+    L = r.varint("the number of levels")
+    need(1 <= L <= MAX_LEVELS, f"{L} levels; 1 to {MAX_LEVELS} are allowed")
+    hidden = [r.varint("hidden features of the entropy model") for _ in range(2)]
+    need(all(1 <= a <= MAX_HIDDEN for a in hidden),
+         f"{hidden} hidden features of the entropy model; 1 to {MAX_HIDDEN} are allowed")
+    sizes = [(-(-height // 2**l), -(-width // 2**l)) for l in range(L)]
+    tiles = [-(-rows // TILE) * -(-columns // TILE) for rows, columns in sizes]
+    need(sum(tiles) <= len(payload), "truncated: WGHT has fewer bytes than tiles")
+    networks = r.varint("the length of the networks' stream")
+    lengths = [r.varint("the length of a tile") for _ in range(sum(tiles))]
+    need(networks + sum(lengths) == len(payload) - r.pos,
+         "the streams of WGHT do not add up to its length")
+
+    coder = EntropyDecoder(r.take(networks, "the networks' stream"))
+    first, last = read_compact(coder, [(L, n), (n + L, channels)])
+    model = EntropyModel(coder, hidden)
+    coder.finish()
+
+    grids, lengths = [None] * L, iter(lengths)
+    for l in reversed(range(L)):
+        rows, columns = sizes[l]
+        grid = grids[l] = np.zeros((rows, columns), np.int16)
+        for y in range(0, rows, TILE):
+            for x in range(0, columns, TILE):
+                if stream := r.take(next(lengths), "a tile"):
+                    coarser = grids[l + 1] if l + 1 < L else None
+                    read_tile(EntropyDecoder(stream), model, l, grid, coarser, x, y)
+    return Grids(first, last, grids)
+
+
+class EntropyModel:
+    """Section 6.6."""
+
+    def __init__(self, coder, hidden):
+        self.layers = []
+        sizes = [21, *hidden, 2]
+        for (a, b), bound, unit in zip(zip(sizes, sizes[1:]), (1023, 4095, 4095), (1, 64, 64)):
+            drop = coder.natural(3)
+            need(drop <= 15, "a parameter out of range")
+            i = self.width(coder)
+            W = np.array([coder.integer(i) for _ in range(a * b)], np.int64).reshape(b, a)
+            i = self.width(coder)
+            bias = unit * np.array([coder.integer(i) for _ in range(b)], np.int64)
+            largest = bound * abs(W).sum(axis=1) + abs(bias) + 2**drop
+            need((largest < 2**24).all(), "sums of the entropy model reach 2^24")
+            self.layers.append((W, bias, drop))
+
+    @staticmethod
+    def width(coder):
+        i = coder.natural(5)
+        need(i <= 63, "a parameter out of range")
+        return i
+
+    def __call__(self, inputs):
+        """The centre c and the scale index i."""
+        x = np.clip(inputs, -1023, 1023).astype(np.int64)
+        for l, (W, bias, drop) in enumerate(self.layers):
+            x = (W @ x + bias + (1 << drop >> 1)) >> drop
+            if l < 2:
+                x = np.clip(x, 0, 4095)
+        centre, scale = map(int, x)
+        return min(max(centre, -65535), 65535), min(max((scale + 4) // 8 + 40, 0), 104)
+
+
+def read_tile(coder, model, l, grid, coarser, x0, y0):
+    """Section 6.8: the tile of level l at (x0, y0) of its grid."""
+    rows, columns = (min(TILE, end - start) for end, start in zip(grid.shape, (y0, x0)))
+    tile = np.zeros((rows + 3, columns + 5), np.int64)  # with the zeros around it
+    inputs = np.zeros(21, np.int64)
+    inputs[20] = l
+    if coarser is not None:
+        top, left = (start // 2 // TILE * TILE for start in (y0, x0))
+        coarser = coarser[top:top + TILE, left:left + TILE]
+
+    def latent(x, y):
+        for a, (dx, dy) in enumerate(NEIGHBOURS):
+            inputs[a] = tile[y + 3 + dy, x + 3 + dx]
+        if coarser is not None:
+            (I, I2), (J, J2) = (
+                (at // 2 - start, min(max(at // 2 - start + (1 if at % 2 else -1), 0), size - 1))
+                for at, start, size in zip((x0 + x, y0 + y), (left, top), coarser.shape[::-1]))
+            inputs[16:20] = coarser[J, I], coarser[J, I2], coarser[J2, I], coarser[J2, I2]
+        return read_latent(coder, *model(inputs))
+
+    for group in range(0, rows, 16):
+        height = min(16, rows - group)
+        for t in range(columns + 3 * (height - 1)):
+            for row in range(height):
+                x, y = t - 3 * row, group + row
+                if 0 <= x < columns:
+                    tile[y + 3, x + 3] = latent(x, y)
+    coder.finish()
+    grid[y0:y0 + rows, x0:x0 + columns] = tile[3:, 3:3 + columns]
+
+
+E = [math.floor(2**23 * math.exp(-j / 64) + 0.5) for j in range(1153)]
+
+
+@functools.cache
+def latent_slices(centre, i):
+    """R and the starts of the slices of the latents around a centre of -32 to 31: section 6.7."""
+    S = math.floor(2 ** (16 + (40 - i) / 8) + 0.5)
+    R = min(1023, 2 + 11 * 2**16 // S)
+    N = 2**16 - (2 * R + 3)
+
+    def P(x):
+        z = x * S // 64
+        j, f = z >> 10, z & 1023
+        return (E[j] * (1024 - f) + E[j + 1] * f) // 1024 if j < 1152 else 0
+
+    starts = [0]
+    for k in range(-R, R + 2):
+        x = 64 * k - 32 - centre
+        D = P(-x) if x <= 0 else 2**24 - P(x)
+        starts.append(D * N // 2**24 + k + R + 1)
+    return R, starts
+
+
+def read_latent(coder, c, i):
+    """Section 6.7."""
+    r = (c + 32) // 64
+    R, starts = latent_slices(c - 64 * r, i)
+    value = r - R - 1 + coder.symbol(starts)
+    order = R.bit_length() - 1
+    if value < r - R:
+        value -= coder.natural(order)
+    elif value > r + R:
+        value += coder.natural(order)
+    need(abs(value) < 2**15, "a latent out of range")
+    return value
 
 
 def check_metadata(kind, payload):
@@ -270,7 +462,7 @@ def check_metadata(kind, payload):
 def decode(data):
     """A whole file, or SirenError."""
     r = Reader(data)
-    picture, n, coding = read_header(r)
+    picture, hidden, representation, coding = read_header(r)
     while True:  # the chunks, section 4
         start = r.pos
         kind = r.take(4, "the chunks: there is no WGHT yet")
@@ -279,8 +471,13 @@ def decode(data):
         payload = r.take(r.varint(f"the length of {name}"), f"chunk {name}")
         r.crc(start, f"chunk {name}")
         if kind == b"WGHT":
-            picture.layers = (read_compact if coding else read_binary16)(payload, n)
             need(r.pos == len(data), "bytes follow the WGHT chunk")
+            if representation == 0:
+                n = [2, *hidden, picture.channels]
+                picture.function = read_siren(payload, n, coding)
+            else:
+                picture.function = read_grids(payload, picture.width, picture.height, hidden[0],
+                                              picture.channels)
             return picture
         need(not name[0].isupper(), f"unknown critical chunk {name}: update the decoder")
         if kind in METADATA:

@@ -1,10 +1,10 @@
 //! `sirenc decode`: `.siren` files to pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use sirenc::{BitDepth, Crop, Field, Limits, RenderOptions, Scale, Size, View};
+use sirenc::{BitDepth, Crop, Decoder, Field, Limits, RenderOptions, Scale, Size, View};
 
 use super::output::destinations;
 use super::picture::{self, Format};
@@ -34,6 +34,12 @@ pub(super) struct Options {
     /// Amplification of the derivative [default: 4 for the gradient, 2 for the Laplacian]
     #[arg(long, value_name = "FACTOR", requires = "derivative")]
     gain: Option<f64>,
+    /// Render the K coarsest levels of latent grids only: a preview
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..))]
+    levels: Option<u8>,
+    /// Render what has arrived of a file of latent grids that is cut short
+    #[arg(long)]
+    allow_truncated: bool,
     /// Bits per sample, 8 or 16 [default: the source picture's, as far as the format can]
     #[arg(long, value_name = "BITS", value_parser = parse_depth)]
     depth: Option<BitDepth>,
@@ -81,7 +87,11 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     let destinations = destinations(&inputs, options.output.as_deref(), batch, format.extension())?;
     for (input, destination) in inputs.iter().zip(&destinations) {
         destination.check(options.force)?;
-        let decoder = input::siren(input)?;
+        let decoder =
+            if options.allow_truncated { truncated(input)? } else { input::siren(input)? };
+        if options.levels.is_some() && decoder.payload().is_none() {
+            bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
+        }
         let render = decoder.prepare(&render_options(options, format, decoder.depth()))?;
         let metadata = if options.strip { &Default::default() } else { decoder.metadata() };
         let bar = progress::bar(&input.display().to_string(), render.size().height.into());
@@ -92,6 +102,20 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         result.with_context(|| input.display().to_string())?;
     }
     Ok(Outcome::Success)
+}
+
+/// Opens a file that may be cut short, and says so if it is.
+fn truncated(path: &Path) -> Result<Decoder> {
+    let bytes = input::bytes(path)?;
+    let decoder = Decoder::truncated(&bytes).with_context(|| path.display().to_string())?;
+    if let Some(payload) = decoder.payload()
+        && payload.complete_levels() < payload.levels()
+    {
+        let (there, all) = (payload.complete_levels(), payload.levels());
+        let path = path.display();
+        progress::message(&format!("{path} is cut short: {there} of {all} levels have arrived"));
+    }
+    Ok(decoder)
 }
 
 fn render_options(options: &Options, format: Format, source: BitDepth) -> RenderOptions {
@@ -110,13 +134,29 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         BitDepth::Sixteen => source,
     });
     // What a file claims is bounded; what the user asks for is the user's to choose.
+    let unbounded = |max_pixels| Limits { max_pixels, ..Limits::NONE };
     let limits = match (options.max_pixels, options.size) {
-        (Some(max_pixels), _) => Limits { max_pixels, ..Limits::NONE },
-        (None, Some(_)) => Limits::NONE,
+        (Some(max_pixels), _) => unbounded(max_pixels),
+        (None, Some(size)) => unbounded(Limits::default().max_pixels.max(most_pixels(size))),
         (None, None) => Limits::default(),
     };
     let view = View { crop: options.crop, scale };
-    RenderOptions { view, field, depth: Some(depth), limits }
+    RenderOptions {
+        view,
+        field,
+        depth: Some(depth),
+        levels: options.levels.map(usize::from),
+        limits,
+    }
+}
+
+/// Most pixels that a render of a size from `--size` has.
+fn most_pixels(size: Scale) -> u64 {
+    match size {
+        Scale::Exact(size) => size.pixels(),
+        Scale::LongerSide(side) => u64::from(side).pow(2),
+        Scale::Native | Scale::Factor(_) => 0,
+    }
 }
 
 fn parse_size(text: &str) -> Result<Scale, String> {

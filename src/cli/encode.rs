@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use sirenc::container::{Metadata, WeightCoding};
+use sirenc::container::{Metadata, Representation, WeightCoding};
 use sirenc::{
     Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
     Target, Training,
@@ -39,6 +39,11 @@ pub(super) struct Options {
     /// Size of the file in bytes, at most
     #[arg(long, value_name = "N", group = "target")]
     bytes: Option<u64>,
+    /// How the picture is represented: as one SIREN, or as latent grids that feed one
+    /// [default: by size; one SIREN with --preset, --hidden-layers, --coding f16 or --optimizer
+    /// adam; with --resume that of the file]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "network"])]
+    representation: Option<RepresentationName>,
     /// How weights are written: as 16-bit floating-point numbers, or as integers of about five
     /// bits that training accounts for [default: compact; with --preset f16; with --resume
     /// that of the file]
@@ -132,6 +137,14 @@ enum PresetName {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum RepresentationName {
+    /// One network for the whole picture: for the smallest files
+    Siren,
+    /// A pyramid of latents under a small network: for photographs
+    Grid,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum CodingName {
     /// IEEE 754 binary16
     F16,
@@ -213,11 +226,13 @@ fn encode_one(
         settings.metadata = picture.metadata;
     }
     let bar = progress::bar(&input.display().to_string(), settings.training.steps().into());
+    let pixels = picture.raster.size().pixels() as f64;
     let observe = |at: &Progress| {
         bar.set_length(at.steps.into());
         bar.set_position(at.step.into());
         let run = if at.run > 1 { format!("run {}, ", at.run) } else { String::new() };
-        bar.set_message(format!("{run}{:.2} dB", at.psnr));
+        let bpp = at.bytes.map(|bytes| format!("{:.3} bpp, ", 8.0 * bytes / pixels));
+        bar.set_message(format!("{run}{}{:.2} dB", bpp.unwrap_or_default(), at.psnr));
         if interrupt::requested() { Control::Stop } else { Control::Continue }
     };
     let encoded = {
@@ -241,8 +256,12 @@ fn encode_one(
 fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String {
     let Encoded { bytes, psnr, bpp, topology, device, elapsed, .. } = encoded;
     let (done, planned) = (encoded.steps_done, encoded.steps_planned);
+    let shape = match encoded.representation {
+        Representation::Siren => topology.to_string(),
+        Representation::Grid => "grids".to_owned(),
+    };
     let mut text = format!(
-        "{} -> {}: {topology}, {} bytes, {bpp:.3} bpp, {psnr:.2} dB, {done} steps in {:.1} s on {device}",
+        "{} -> {}: {shape}, {} bytes, {bpp:.3} bpp, {psnr:.2} dB, {done} steps in {:.1} s on {device}",
         input.display(),
         destination.name(),
         bytes.len(),
@@ -325,8 +344,13 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
         DeviceName::Cuda => DeviceChoice::Cuda,
         DeviceName::Metal => DeviceChoice::Metal,
     };
+    let representation = options.representation.map(|name| match name {
+        RepresentationName::Siren => Representation::Siren,
+        RepresentationName::Grid => Representation::Grid,
+    });
     Ok(EncodeOptions {
         target,
+        representation,
         hidden,
         coding,
         training,

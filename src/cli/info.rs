@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use sirenc::Decoder;
 use sirenc::coding;
-use sirenc::container::{Container, TrainingOmega};
+use sirenc::container::{Container, Representation, TrainingOmega};
 
 use super::{Outcome, input, output};
 
@@ -26,8 +26,12 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     let decoder = input::siren_from(&options.input, &bytes)?;
     let input = options.input.display().to_string();
     let Container { coding, topology, weights, .. } = decoder.container();
-    let bits_per_weight =
-        coding::bits_per_weight(*coding, topology, weights).with_context(|| input.clone())?;
+    let bits_per_weight = match decoder.payload() {
+        Some(_) => Vec::new(),
+        None => {
+            coding::bits_per_weight(*coding, topology, weights).with_context(|| input.clone())?
+        }
+    };
     let facts = Facts { decoder: &decoder, bytes: bytes.len(), bits_per_weight, input };
     let text = if options.json { format!("{:#}\n", facts.json()) } else { facts.text() };
     output::print(text.as_bytes())
@@ -36,7 +40,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 struct Facts<'a> {
     decoder: &'a Decoder,
     bytes: usize,
-    /// Of each layer.
+    /// Of each layer of a SIREN.
     bits_per_weight: Vec<f64>,
     input: String,
 }
@@ -65,11 +69,27 @@ impl Facts<'_> {
             ("size", format!("{}x{} pixels", container.width, container.height)),
             ("channels", format!("{}, {} bits", topology.channels(), container.depth.bits())),
             ("representation", container.representation.to_string()),
-            ("topology", format!("{topology} ({} hidden layers)", topology.hidden().len())),
-            ("weights", format!("{} as {}", topology.weight_count(), container.coding)),
-            ("bits per weight", self.bits_by_layer()),
-            ("bytes", format!("{} ({:.4} bpp)", self.bytes, self.bpp())),
         ];
+        match self.decoder.payload() {
+            None => lines.extend([
+                ("topology", format!("{topology} ({} hidden layers)", topology.hidden().len())),
+                ("weights", format!("{} as {}", topology.weight_count(), container.coding)),
+                ("bits per weight", self.bits_by_layer()),
+            ]),
+            Some(payload) => {
+                let sizes = payload.sizes();
+                let (h1, h2) = payload.networks().context.hidden();
+                lines.push(("sines", topology.hidden()[0].to_string()));
+                lines.push(("entropy model", format!("{h1} and {h2} hidden features")));
+                lines.push(("networks", format!("{} bytes", sizes.networks)));
+                for (level, bytes) in sizes.levels.iter().enumerate().rev() {
+                    let (width, height) = payload.plane_size(level);
+                    let name = if level + 1 == sizes.levels.len() { "levels" } else { "" };
+                    lines.push((name, format!("{level}: {width}x{height}, {bytes} bytes")));
+                }
+            }
+        }
+        lines.push(("bytes", format!("{} ({:.4} bpp)", self.bytes, self.bpp())));
         if let Some(omega) = container.omega {
             let text = format!("{} first layer, {} hidden layers", omega.first, omega.hidden);
             lines.push(("omega_0", text));
@@ -103,6 +123,21 @@ impl Facts<'_> {
         let topology = &container.topology;
         let metadata = &container.metadata;
         let length = |block: &Option<Vec<u8>>| block.as_ref().map(Vec::len);
+        let grids = self.decoder.payload().map(|payload| {
+            let sizes = payload.sizes();
+            let levels = sizes.levels.iter().enumerate().map(|(level, bytes)| {
+                let (width, height) = payload.plane_size(level);
+                json!({ "level": level, "width": width, "height": height, "bytes": bytes })
+            });
+            let (h1, h2) = payload.networks().context.hidden();
+            json!({
+                "entropy_model_hidden_features": [h1, h2],
+                "table_bytes": sizes.table,
+                "network_bytes": sizes.networks,
+                "levels": levels.collect::<Vec<_>>(),
+            })
+        });
+        let siren = grids.is_none();
         json!({
             "schema": 1,
             "file": self.input,
@@ -114,8 +149,9 @@ impl Facts<'_> {
             "weight_coding": container.coding.to_string(),
             "hidden_layers": topology.hidden().len(),
             "hidden_features": topology.hidden(),
-            "weights": topology.weight_count(),
-            "bits_per_weight": self.bits_per_weight,
+            "weights": siren.then(|| topology.weight_count()),
+            "bits_per_weight": siren.then_some(&self.bits_per_weight),
+            "grids": grids,
             "bytes": self.bytes,
             "bpp": self.bpp(),
             "omega_0": container.omega.map(|o| json!({ "first": o.first, "hidden": o.hidden })),
@@ -133,12 +169,17 @@ impl Facts<'_> {
 /// input is left to the reader. `None` where the file does not tell.
 fn options_of(container: &Container) -> Option<String> {
     let settings = container.metadata.settings.as_deref()?;
-    let TrainingOmega { first, hidden } = container.omega?;
     let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
     if training.starts_with("--resume") {
         // The resumed file has topology and omega_0.
         return Some(training.to_owned());
     }
+    if container.representation == Representation::Grid {
+        let given = training.contains("--representation");
+        let name = if given { "" } else { "--representation grid " };
+        return Some(format!("{name}{training}").trim_end().to_owned());
+    }
+    let TrainingOmega { first, hidden } = container.omega?;
     let topology = &container.topology;
     let features: Vec<String> = match topology.uniform_features() {
         Some(features) => vec![features.to_string()],

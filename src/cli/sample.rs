@@ -33,7 +33,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     if !inside {
         bail!("({x}, {y}) lies outside the picture of {}x{} pixels", size.width, size.height);
     }
-    let jets = decoder.sample(x, y);
+    let jets = decoder.sample(x, y)?;
     let names: &[&str] = match jets.len() {
         1 => &["grey"],
         2 => &["grey", "alpha"],

@@ -5,7 +5,7 @@ use super::entropy::{
     Logistic, MAX_MAGNITUDE, MAX_ORDER, Malformed, Reader, WIDTHS, Writer, natural_bits,
 };
 use crate::error::DecodeError;
-use crate::network::{Siren, Topology};
+use crate::network::{Layer, Siren, Topology};
 
 /// A network with integer weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,23 @@ pub struct QuantizedLayer {
     pub weights: Vec<i32>,
     /// `b` in steps.
     pub biases: Vec<i32>,
+}
+
+impl QuantizedLayer {
+    /// The layer that a decoder sees; a weight that exceeds the range of f32 is infinite.
+    pub fn layer(&self) -> Layer {
+        let values = |integers: &[i32], code| {
+            let size = step_size(code);
+            integers.iter().map(|&q| (f64::from(q) * size) as f32).collect::<Vec<_>>()
+        };
+        let outputs = self.biases.len();
+        Layer {
+            inputs: self.weights.len() / outputs,
+            outputs,
+            weights: values(&self.weights, self.steps.weights),
+            biases: values(&self.biases, self.steps.biases),
+        }
+    }
 }
 
 /// The step sizes of a layer as codes: 2^(code / 4).
@@ -93,50 +110,50 @@ impl Quantized {
     /// # Errors
     /// [`DecodeError::NonFiniteWeight`] where a weight exceeds the range of f32.
     pub fn siren(&self) -> Result<Siren, DecodeError> {
-        let values = |integers: &[i32], code| {
-            let size = step_size(code);
-            integers.iter().map(move |&q| (f64::from(q) * size) as f32).collect::<Vec<_>>()
-        };
-        let layers = self.layers.iter().flat_map(|layer| {
-            let biases = values(&layer.biases, layer.steps.biases);
-            values(&layer.weights, layer.steps.weights).into_iter().chain(biases)
-        });
+        let layers = self.layers.iter().map(QuantizedLayer::layer);
+        let layers = layers.flat_map(|layer| layer.weights.into_iter().chain(layer.biases));
         Siren::from_weights(self.topology.clone(), &layers.collect::<Vec<_>>())
     }
 
-    /// The same function with every hidden layer's biases positive and rising, which saves
-    /// the signs and the order: `sin(-a) = -sin(a)`, and features may change places.
+    /// The same function with sorted features in every hidden layer.
     fn sorted(&self) -> Self {
         let mut sorted = self.clone();
-        for index in 0..sorted.layers.len() - 1 {
-            let (before, after) = sorted.layers.split_at_mut(index + 1);
-            let (layer, next) = (&mut before[index], &mut after[0]);
-            let features = layer.biases.len();
-            let inputs = layer.weights.len() / features;
-            let mut order: Vec<usize> = (0..features).collect();
-            order.sort_by_key(|&feature| layer.biases[feature].abs());
-            let sign = |feature: usize| if layer.biases[feature] < 0 { -1 } else { 1 };
-            let rows = order.iter().flat_map(|&feature| {
-                let row = &layer.weights[feature * inputs..][..inputs];
-                row.iter().map(move |q| q * sign(feature))
-            });
-            let columns = next
-                .weights
-                .chunks_exact(features)
-                .flat_map(|row| order.iter().map(|&feature| row[feature] * sign(feature)));
-            let columns = columns.collect();
-            let rows = rows.collect();
-            layer.biases = order.iter().map(|&feature| layer.biases[feature].abs()).collect();
-            layer.weights = rows;
-            next.weights = columns;
+        for index in 1..sorted.layers.len() {
+            let (before, after) = sorted.layers.split_at_mut(index);
+            sort_features(&mut before[index - 1], &mut after[0]);
         }
         sorted
     }
 }
 
+/// Brings the biases of a hidden layer into positive and rising order, which saves the signs
+/// and the order: `sin(-a) = -sin(a)`, and features may change places.
+///
+/// `next` reads the features with the first columns of its rows, which follow; columns beyond
+/// them stay as they are.
+pub(super) fn sort_features(layer: &mut QuantizedLayer, next: &mut QuantizedLayer) {
+    let features = layer.biases.len();
+    let inputs = layer.weights.len() / features;
+    let columns = next.weights.len() / next.biases.len();
+    let mut order: Vec<usize> = (0..features).collect();
+    order.sort_by_key(|&feature| layer.biases[feature].abs());
+    let sign = |feature: usize| if layer.biases[feature] < 0 { -1 } else { 1 };
+    let rows = order.iter().flat_map(|&feature| {
+        let row = &layer.weights[feature * inputs..][..inputs];
+        row.iter().map(move |q| q * sign(feature))
+    });
+    let rows = rows.collect();
+    for row in next.weights.chunks_exact_mut(columns) {
+        let sorted: Vec<i32> = order.iter().map(|&feature| row[feature] * sign(feature)).collect();
+        row[..features].copy_from_slice(&sorted);
+    }
+    layer.biases = order.iter().map(|&feature| layer.biases[feature].abs()).collect();
+    layer.weights = rows;
+}
+
 /// Codes of the parameters that stand before a layer's integers, as far as those of the
 /// layer before it tell them.
-struct Predicted {
+pub(super) struct Predicted {
     weight_step: i32,
     weight_width: i32,
     order: i32,
@@ -145,7 +162,7 @@ struct Predicted {
 /// Distribution of the differences from what is predicted.
 const PARAMETER_WIDTH: u8 = 20;
 /// What is predicted for the first layer.
-const FIRST: Predicted = Predicted { weight_step: -24, weight_width: 46, order: 5 };
+pub(super) const FIRST: Predicted = Predicted { weight_step: -24, weight_width: 46, order: 5 };
 /// The steps of biases are predicted to be so much smaller than those of the weights.
 const BIAS_STEP: i32 = -2;
 
@@ -158,34 +175,47 @@ const BIAS_STEP: i32 = -2;
 /// If a step lies outside [`STEP_CODES`].
 pub fn encode(quantized: &Quantized) -> Vec<u8> {
     let sorted = quantized.sorted();
-    let parameters = Logistic::new(PARAMETER_WIDTH);
     let mut writer = Writer::default();
     let mut last = FIRST;
     let hidden = sorted.layers.len() - 1;
     for (index, layer) in sorted.layers.iter().enumerate() {
-        let Steps { weights: weight_step, biases: bias_step } = layer.steps;
-        assert!(STEP_CODES.contains(&weight_step) && STEP_CODES.contains(&bias_step));
-        let width = width_for(&layer.weights);
-        writer.integer(weight_step - last.weight_step, &parameters);
-        writer.integer(i32::from(width) - last.weight_width, &parameters);
-        writer.integer(bias_step - weight_step - BIAS_STEP, &parameters);
-        last = Predicted { weight_step, weight_width: width.into(), ..last };
-        let weights = Logistic::new(width);
-        layer.weights.iter().for_each(|&q| writer.integer(q, &weights));
-        if index == hidden {
-            let width = width_for(&layer.biases);
-            writer.integer(i32::from(width) - last.weight_width, &parameters);
-            let biases = Logistic::new(width);
-            layer.biases.iter().for_each(|&q| writer.integer(q, &biases));
-        } else {
-            let rises = rises(&layer.biases);
-            let order = order_for(&rises);
-            writer.integer(i32::from(order) - last.order, &parameters);
-            last.order = order.into();
-            rises.iter().for_each(|&rise| writer.natural(rise, order));
-        }
+        write_layer(&mut writer, &mut last, layer, index < hidden);
     }
     writer.finish()
+}
+
+/// Writes one layer; the features of a hidden one must be sorted.
+///
+/// # Panics
+/// If a step lies outside [`STEP_CODES`].
+pub(super) fn write_layer(
+    writer: &mut Writer,
+    last: &mut Predicted,
+    layer: &QuantizedLayer,
+    is_hidden: bool,
+) {
+    let parameters = Logistic::new(PARAMETER_WIDTH);
+    let Steps { weights: weight_step, biases: bias_step } = layer.steps;
+    assert!(STEP_CODES.contains(&weight_step) && STEP_CODES.contains(&bias_step));
+    let width = width_for(&layer.weights);
+    writer.integer(weight_step - last.weight_step, &parameters);
+    writer.integer(i32::from(width) - last.weight_width, &parameters);
+    writer.integer(bias_step - weight_step - BIAS_STEP, &parameters);
+    *last = Predicted { weight_step, weight_width: width.into(), ..*last };
+    let weights = Logistic::new(width);
+    layer.weights.iter().for_each(|&q| writer.integer(q, &weights));
+    if is_hidden {
+        let rises = rises(&layer.biases);
+        let order = order_for(&rises);
+        writer.integer(i32::from(order) - last.order, &parameters);
+        last.order = order.into();
+        rises.iter().for_each(|&rise| writer.natural(rise, order));
+    } else {
+        let width = width_for(&layer.biases);
+        writer.integer(i32::from(width) - last.weight_width, &parameters);
+        let biases = Logistic::new(width);
+        layer.biases.iter().for_each(|&q| writer.integer(q, &biases));
+    }
 }
 
 /// The differences of the biases of a hidden layer, each from the one before it.
@@ -201,7 +231,7 @@ pub(crate) fn distribution(layer: &QuantizedLayer) -> Logistic {
 }
 
 /// The width that codes `integers` in the fewest bits, but for local minima.
-fn width_for(integers: &[i32]) -> u8 {
+pub(super) fn width_for(integers: &[i32]) -> u8 {
     let bits = |width: u8| {
         let distribution = Logistic::new(width);
         integers.iter().map(|&q| distribution.bits(q)).sum()
@@ -248,14 +278,18 @@ pub fn decode(topology: &Topology, payload: &[u8]) -> Result<Quantized, DecodeEr
     let mut layers = Vec::with_capacity(hidden + 1);
     for (index, (inputs, outputs)) in topology.layers().enumerate() {
         let is_hidden = index < hidden;
-        let layer = layer(&mut reader, &mut last, inputs, outputs, is_hidden);
+        let layer = read_layer(&mut reader, &mut last, inputs, outputs, is_hidden);
         layers.push(layer.map_err(malformed(index))?);
     }
     reader.finish().map_err(malformed(hidden))?;
     Ok(Quantized { topology: topology.clone(), layers })
 }
 
-fn layer(
+/// Reads one layer.
+///
+/// # Errors
+/// [`Malformed`] where a parameter or an integer is out of range.
+pub(super) fn read_layer(
     reader: &mut Reader,
     last: &mut Predicted,
     inputs: usize,

@@ -58,6 +58,16 @@ pub(super) fn read(bytes: &[u8], start: usize) -> Result<Chunk<'_>, DecodeError>
     Ok(chunk)
 }
 
+/// What is there of a weight chunk that starts at `start` and is cut short.
+pub(super) fn read_cut_weights(bytes: &[u8], start: usize) -> Option<Chunk<'_>> {
+    let kind = *bytes[start..].first_chunk()?;
+    let mut offset = start + kind.len();
+    let len = read_varint(bytes, &mut offset, "chunk length", INSIDE).ok()?;
+    let rest = &bytes[offset..];
+    let payload = &rest[..rest.len().min(len as usize)];
+    (&kind == WEIGHTS).then_some(Chunk { kind, payload, end: bytes.len() })
+}
+
 /// Appends a chunk.
 pub(super) fn write(kind: &[u8; 4], payload: &[u8], out: &mut Vec<u8>) {
     let start = out.len();

@@ -45,6 +45,16 @@ impl BitDepth {
     }
 }
 
+impl WeightCoding {
+    /// What stands for it in the header.
+    fn code(self) -> u8 {
+        match self {
+            Self::F16 => 0,
+            Self::Compact => 1,
+        }
+    }
+}
+
 /// The omega_0 that training used. It is folded into the stored weights, so no decoder
 /// needs it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +119,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     // The header is what its writer meant; now see whether we can follow it.
     let representation = match representation {
         0 => Representation::Siren,
+        1 => Representation::Grid,
         other => return Err(DecodeError::UnsupportedRepresentation(other)),
     };
     let coding = match coding {
@@ -116,6 +127,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
         1 => WeightCoding::Compact,
         other => return Err(DecodeError::UnsupportedWeightCoding(other)),
     };
+    check_grid(representation, coding, hidden_layers)?;
     let reserved = |field, value: u8| DecodeError::Reserved {
         field,
         value: value.into(),
@@ -141,6 +153,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     Ok((header, offset))
 }
 
+/// Grids have one hidden layer and the compact weight coding.
+fn check_grid(
+    representation: Representation,
+    coding: WeightCoding,
+    hidden_layers: usize,
+) -> Result<(), DecodeError> {
+    if representation == Representation::Grid {
+        check_range("weight coding of a grid", coding.code().into(), 1, 1)?;
+        check_range("hidden layers of a grid", hidden_layers as u64, 1, 1)?;
+    }
+    Ok(())
+}
+
 /// Writes signature and header of `container`.
 pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
     let dimensions = 1..=limits::MAX_DIMENSION;
@@ -158,13 +183,14 @@ pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
     if uniform.is_none() {
         format |= FEATURES_PER_LAYER;
     }
-    let Representation::Siren = container.representation;
-    let coding = match container.coding {
-        WeightCoding::F16 => 0,
-        WeightCoding::Compact => 1,
+    check_grid(container.representation, container.coding, topology.hidden().len())
+        .expect("a grid of the format");
+    let representation = match container.representation {
+        Representation::Siren => 0,
+        Representation::Grid => 1,
     };
     out.extend_from_slice(&SIGNATURE);
-    out.extend_from_slice(&[VERSION, 0, coding, format]);
+    out.extend_from_slice(&[VERSION, representation, container.coding.code(), format]);
     write_varint(container.width, out);
     write_varint(container.height, out);
     out.push(topology.hidden().len() as u8);

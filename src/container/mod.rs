@@ -18,6 +18,9 @@ pub const MAX_SETTINGS_LEN: usize = 4096;
 pub enum Representation {
     /// One SIREN from (x, y) to the channels: code 0.
     Siren,
+    /// Latent grids that go through one sine layer: code 1. The topology's one hidden layer
+    /// are the sines; the weight coding is compact.
+    Grid,
 }
 
 /// How the weights are written.
@@ -32,7 +35,10 @@ pub enum WeightCoding {
 
 impl fmt::Display for Representation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("siren")
+        f.write_str(match self {
+            Self::Siren => "siren",
+            Self::Grid => "grid",
+        })
     }
 }
 
@@ -106,11 +112,29 @@ impl Container {
     /// Every rule of spec sections 2 to 4 and 9 that the file breaks has its own
     /// [`DecodeError`].
     pub fn read(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::read_chunks(bytes, false)
+    }
+
+    /// Parses a file that is cut short inside its weight chunk: what has arrived of the weights
+    /// is there, unchecked.
+    ///
+    /// # Errors
+    /// As [`Container::read`], and [`DecodeError::Truncated`] where the cut lies elsewhere.
+    pub fn read_cut(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::read_chunks(bytes, true)
+    }
+
+    fn read_chunks(bytes: &[u8], cut: bool) -> Result<Self, DecodeError> {
         let (header, mut offset) = header::read(bytes)?;
         let mut metadata = Metadata::default();
         let mut seen: Vec<[u8; 4]> = Vec::new();
         loop {
-            let chunk = chunk::read(bytes, offset)?;
+            let chunk = match chunk::read(bytes, offset) {
+                Err(error @ DecodeError::Truncated { .. }) if cut => {
+                    chunk::read_cut_weights(bytes, offset).ok_or(error)?
+                }
+                chunk => chunk?,
+            };
             if chunk.is_known() && seen.contains(&chunk.kind) {
                 return Err(DecodeError::DuplicateChunk { kind: chunk.name(), offset });
             }
@@ -152,8 +176,9 @@ impl Container {
     /// The file. Optional chunks come first, the weights last.
     ///
     /// # Panics
-    /// If `width` or `height` lies outside 1 to 2^31 - 1, or the settings are longer
-    /// than [`MAX_SETTINGS_LEN`].
+    /// If `width` or `height` lies outside 1 to 2^31 - 1, the settings are longer than
+    /// [`MAX_SETTINGS_LEN`], or a grid has other than one hidden layer and the compact
+    /// weight coding.
     pub fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.weights.len() + 64);
         header::write(self, &mut out);
@@ -177,7 +202,7 @@ impl Container {
 }
 
 /// Appends `value` as an unsigned LEB128 integer in its shortest form.
-fn write_varint(mut value: u32, out: &mut Vec<u8>) {
+pub(crate) fn write_varint(mut value: u32, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -186,7 +211,7 @@ fn write_varint(mut value: u32, out: &mut Vec<u8>) {
 }
 
 /// Reads an unsigned LEB128 integer of at most 32 bits in its shortest form at `*offset`.
-fn read_varint(
+pub(crate) fn read_varint(
     bytes: &[u8],
     offset: &mut usize,
     field: &'static str,

@@ -5,15 +5,18 @@
 //! fills the vector unit. Runs on the instruction set it is told, on one thread; knows
 //! nothing of pictures, files or training.
 
-#[cfg(feature = "encode")]
+#[cfg(any(test, feature = "encode"))]
 mod backward;
+mod integer;
 mod sine;
+pub(crate) mod spline;
 mod tile;
 
-#[cfg(feature = "encode")]
+#[cfg(any(test, feature = "encode"))]
 pub(crate) use backward::add_outer;
 pub(crate) use fearless_simd::Level;
 use fearless_simd::dispatch;
+pub(crate) use integer::{INTEGER_POINTS, IntegerNetwork};
 
 /// Points of a block are a multiple of this: the most that one register tile takes.
 pub(crate) const LANES: usize = 64;
@@ -26,7 +29,7 @@ pub(crate) enum Activation {
     /// `sin a`.
     Sine,
     /// `max(a, 0)`; the derivative at 0 is 0.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the grid representation trains with it"))]
+    #[cfg_attr(not(feature = "encode"), expect(dead_code, reason = "grids train with it"))]
     Relu,
 }
 
@@ -73,6 +76,10 @@ impl Matrix {
         }
     }
 
+    fn packed<'a>(&'a self, biases: Option<&'a [f32]>) -> tile::Packed<'a> {
+        tile::Packed { weights: &self.tiles, biases, outputs: self.outputs }
+    }
+
     fn apply(
         &self,
         level: Level,
@@ -83,7 +90,7 @@ impl Matrix {
     ) {
         let points = row_length(h, self.inputs);
         assert_eq!(points, row_length(out, self.outputs), "blocks of equal length");
-        let packed = tile::Packed { weights: &self.tiles, biases, outputs: self.outputs };
+        let packed = self.packed(biases);
         dispatch!(level, simd => tile::apply(simd, packed, points, h, out, epilogue));
     }
 }
@@ -120,5 +127,5 @@ pub(crate) fn levels() -> Vec<Level> {
     levels
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "encode"))]
 mod tests;

@@ -63,7 +63,7 @@ pub fn sine_and_cosine<S: Simd>(simd: S, a: S::f32s) -> (S::f32s, S::f32s) {
     (with_sign::<S>(sine, sign), with_sign::<S>(cosine, sign))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "encode"))]
 mod tests {
     use crate::kernel::{Activation, LANES, Level, Matrix, levels};
 

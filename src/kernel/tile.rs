@@ -96,8 +96,9 @@ pub fn apply<S: Simd>(
     }
 }
 
+/// The same with tiles of `P` registers of points, which `points` must be a multiple of.
 #[inline(always)]
-fn apply_tiles<S: Simd, const P: usize>(
+pub fn apply_tiles<S: Simd, const P: usize>(
     simd: S,
     packed: Packed,
     points: usize,

@@ -1,9 +1,13 @@
-//! What several test files need: random networks, files made of them, pictures.
+//! What several test files need: random networks and grids, files made of them, pictures.
 #![allow(dead_code)]
 
 use half::f16;
-use sirenc::coding::compact::{self, Quantized, Steps};
+use sirenc::coding::compact::{self, Quantized, QuantizedLayer, Steps};
+use sirenc::coding::grids::{self as grid_coding, Networks};
+use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
 use sirenc::container::{Container, Representation, TrainingOmega, WeightCoding};
+use sirenc::grids::{Grids, Plane, level_length};
+use sirenc::network::Layer;
 use sirenc::{BitDepth, Channels, Metadata, Raster, Samples, Siren, Size, Topology};
 
 /// A small deterministic generator (SplitMix64), uniform in [0, 1).
@@ -78,6 +82,108 @@ pub fn compact_container(width: u32, height: u32, topology: Topology, seed: u64)
 
 pub fn uniform(channels: Channels, layers: usize, features: usize) -> Topology {
     Topology::uniform(channels, layers, features).unwrap()
+}
+
+/// Latent grids of unit scale, all planes whole.
+pub fn grids(size: Size, levels: usize, sines: usize, channels: usize, seed: u64) -> Grids {
+    let mut random = Random(seed);
+    let mut planes = Vec::new();
+    for level in 0..levels {
+        let length = |native| level_length(native, level);
+        let mut plane = Plane::new(length(size.width), length(size.height));
+        for q in plane.values_mut() {
+            *q = random.between(-60.0, 60.0) as i16;
+        }
+        planes.push(plane);
+    }
+    let mut layer = |inputs: usize, outputs: usize, bound: &dyn Fn(usize) -> f64| {
+        let weight = |i| bound(i % inputs) * random.between(-1.0, 1.0);
+        let weights = (0..inputs * outputs).map(weight).map(|w| w as f32).collect();
+        let biases = (0..outputs).map(|_| random.between(-0.5, 0.5) as f32).collect();
+        Layer { inputs, outputs, weights, biases }
+    };
+    let first = layer(levels, sines, &|_| 0.1);
+    let mixed = 1.0 / (sines as f64).sqrt();
+    let output = layer(sines + levels, channels, &|i| if i < sines { mixed } else { 5e-3 });
+    Grids::new(size, planes, first, output).unwrap()
+}
+
+/// A file of latent grids: latents and weights as in trained ones, smaller in finer levels.
+/// `hidden` is that of the entropy model, whose predictions are not good.
+pub fn grid_container(
+    size: Size,
+    levels: usize,
+    topology: Topology,
+    hidden: (usize, usize),
+    seed: u64,
+) -> Container {
+    let mut random = Random(seed);
+    let planes: Vec<Plane> = (0..levels)
+        .map(|level| {
+            let length = |native| level_length(native, level);
+            let mut plane = Plane::new(length(size.width), length(size.height));
+            for q in plane.values_mut() {
+                let u = random.between(-1.0, 1.0);
+                let magnitude = -(1.0 + 3.0 * level as f64) * (1.0 - u.abs()).ln();
+                *q = magnitude.copysign(u) as i16;
+            }
+            plane
+        })
+        .collect();
+    grid_file(&planes, size, &grid_networks(levels, &topology, hidden, seed), topology)
+}
+
+/// The file of such planes and networks.
+pub fn grid_file(
+    planes: &[Plane],
+    size: Size,
+    networks: &Networks,
+    topology: Topology,
+) -> Container {
+    Container {
+        width: size.width,
+        height: size.height,
+        depth: BitDepth::Eight,
+        omega: None,
+        representation: Representation::Grid,
+        coding: WeightCoding::Compact,
+        metadata: Metadata::default(),
+        weights: grid_coding::encode(planes, networks),
+        topology,
+    }
+}
+
+/// Random networks of latent grids.
+pub fn grid_networks(
+    levels: usize,
+    topology: &Topology,
+    (h1, h2): (usize, usize),
+    seed: u64,
+) -> Networks {
+    let mut random = Random(seed + 1);
+    let (sines, channels) = (topology.hidden()[0], topology.channels().count());
+    let mut integers = |count: usize, most: f64| -> Vec<i32> {
+        (0..count).map(|_| random.between(-most, most).round() as i32).collect()
+    };
+    let layer = QuantizedLayer {
+        steps: Steps { weights: -16, biases: -20 },
+        weights: integers(levels * sines, 2.0),
+        biases: integers(sines, 90.0),
+    };
+    // Values spread over [-1, 1] whatever the number of sines.
+    let mixed = 160.0 / (sines as f64).sqrt();
+    let row = |_| [integers(sines, mixed), integers(levels, 3.0)].concat();
+    let output = QuantizedLayer {
+        steps: Steps { weights: -32, biases: -36 },
+        weights: (0..channels).flat_map(row).collect(),
+        biases: integers(channels, 160.0),
+    };
+    let mut layer_of = |inputs: usize, outputs: usize, drop: u32| {
+        let weights = integers(inputs * outputs, 12.0);
+        IntegerLayer::new(drop, weights, integers(outputs, 9.0)).unwrap()
+    };
+    let layers = [layer_of(INPUTS, h1, 2), layer_of(h1, h2, 5), layer_of(h2, OUTPUTS, 5)];
+    Networks { sines: layer, output, context: Context::new(h1, h2, layers).unwrap() }
 }
 
 /// A smooth picture without symmetries, so that swapped or mirrored axes show.

@@ -1,8 +1,12 @@
-//! Evaluation of a [`Siren`] at many points at once, values and derivatives, in f32.
+//! Evaluation of a [`Siren`] at many points at once, values and derivatives, in f32, and of
+//! latent grids in rows of points.
 //! Lays the network out for the block kernels; starts no threads and knows no pixels.
+
+mod grids;
 
 use crate::kernel::{self, Activation, Level, Matrix};
 use crate::network::Siren;
+pub use grids::{Columns, GridEvaluator, RowScratch};
 
 /// Points evaluated together.
 pub const BLOCK: usize = 256;

@@ -1,0 +1,404 @@
+//! Evaluation of [`Grids`] along the rows of a render, values and derivatives, in f32.
+//! Starts no threads and knows no samples.
+
+use std::ops::Range;
+
+use super::{BLOCK, JET_BLOCK};
+use crate::grids::{Grids, Plane, Taps, clamp};
+use crate::kernel::{
+    self, Activation, LANES, Level, Matrix,
+    spline::{RUN, Run, Term},
+};
+
+/// Latent grids laid out for evaluation, by the best instruction set that this machine has.
+#[derive(Debug, Clone)]
+pub struct GridEvaluator {
+    grids: Grids,
+    /// The finest level that is not left out.
+    finest: usize,
+    sines: Matrix,
+    output: Matrix,
+    simd: Level,
+}
+
+/// The columns of a render: where their latents lie and what these weigh.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    count: usize,
+    jets: bool,
+    /// Of each level in use.
+    levels: Vec<LevelColumns>,
+}
+
+#[derive(Debug, Clone)]
+struct LevelColumns {
+    /// The latents that are combined, as columns of the level's grid.
+    latents: Range<usize>,
+    /// Copies of the first and of the last of them that stand beyond the grid.
+    beyond: (usize, usize),
+    runs: Vec<Run>,
+    /// Where the runs of each block of columns begin, and where the last ones end.
+    blocks: Vec<usize>,
+    /// For each order of derivative and each of four taps, a row of `stride` weights.
+    weights: Vec<f32>,
+    stride: usize,
+}
+
+/// Working memory of one thread, reused from row to row.
+#[derive(Debug, Clone)]
+pub struct RowScratch {
+    /// For each level and each order of derivative to v, the row of latents combined.
+    combined: Vec<Vec<f32>>,
+    /// Rows of a block of points: sines, splines.
+    block: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl GridEvaluator {
+    /// Prepares `grids` for evaluation without the `left_out` finest levels, whose splines
+    /// are taken as 0.
+    ///
+    /// # Panics
+    /// If that leaves no level.
+    pub fn new(grids: Grids, left_out: usize) -> Self {
+        Self::with_simd(grids, left_out, Level::new())
+    }
+
+    fn with_simd(grids: Grids, left_out: usize, simd: Level) -> Self {
+        assert!(left_out < grids.planes().len(), "a level is left");
+        let (first, last) = (grids.sines(), grids.output());
+        let levels = grids.planes().len() - left_out;
+        let sines = Matrix::new(first.outputs, levels, |o, k| {
+            first.weights[o * first.inputs + left_out + k]
+        });
+        let output = Matrix::new(last.outputs, first.outputs + levels, |o, k| {
+            let skipped = if k < first.outputs { 0 } else { left_out };
+            last.weights[o * last.inputs + skipped + k]
+        });
+        Self { grids, finest: left_out, sines, output, simd }
+    }
+
+    /// The function.
+    pub fn grids(&self) -> &Grids {
+        &self.grids
+    }
+
+    /// Prepares for rows of points at the native pixel positions `u`, at most 2^31 in any
+    /// order; `jets` tells whether derivatives are wanted. Takes up to 24 bytes a point and
+    /// level, 56 for jets.
+    ///
+    /// # Panics
+    /// If there is no point.
+    pub fn columns(&self, u: &[f64], jets: bool) -> Columns {
+        let block = if jets { JET_BLOCK } else { BLOCK };
+        let orders = if jets { 3 } else { 1 };
+        let levels = self.planes().map(|(level, plane)| {
+            LevelColumns::new(
+                u,
+                |u| Taps::at(level, plane.width(), u),
+                plane.width(),
+                orders,
+                block,
+            )
+        });
+        Columns { count: u.len(), jets, levels: levels.collect() }
+    }
+
+    /// Working memory for one thread.
+    pub fn scratch(&self, columns: &Columns) -> RowScratch {
+        let orders = if columns.jets { 3 } else { 1 };
+        let combined = columns.levels.iter().flat_map(|level| {
+            let row = vec![0.0; level.beyond.0 + level.latents.len() + level.beyond.1];
+            std::iter::repeat_n(row, orders)
+        });
+        let outputs = self.grids.output().outputs;
+        let rows = self.grids.sines().outputs + columns.levels.len();
+        RowScratch {
+            combined: combined.collect(),
+            block: vec![0.0; rows * BLOCK + RUN],
+            out: vec![0.0; outputs * BLOCK],
+        }
+    }
+
+    /// Evaluates the points of a row, at the native pixel position `v`, block by block.
+    ///
+    /// `each` receives the columns of a block, the length of its rows, at least as many
+    /// numbers, and the rows: for each channel one of values, or for jets those of value,
+    /// derivative to u, derivative to v, and Laplacian, per native pixel. The result at a
+    /// point depends on that point alone, not on its place in a block.
+    ///
+    /// # Panics
+    /// If a plane in use does not hold the row's footprint, or `columns` and `scratch` are
+    /// not of this evaluator.
+    pub fn row(
+        &self,
+        columns: &Columns,
+        v: f64,
+        scratch: &mut RowScratch,
+        mut each: impl FnMut(Range<usize>, usize, &[f32]),
+    ) {
+        let RowScratch { combined, block, out } = scratch;
+        let orders = if columns.jets { 3 } else { 1 };
+        let rows = combined.chunks_exact_mut(orders);
+        for (((level, plane), columns), rows) in self.planes().zip(&columns.levels).zip(rows) {
+            self.combine(plane, columns, &Taps::at(level, plane.height(), v), rows);
+        }
+        let (size, parts) = if columns.jets { (JET_BLOCK, 4) } else { (BLOCK, 1) };
+        let (first, last) = (self.grids.sines(), self.grids.output());
+        for (index, start) in (0..columns.count).step_by(size).enumerate() {
+            let end = (start + size).min(columns.count);
+            let points = (end - start).next_multiple_of(LANES);
+            let stride = parts * points;
+            let (sines, splines) = block.split_at_mut(first.outputs * stride);
+            for (level, columns) in columns.levels.iter().enumerate() {
+                let rows = &combined[level * orders..][..orders];
+                let splines = &mut splines[level * stride..];
+                columns.interpolate(self.simd, index, rows, points, splines);
+            }
+            let splines = &splines[..columns.levels.len() * stride];
+            let out = &mut out[..last.outputs * stride];
+            if columns.jets {
+                self.sines.product(self.simd, splines, sines);
+                kernel::sine_of_jets(self.simd, &first.biases, points, sines);
+            } else {
+                self.sines.layer(self.simd, &first.biases, Activation::Sine, splines, sines);
+            }
+            let h = &block[..(first.outputs + columns.levels.len()) * stride];
+            self.output.product(self.simd, h, out);
+            for (rows, bias) in out.chunks_exact_mut(stride).zip(&last.biases) {
+                rows[..points].iter_mut().for_each(|value| *value += bias);
+            }
+            each(start..end, points, out);
+        }
+    }
+
+    /// The levels in use.
+    fn planes(&self) -> impl Iterator<Item = (usize, &Plane)> {
+        self.grids.planes().iter().enumerate().skip(self.finest)
+    }
+
+    /// Combines the four rows of latents around a row of points, once for each order.
+    fn combine(&self, plane: &Plane, columns: &LevelColumns, y: &Taps, rows: &mut [Vec<f32>]) {
+        let (left, right) = columns.beyond;
+        let from = columns.latents.start - plane.region().x;
+        let latents = [0, 1, 2, 3].map(|tap| {
+            let row = plane.row(clamp(y.first + tap, plane.height()));
+            &row[from..from + columns.latents.len()]
+        });
+        for (weights, row) in y.weights.iter().zip(rows) {
+            let weights = weights.map(|weight| weight as f32);
+            let end = row.len() - right;
+            kernel::spline::combine(self.simd, &weights, &latents, &mut row[left..end]);
+            let (first, last) = (row[left], row[end - 1]);
+            row[..left].fill(first);
+            row[end..].fill(last);
+        }
+    }
+}
+
+impl LevelColumns {
+    fn new(
+        u: &[f64],
+        taps: impl Fn(f64) -> Taps,
+        length: usize,
+        orders: usize,
+        block: usize,
+    ) -> Self {
+        let stride = u.len() + RUN;
+        let mut weights = vec![0.0; 4 * orders * stride];
+        let mut firsts = Vec::with_capacity(u.len());
+        for (column, &u) in u.iter().enumerate() {
+            let taps = taps(u);
+            firsts.push(taps.first);
+            for (row, weight) in taps.weights[..orders].as_flattened().iter().enumerate() {
+                weights[row * stride + column] = *weight as f32;
+            }
+        }
+        let start = *firsts.iter().min().expect("a point");
+        let last = firsts.iter().max().expect("a point") + 3;
+        let latents = clamp(start, length)..clamp(last, length) + 1;
+        let left = latents.start as i64 - start;
+        let right = last + 1 - latents.end as i64;
+        let mut runs: Vec<Run> = Vec::new();
+        let mut blocks = Vec::new();
+        for (column, first) in firsts.iter().enumerate() {
+            let tap = (first - start) as u32;
+            let is_block = column.is_multiple_of(block);
+            if is_block {
+                blocks.push(runs.len());
+            }
+            let goes_on = |run: &Run| run.tap == tap && column - (run.point as usize) < RUN;
+            if is_block || !runs.last().is_some_and(goes_on) {
+                runs.push(Run { point: column as u32, tap });
+            }
+        }
+        blocks.push(runs.len());
+        Self { latents, beyond: (left as usize, right as usize), runs, blocks, weights, stride }
+    }
+
+    /// The splines of a block: `points` values, or as many of each part of a jet.
+    fn interpolate(
+        &self,
+        simd: Level,
+        block: usize,
+        rows: &[Vec<f32>],
+        points: usize,
+        out: &mut [f32],
+    ) {
+        let runs = &self.runs[self.blocks[block]..self.blocks[block + 1]];
+        let term = |dx: usize, dy: usize| {
+            let row = |tap: usize| &self.weights[(4 * dx + tap) * self.stride..][..self.stride];
+            Term { weights: [row(0), row(1), row(2), row(3)], row: &rows[dy] }
+        };
+        // In this order: what a part writes too much is the next one's.
+        kernel::spline::interpolate(simd, runs, &[term(0, 0)], out);
+        if rows.len() > 1 {
+            kernel::spline::interpolate(simd, runs, &[term(1, 0)], &mut out[points..]);
+            kernel::spline::interpolate(simd, runs, &[term(0, 1)], &mut out[2 * points..]);
+            let terms = [term(2, 0), term(0, 2)];
+            kernel::spline::interpolate(simd, runs, &terms, &mut out[3 * points..]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::{Crop, Grid, Scale, Size, View};
+    use crate::grids::Region;
+    use crate::grids::{self, footprint};
+    use crate::kernel::levels;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    /// The numbers of a row of points, part by part, each of `u.len()` numbers.
+    fn row(evaluator: &GridEvaluator, u: &[f64], v: f64, jets: bool) -> Vec<Vec<f32>> {
+        let columns = evaluator.columns(u, jets);
+        let mut scratch = evaluator.scratch(&columns);
+        let mut parts = vec![];
+        // The second time the scratch is not fresh.
+        for v in [v + 0.7, v] {
+            parts = vec![vec![]; evaluator.grids().channels().count() * if jets { 4 } else { 1 }];
+            evaluator.row(&columns, v, &mut scratch, |columns, length, rows| {
+                assert_eq!(columns.start, parts[0].len());
+                for (part, row) in parts.iter_mut().zip(rows.chunks_exact(length)) {
+                    part.extend_from_slice(&row[..columns.len()]);
+                }
+            });
+        }
+        parts
+    }
+
+    /// Without a level is as if its latents were 0.
+    fn without(grids: &Grids, left_out: usize) -> Grids {
+        let mut planes = grids.planes().to_vec();
+        planes[..left_out].iter_mut().for_each(|plane| plane.values_mut().fill(0));
+        Grids::new(grids.size(), planes, grids.sines().clone(), grids.output().clone()).unwrap()
+    }
+
+    #[test]
+    fn every_instruction_set_agrees_with_the_definition() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let crop = Some(Crop { x: 3.3, y: 40.0, width: 21.0, height: 9.0 });
+        let shapes = [
+            // Size, levels, sines, crop, scale, levels left out.
+            ((97, 61), 7, 32, None, Scale::Native, 0),
+            ((97, 61), 6, 13, None, Scale::Factor(0.37), 1),
+            ((97, 61), 5, 20, None, Scale::Factor(3.3), 0),
+            ((97, 61), 4, 7, crop, Scale::Factor(3.3), 2),
+            ((300, 50), 3, 1, None, Scale::Native, 0),
+            ((1, 70), 1, 5, None, Scale::Native, 0),
+            ((1, 1), 10, 65, None, Scale::Exact(Size { width: 9, height: 3 }), 0),
+        ];
+        for (index, (size, level_count, sines, crop, scale, left_out)) in
+            shapes.into_iter().enumerate()
+        {
+            let size = Size { width: size.0, height: size.1 };
+            let channels = 1 + index % 4;
+            let grids = grids::tests::random(size, level_count, sines, channels, &mut rng);
+            let reference = without(&grids, left_out);
+            let view = Grid::new(size, &View { crop, scale }).unwrap();
+            let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
+            let rows = [0, view.size.height / 3, view.size.height - 1];
+            for level in levels() {
+                let evaluator = GridEvaluator::with_simd(grids.clone(), left_out, level);
+                for v in rows.map(|row| view.v(row)) {
+                    let values = row(&evaluator, &u, v, false);
+                    let jets = row(&evaluator, &u, v, true);
+                    for (i, &u) in u.iter().enumerate() {
+                        for (channel, jet) in reference.evaluate(u, v).iter().enumerate() {
+                            let close = |found: f32, wanted: f64, scale: f64| {
+                                let error = (f64::from(found) - wanted).abs() / scale;
+                                assert!(error < 2e-5, "{level:?} {index} {u} {v}: {error}");
+                            };
+                            close(values[channel][i], jet.value, 1.0);
+                            close(jets[4 * channel][i], jet.value, 1.0);
+                            let slope = 1.0 + jet.dx.hypot(jet.dy);
+                            close(jets[4 * channel + 1][i], jet.dx, slope);
+                            close(jets[4 * channel + 2][i], jet.dy, slope);
+                            close(jets[4 * channel + 3][i], jet.laplacian, slope * slope);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_does_not_depend_on_its_place() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let size = Size { width: 90, height: 40 };
+        let grids = grids::tests::random(size, 6, 17, 3, &mut rng);
+        // Beyond the picture too.
+        let mut u: Vec<f64> = (0..700).map(|i| f64::from(i) * 0.15 - 7.0).collect();
+        let v = 17.3;
+        for level in levels() {
+            let evaluator = GridEvaluator::with_simd(grids.clone(), 0, level);
+            for jets in [false, true] {
+                let ordered = row(&evaluator, &u, v, jets);
+                u.reverse();
+                let reversed = row(&evaluator, &u, v, jets);
+                u.reverse();
+                for (row, reversed) in ordered.iter().zip(&reversed) {
+                    assert!(row.iter().eq(reversed.iter().rev()), "{level:?}");
+                }
+                for at in [0, 3, 299, 699] {
+                    let alone = row(&evaluator, &u[at..at + 1], v, jets);
+                    assert!(ordered.iter().zip(&alone).all(|(row, alone)| row[at] == alone[0]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_region_of_the_footprint_suffices() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let size = Size { width: 90, height: 40 };
+        let whole = grids::tests::random(size, 6, 17, 2, &mut rng);
+        let u: Vec<f64> = (0..40).map(|_| rng.random_range(21.0..70.0)).collect();
+        let (low, high) = u.iter().fold((90.0f64, 0.0f64), |(l, h), &u| (l.min(u), h.max(u)));
+        let part = |(level, plane): (usize, &Plane)| {
+            if level == 0 {
+                return Plane::with_region(plane.width(), plane.height(), Region::default());
+            }
+            let r = footprint(size, level, low..=high, 8.0..=8.7);
+            let (w, h) = (plane.width(), plane.height());
+            let mut part = Plane::with_region(w, h, r);
+            for (i, q) in part.values_mut().iter_mut().enumerate() {
+                *q = plane.get_clamped((r.x + i % r.width) as i64, (r.y + i / r.width) as i64);
+            }
+            part
+        };
+        let planes = whole.planes().iter().enumerate().map(part).collect();
+        let (sines, output) = (whole.sines().clone(), whole.output().clone());
+        let partial = GridEvaluator::new(Grids::new(size, planes, sines, output).unwrap(), 1);
+        let whole = GridEvaluator::new(whole, 1);
+        let columns = partial.columns(&u, true);
+        let mut scratch = partial.scratch(&columns);
+        partial.row(&columns, 8.0, &mut scratch, |_, length, rows| {
+            for (part, row_of_whole) in rows.chunks_exact(length).zip(row(&whole, &u, 8.0, true)) {
+                assert_eq!(part[..u.len()], row_of_whole);
+            }
+        });
+    }
+}

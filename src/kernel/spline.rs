@@ -1,0 +1,70 @@
+//! Sums of rows with the weights of splines: four rows of integers to one of numbers, and
+//! four neighbours of such a row to a point.
+
+use fearless_simd::{Level, dispatch, f32x8, prelude::*};
+
+/// Most points of a [`Run`]. Rows of weights and points are so much longer than their use.
+pub(crate) const RUN: usize = 8;
+
+/// At most [`RUN`] points side by side between the same knots.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// The first point.
+    pub point: u32,
+    /// The first of the four numbers around them.
+    pub tap: u32,
+}
+
+/// `out = sum_k weights[k] rows[k]`; the rows are at least as long as `out`.
+pub(crate) fn combine(level: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
+    /// The compiler finds the vectors.
+    #[inline(always)]
+    fn sum(weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
+        let [a, b, c, d] = rows.map(|row| &row[..out.len()]);
+        for (i, out) in out.iter_mut().enumerate() {
+            let term = |k: usize, row: &[i16]| weights[k] * f32::from(row[i]);
+            *out = term(0, a) + term(1, b) + term(2, c) + term(3, d);
+        }
+    }
+    dispatch!(level, _ => sum(weights, rows, out));
+}
+
+/// Four rows of weights, one of each point's, and the row that they are weights of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term<'a> {
+    pub weights: [&'a [f32]; 4],
+    pub row: &'a [f32],
+}
+
+/// The points of `runs`, one after the other: `out[p - first] = sum of the terms' sums over
+/// k of weights[k][p] row[tap(p) + k]`, `first` being the first point.
+///
+/// The rows of weights reach [`RUN`] numbers beyond the start of the last run. So does
+/// `out`, where what lies beyond the points is overwritten.
+pub(crate) fn interpolate<const N: usize>(
+    level: Level,
+    runs: &[Run],
+    terms: &[Term; N],
+    out: &mut [f32],
+) {
+    dispatch!(level, simd => along(simd, runs, terms, out));
+}
+
+#[inline(always)]
+fn along<S: Simd, const N: usize>(simd: S, runs: &[Run], terms: &[Term; N], out: &mut [f32]) {
+    let Some(first) = runs.first().map(|run| run.point) else { return };
+    for run in runs {
+        let (point, tap) = (run.point as usize, run.tap as usize);
+        let mut sum = f32x8::splat(simd, 0.0);
+        for term in terms {
+            let taps = &term.row[tap..tap + 4];
+            for (tap, weights) in taps.iter().zip(&term.weights) {
+                let weights = f32x8::from_slice(simd, &weights[point..point + RUN]);
+                sum = f32x8::splat(simd, *tap).mul_add(weights, sum);
+            }
+        }
+        // The lanes beyond the run are the next one's.
+        let at = (run.point - first) as usize;
+        sum.store_slice(&mut out[at..at + RUN]);
+    }
+}
