@@ -7,7 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Random, picture};
-use sirenc::container::WeightCoding;
+use sirenc::container::{Representation, WeightCoding};
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
     Raster, RenderOptions, Samples, Size, Target, Training, encode, psnr,
@@ -204,7 +204,13 @@ fn time_outs_hold() {
 
 /// Options without a network.
 fn free(target: Target, steps: u32) -> EncodeOptions {
-    EncodeOptions { target, hidden: None, coding: WeightCoding::Compact, ..options(steps) }
+    EncodeOptions {
+        target,
+        representation: Some(Representation::Siren),
+        hidden: None,
+        coding: WeightCoding::Compact,
+        ..options(steps)
+    }
 }
 
 #[test]

@@ -39,6 +39,7 @@
 mod device;
 mod effort;
 mod fused;
+pub(crate) mod grid;
 mod model;
 mod quality;
 mod sampling;
@@ -146,6 +147,8 @@ pub struct Progress {
     pub steps: u32,
     /// PSNR in dB of the recent batches.
     pub psnr: f64,
+    /// Bytes that the latents of grids take so far.
+    pub bytes: Option<f64>,
 }
 
 /// What an observer wants next.
@@ -307,7 +310,8 @@ pub(crate) fn train(
         }
         let steps = run.schedule.steps();
         let psnr = decibels(run.smoothed / 4.0);
-        stopped |= observe(&Progress { run: 1, step: run.step, steps, psnr }) == Control::Stop;
+        stopped |= observe(&Progress { run: 1, step: run.step, steps, psnr, bytes: None })
+            == Control::Stop;
     }
     run.finish(stopped, device_name)
 }

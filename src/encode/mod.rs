@@ -1,6 +1,8 @@
 //! From pixels to the bytes of a `.siren` file: choice of topology, training, weight
 //! coding, container, and a last look at the result through the decoder.
 
+mod grids;
+
 use std::time::{Duration, Instant};
 
 use crate::coding::{self, compact};
@@ -12,7 +14,8 @@ use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::raster::{Raster, psnr};
 use crate::rate::{COMPACT_BITS, Model};
-use crate::train::{self, Control, OptimizerChoice, Progress, Trained, Training};
+use crate::train::grid::Length;
+use crate::train::{self, Control, DeviceChoice, OptimizerChoice, Progress, Trained, Training};
 
 /// How large the file becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -32,6 +35,17 @@ pub enum Target {
     Bpp(f64),
     /// At most so many bytes, the whole file counted.
     Bytes(u64),
+}
+
+impl Target {
+    /// Most bytes of the file, where the target is a size.
+    fn file_bytes(self, raster: &Raster) -> Option<u64> {
+        match self {
+            Self::Bpp(bpp) => Some((bpp * raster.size().pixels() as f64 / 8.0) as u64),
+            Self::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
 }
 
 /// Ready-made topologies from the literature.
@@ -79,7 +93,11 @@ impl Preset {
 pub struct EncodeOptions {
     /// Size of the file.
     pub target: Target,
-    /// Features of each hidden layer, first to last, instead of those that suit the target.
+    /// How the picture is represented; without it, one SIREN for small files and small
+    /// pictures, latent grids for others.
+    pub representation: Option<Representation>,
+    /// Features of each hidden layer, first to last, instead of those that suit the target: one
+    /// SIREN.
     pub hidden: Option<Vec<usize>>,
     /// How the weights are written.
     pub coding: WeightCoding,
@@ -106,7 +124,9 @@ pub struct Encoded {
     pub psnr: f64,
     /// Bits per pixel, the whole file counted.
     pub bpp: f64,
-    /// The network's shape.
+    /// How the picture is represented.
+    pub representation: Representation,
+    /// The network's shape; of latent grids, that of the network that they feed.
     pub topology: Topology,
     /// Training steps done.
     pub steps_done: u32,
@@ -152,6 +172,8 @@ const STARTS: u32 = 4;
 const DEEP_FROM: u32 = 1000;
 /// Networks of so many weights and more have layers of equal width.
 const UNIFORM_FROM: usize = 5800;
+/// Smaller files are one SIREN.
+const GRID_FROM: f64 = 2500.0;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
 /// Bits of a weight in the compact coding where the number of weights is given.
@@ -190,29 +212,42 @@ pub fn encode(
 ) -> Result<Encoded, EncodeError> {
     let started = Instant::now();
     check(raster, options)?;
-    let Attempt { bytes, psnr, trained } = match options.target {
-        Target::Psnr(wanted) => search(raster, options, wanted, &mut observe)?,
-        target => attempt(raster, options, target, options.training.clone(), &mut observe)?,
+    let representation = options.representation(raster);
+    let Attempt { bytes, psnr, report } = match (representation, options.target) {
+        (Representation::Grid, _) => grids::attempt(raster, options, &mut observe)?,
+        (_, Target::Psnr(wanted)) => search(raster, options, wanted, &mut observe)?,
+        (_, target) => attempt(raster, options, target, options.training.clone(), &mut observe)?,
     };
     Ok(Encoded {
         psnr,
         bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
         bytes,
-        topology: trained.siren.topology().clone(),
-        steps_done: trained.steps_done,
-        steps_planned: trained.steps_planned,
-        recoveries: trained.recoveries,
-        single_colour: trained.single_colour,
-        device: trained.device,
+        representation,
+        topology: report.topology,
+        steps_done: report.steps_done,
+        steps_planned: report.steps_planned,
+        recoveries: report.recoveries,
+        single_colour: report.single_colour,
+        device: report.device,
         elapsed: started.elapsed(),
     })
 }
 
-/// A trained network and its file.
+/// A finished file.
 struct Attempt {
     bytes: Vec<u8>,
     psnr: f64,
-    trained: Trained,
+    report: Report,
+}
+
+/// What [`Encoded`] tells of the training.
+struct Report {
+    topology: Topology,
+    steps_done: u32,
+    steps_planned: u32,
+    recoveries: u32,
+    single_colour: bool,
+    device: &'static str,
 }
 
 /// Trains a network for a target other than a PSNR: the best of several starts where it is so
@@ -273,7 +308,8 @@ fn train_and_code(
             .then_some(trained.steps_done),
         ..training
     };
-    let file = Blank { raster, options, training: &training, bytes: most };
+    let representation = Representation::Siren;
+    let file = Blank { raster, options, training: &training, bytes: most, representation };
     let weights = match options.coding {
         WeightCoding::F16 => coding::f16::encode(&trained.siren),
         WeightCoding::Compact => {
@@ -293,7 +329,15 @@ fn train_and_code(
             (bytes, psnr) = (before, before_psnr);
         }
     }
-    Ok(Attempt { bytes, psnr, trained })
+    let report = Report {
+        topology: topology.clone(),
+        steps_done: trained.steps_done,
+        steps_planned: trained.steps_planned,
+        recoveries: trained.recoveries,
+        single_colour: trained.single_colour,
+        device: trained.device,
+    };
+    Ok(Attempt { bytes, psnr, report })
 }
 
 /// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
@@ -425,6 +469,11 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
         return invalid("the learning rate must lie above 0 and not above 1");
     }
+    if options.representation == Some(Representation::Grid)
+        && let Some(setting) = options.only_siren()
+    {
+        return invalid(&format!("latent grids take no choice of {setting}"));
+    }
     if options.resume.as_ref().is_some_and(|r| r.topology.channels() != raster.channels()) {
         return invalid("the network to resume has other channels than the picture");
     }
@@ -459,7 +508,8 @@ impl Plan {
     fn new(raster: &Raster, options: &EncodeOptions, target: Target) -> Result<Self, EncodeError> {
         let channels = raster.channels();
         let longest = longest(&options.training);
-        let blank = |bytes| Blank { raster, options, training: &longest, bytes };
+        let representation = Representation::Siren;
+        let blank = |bytes| Blank { raster, options, training: &longest, bytes, representation };
         let given = options.given(raster)?;
         let compact = options.coding == WeightCoding::Compact;
         let target = match target {
@@ -467,8 +517,7 @@ impl Plan {
             target => target,
         };
         let wanted = match (target, &given) {
-            (Target::Bpp(bpp), _) => Some((bpp * raster.size().pixels() as f64 / 8.0) as u64),
-            (Target::Bytes(bytes), _) => Some(bytes),
+            (Target::Bpp(_) | Target::Bytes(_), _) => target.file_bytes(raster),
             (_, Some(_)) if !compact => None,
             (Target::Quality(quality), given) => {
                 let range = given.as_ref().map_or(QUALITY_BYTES, given_bytes);
@@ -527,11 +576,54 @@ impl Plan {
         let smallest = smallest(raster.channels());
         let training = longest(&options.training);
         let bytes = Some(weights as u64);
-        Blank { raster, options, training: &training, bytes }.size(&smallest, weights as usize)
+        let representation = Representation::Siren;
+        let blank = Blank { raster, options, training: &training, bytes, representation };
+        blank.size(&smallest, weights as usize)
     }
 }
 
 impl EncodeOptions {
+    /// How the picture will be represented.
+    fn representation(&self, raster: &Raster) -> Representation {
+        if let Some(file) = &self.resume {
+            return file.representation;
+        }
+        if let Some(given) = self.representation {
+            return given;
+        }
+        if self.only_siren().is_some() || raster.is_flat() {
+            return Representation::Siren;
+        }
+        let bytes = self.target.file_bytes(raster).map_or_else(
+            || {
+                let model = Model::new(raster);
+                let range = (QUALITY_BYTES.0, f64::MAX.sqrt());
+                match self.target {
+                    Target::Psnr(psnr) => model.bytes_of_psnr(psnr, 3, range),
+                    Target::Quality(quality) => model.bytes_of_quality(quality, range),
+                    _ => model.bytes_of_quality(DEFAULT_QUALITY, range),
+                }
+            },
+            |bytes| bytes as f64,
+        );
+        if bytes < GRID_FROM { Representation::Siren } else { Representation::Grid }
+    }
+
+    /// A setting that only one SIREN has.
+    fn only_siren(&self) -> Option<&'static str> {
+        let training = &self.training;
+        let settings = [
+            (self.hidden.is_some(), "the hidden layers"),
+            (self.coding == WeightCoding::F16, "the coding f16"),
+            (training.omega != Training::default().omega, "omega_0"),
+            (training.optimizer != Training::default().optimizer, "the optimizer"),
+            (training.batch.is_some(), "the batch"),
+            (training.learning_rate.is_some(), "the learning rate"),
+            (matches!(training.device, DeviceChoice::Cuda | DeviceChoice::Metal), "the device"),
+        ];
+        settings.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
     /// The topology, where it is given.
     fn given(&self, raster: &Raster) -> Result<Option<Topology>, EncodeError> {
         Ok(match (&self.resume, &self.hidden) {
@@ -595,21 +687,24 @@ struct Blank<'a> {
     training: &'a Training,
     /// Most bytes of the file, where they are set.
     bytes: Option<u64>,
+    representation: Representation,
 }
 
 impl Blank<'_> {
     fn container(&self, topology: &Topology, weights: Vec<u8>) -> Container {
-        let Self { raster, options, training, bytes } = *self;
+        let Self { raster, options, training, bytes, representation } = *self;
         let omit = options.omit_settings || bytes.is_some_and(|bytes| bytes < SETTINGS_FROM);
         let mut metadata = options.metadata.clone();
-        metadata.settings = (!omit).then(|| settings_text(training, options, bytes));
+        let settings = || settings_text(training, options, bytes, representation);
+        metadata.settings = (!omit).then(settings);
         Container {
             width: raster.size().width,
             height: raster.size().height,
             depth: raster.depth(),
             topology: topology.clone(),
-            omega: (!omit).then_some(training.omega),
-            representation: Representation::Siren,
+            // Latent grids have no omega_0.
+            omega: (!omit && representation == Representation::Siren).then_some(training.omega),
+            representation,
             coding: options.coding,
             metadata,
             weights,
@@ -633,8 +728,17 @@ impl Blank<'_> {
 
 /// The encoder and those of its settings that neither the header nor the defaults tell,
 /// as options of `sirenc encode`.
-fn settings_text(training: &Training, options: &EncodeOptions, bytes: Option<u64>) -> String {
+fn settings_text(
+    training: &Training,
+    options: &EncodeOptions,
+    bytes: Option<u64>,
+    representation: Representation,
+) -> String {
     let of_effort = Training { effort: training.effort, ..Training::default() };
+    let steps = |training: &Training| match representation {
+        Representation::Siren => training.steps(),
+        Representation::Grid => Length::new(training).all(),
+    };
     let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -643,6 +747,7 @@ fn settings_text(training: &Training, options: &EncodeOptions, bytes: Option<u64
         }
     };
     let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
+    add("representation", options.representation.map(|given| given.to_string()));
     add("resume", options.resume.as_ref().map(|_| "FILE".into()));
     match options.coding {
         WeightCoding::F16 => add("coding", Some("f16".into())),
@@ -663,7 +768,7 @@ fn settings_text(training: &Training, options: &EncodeOptions, bytes: Option<u64
         (_, WeightCoding::Compact) => add("bytes", bytes.map(|bytes| bytes.to_string())),
     }
     add("effort", differs(training.effort.into(), Training::default().effort.into()));
-    add("steps", differs(training.steps().into(), of_effort.steps().into()));
+    add("steps", differs(steps(training).into(), steps(&of_effort).into()));
     add("stop-after", training.stop_after.map(|s| s.to_string()));
     add("batch", differs(training.batch() as u64, of_effort.batch() as u64));
     add("learning-rate", training.learning_rate.map(|rate| rate.to_string()));

@@ -1,0 +1,317 @@
+//! Latent grids for a wanted size or PSNR: sizes of the networks, training, rounding, and the
+//! last bytes that make the file fit.
+
+use super::{Attempt, Blank, EncodeOptions, Report, Target, decoded_psnr};
+use crate::coding::grids::Payload;
+use crate::container::{Container, Representation};
+use crate::error::EncodeError;
+use crate::geometry::Size;
+use crate::grids::Plane;
+use crate::network::Topology;
+use crate::raster::{Raster, decibels};
+use crate::rate::Model;
+use crate::train::grid::{self, Goal, Length, Networks, Shape, Start, Trained};
+use crate::train::{Control, Progress, Training};
+
+/// Sizes of the networks: features of the sine layer and of the two layers of the entropy
+/// model, for files of at least so many bytes (docs/experiments.md).
+const SIZES: [(f64, usize, [usize; 2]); 5] = [
+    (0.0, 12, [8, 8]),
+    (3_000.0, 20, [12, 8]),
+    (12_000.0, 32, [16, 16]),
+    (40_000.0, 32, [24, 24]),
+    (400_000.0, 48, [32, 32]),
+];
+/// Bits of a weight.
+const WEIGHT_BITS: f64 = 7.0;
+/// Bytes of a stream that are neither latents nor weights: its length and its end.
+const STREAM_BYTES: f64 = 3.0;
+/// Most levels; small pictures have fewer, so that the coarsest is a few latents wide.
+const LEVELS: usize = 7;
+/// Fewest bits of the latents that are aimed at.
+const LEAST_BITS: f64 = 64.0;
+/// Share of the bits left after all else that latents are trained for where a limit is set.
+const AIM: f64 = 0.985;
+/// What exceeds the limit is taken away in rounds, each with so many times the lambda of the
+/// one before it; the last leave nothing.
+const THINNING: f64 = 1.5;
+const MOST_THINNING: i32 = 40;
+/// A run for a PSNR aims so many dB above it, and goes on so often where it does not end
+/// between it and so much above.
+const ABOVE: f64 = 0.05;
+const NEAR: f64 = 0.15;
+const ROUNDS: u32 = 3;
+/// Each such run goes on for this share of the first one's steps; one that is so many dB off
+/// begins anew.
+const ROUND_STEPS: f64 = 0.25;
+const FAR: f64 = 0.7;
+/// No PSNR lies more than this many bits per pixel away.
+const MOST_BPP: f64 = 16.0;
+/// What grids gain over a SIREN of as many bytes, in dB, for the first lambda.
+const GAIN: f64 = 1.5;
+
+/// Encodes `raster` as latent grids.
+pub(super) fn attempt(
+    raster: &Raster,
+    options: &EncodeOptions,
+    observe: &mut dyn FnMut(&Progress) -> Control,
+) -> Result<Attempt, EncodeError> {
+    let plan = Plan::new(raster, options)?;
+    let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
+    let mut trained = grid::train(raster, plan.start(earlier), observe);
+    let mut best = plan.finish(&mut trained)?;
+    let Target::Psnr(wanted) = options.target else { return Ok(best) };
+    let stopped_early = |report: &Report| report.steps_done < report.steps_planned;
+    let mut stopped = stopped_early(&best.report);
+    let mut last = best.psnr;
+    let mut lambda = trained.lambda;
+    let mut goal = wanted + ABOVE;
+    drop(trained);
+    for run in 2..2 + ROUNDS {
+        if stopped || (wanted..wanted + NEAR).contains(&last) {
+            break;
+        }
+        // What the last run missed its goal by is what this one aims higher or lower.
+        goal += wanted + ABOVE - last;
+        let far = (last - wanted).abs() > FAR;
+        let length = if far { plan.length } else { plan.length.share(ROUND_STEPS) };
+        lambda *= 10f64.powf((last - wanted) / 10.0);
+        let plan = Plan { goal: Goal::Psnr(goal), lambda, length, ..plan.clone() };
+        let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
+        let file = Container::read(&best.bytes).expect("the encoder's own file");
+        let earlier = if far { None } else { Some(Earlier::new(&file)?) };
+        let start = plan.start(earlier);
+        let mut trained = grid::train(raster, start, &mut observe);
+        let next = match plan.finish(&mut trained) {
+            Err(EncodeError::Cancelled) => break,
+            next => next?,
+        };
+        lambda = trained.lambda;
+        stopped = stopped_early(&next.report);
+        last = next.psnr;
+        let better = match (best.psnr >= wanted, next.psnr >= wanted) {
+            (true, true) => next.bytes.len() < best.bytes.len(),
+            (true, false) => false,
+            _ => next.psnr > best.psnr,
+        };
+        if better {
+            best = next;
+        }
+    }
+    if best.psnr < wanted && !options.best_effort {
+        if stopped {
+            return Err(EncodeError::Cancelled);
+        }
+        let (best, bytes) = (best.psnr, best.bytes.len() as u64);
+        return Err(EncodeError::PsnrUnreached { wanted, best, bytes });
+    }
+    Ok(best)
+}
+
+/// What is trained, for which size of file.
+#[derive(Clone)]
+struct Plan<'a> {
+    raster: &'a Raster,
+    options: &'a EncodeOptions,
+    /// Most bytes of the file.
+    limit: Option<u64>,
+    /// Sizes of the networks and levels.
+    shape: Shape,
+    goal: Goal,
+    /// Bits of the latents, as far as they are known.
+    bits: f64,
+    lambda: f64,
+    length: Length,
+}
+
+impl<'a> Plan<'a> {
+    fn new(raster: &'a Raster, options: &'a EncodeOptions) -> Result<Self, EncodeError> {
+        let pixels = raster.size().pixels() as f64;
+        let training = &options.training;
+        let model = Model::new(raster);
+        let range = (64.0, (MOST_BPP * pixels / 8.0).max(128.0));
+        let (payload, limit) = match options.target {
+            Target::Bpp(_) | Target::Bytes(_) => {
+                let limit = options.target.file_bytes(raster).expect("a size is wanted");
+                (room(raster, options, limit) as f64, Some(limit))
+            }
+            Target::Quality(quality) => (model.bytes_of_quality(quality, range), None),
+            Target::Psnr(psnr) => (model.bytes_of_psnr(psnr - GAIN, training.effort, range), None),
+            Target::Auto => match &options.resume {
+                Some(file) => {
+                    // As large as the file, with settings.
+                    let limit = blank(raster, options, training, None)
+                        .size(&file.topology, file.weights.len());
+                    (file.weights.len() as f64, Some(limit))
+                }
+                None => (model.bytes_of_quality(super::DEFAULT_QUALITY, range), None),
+            },
+        };
+        let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
+        let shape = match &earlier {
+            Some(earlier) => earlier.networks.shape(),
+            None => shape(raster, payload),
+        };
+        let overhead = shape.weight_count() as f64 * WEIGHT_BITS / 8.0
+            + shape.streams(raster.size()) as f64 * STREAM_BYTES;
+        let aim = if limit.is_some() { AIM } else { 1.0 };
+        let bits = match options.target {
+            Target::Psnr(_) => 8.0 * payload,
+            _ => 8.0 * (aim * payload - overhead),
+        };
+        if let Some(limit) = limit
+            && bits < LEAST_BITS
+        {
+            let smallest = limit + (2.0 - bits / 8.0) as u64;
+            return Err(EncodeError::TooFewBytes { wanted: limit, smallest });
+        }
+        let bits = bits.max(LEAST_BITS);
+        let goal = match options.target {
+            Target::Psnr(psnr) => Goal::Psnr(psnr + ABOVE),
+            _ => Goal::Bits(bits),
+        };
+        let psnr = match options.target {
+            Target::Psnr(psnr) => psnr,
+            _ => model.psnr(payload, training.effort) + GAIN,
+        };
+        // Where the squared error falls with one over the bits, this is its slope.
+        let lambda = 10f64.powf(-psnr / 10.0) * pixels / bits;
+        Ok(Self {
+            raster,
+            options,
+            limit,
+            shape,
+            goal,
+            bits,
+            lambda,
+            length: Length::new(training),
+        })
+    }
+
+    /// What a run starts from: `earlier`, else trained or random networks.
+    fn start(&self, earlier: Option<Earlier>) -> Start {
+        let training = &self.options.training;
+        let (networks, planes) = match earlier {
+            Some(Earlier { networks, planes }) => (networks, Some(planes)),
+            None => (grid::networks(self.shape, self.lambda, training.seed), None),
+        };
+        Start {
+            networks,
+            planes,
+            goal: self.goal,
+            bits: self.bits,
+            lambda: self.lambda,
+            length: self.length,
+            stop_after: training.stop_after,
+            timeout: training.timeout,
+            seed: training.seed,
+        }
+    }
+
+    /// Rounds what was trained so that the file keeps to its limit.
+    fn finish(&self, trained: &mut Trained) -> Result<Attempt, EncodeError> {
+        let (done, planned) = (trained.steps_done, trained.steps_planned);
+        let training = Training {
+            steps: Some(planned),
+            stop_after: (done < planned).then_some(done),
+            ..self.options.training.clone()
+        };
+        let blank = blank(self.raster, self.options, &training, self.limit);
+        let topology = self.topology();
+        let networks = trained.round_networks();
+        let file =
+            |trained: &Trained| blank.container(&topology, trained.payload(&networks)).write();
+        let fits = |file: &[u8]| self.limit.is_none_or(|limit| file.len() as u64 <= limit);
+        let mut bytes = file(trained);
+        for round in 0..MOST_THINNING {
+            if fits(&bytes) {
+                break;
+            }
+            trained.thin_out(THINNING.powi(round));
+            bytes = file(trained);
+        }
+        if !fits(&bytes) {
+            let limit = self.limit.unwrap_or_default();
+            return Err(EncodeError::TooFewBytes { wanted: limit, smallest: bytes.len() as u64 });
+        }
+        let mut psnr = decoded_psnr(self.raster, &bytes)?;
+        if let Some(file) = &self.options.resume {
+            let before = blank.container(&topology, file.weights.clone()).write();
+            let before_psnr = decoded_psnr(self.raster, &before)?;
+            if fits(&before) && before_psnr > psnr {
+                (bytes, psnr) = (before, before_psnr);
+            }
+        }
+        if done < planned && psnr <= flat_psnr(self.raster) {
+            return Err(EncodeError::Cancelled);
+        }
+        let report = Report {
+            topology,
+            steps_done: done,
+            steps_planned: planned,
+            recoveries: 0,
+            single_colour: false,
+            device: "cpu",
+        };
+        Ok(Attempt { bytes, psnr, report })
+    }
+
+    fn topology(&self) -> Topology {
+        Topology::uniform(self.raster.channels(), 1, self.shape.sines).expect("within the limits")
+    }
+}
+
+/// A file but for its payload.
+fn blank<'a>(
+    raster: &'a Raster,
+    options: &'a EncodeOptions,
+    training: &'a Training,
+    bytes: Option<u64>,
+) -> Blank<'a> {
+    Blank { raster, options, training, bytes, representation: Representation::Grid }
+}
+
+/// PSNR in dB of the picture's mean colour.
+fn flat_psnr(raster: &Raster) -> f64 {
+    let channels = raster.channels().count();
+    let (mut sums, mut squares) = (vec![0.0; channels], 0.0);
+    for index in 0..raster.sample_count() {
+        let sample = f64::from(raster.unit(index));
+        sums[index % channels] += sample;
+        squares += sample * sample;
+    }
+    let pixels = raster.size().pixels() as f64;
+    let of_means: f64 = sums.iter().map(|sum| sum * sum / pixels).sum();
+    decibels((squares - of_means) / raster.sample_count() as f64)
+}
+
+/// Most bytes of the payload in a file of `limit` bytes.
+fn room(raster: &Raster, options: &EncodeOptions, limit: u64) -> usize {
+    let longest = super::longest(&options.training);
+    let blank = blank(raster, options, &longest, Some(limit));
+    blank.room(&Topology::uniform(raster.channels(), 1, 1).expect("within the limits"), limit)
+}
+
+/// Sizes for a payload of about so many bytes.
+fn shape(raster: &Raster, payload: f64) -> Shape {
+    let &(_, sines, hidden) =
+        SIZES.iter().rev().find(|(least, ..)| payload >= *least).unwrap_or(&SIZES[0]);
+    let longer = raster.size().longer_side();
+    let levels = ((longer.ilog2() as usize).saturating_sub(1)).clamp(1, LEVELS);
+    Shape { levels, sines, hidden, channels: raster.channels().count() }
+}
+
+/// A file to train on.
+struct Earlier {
+    networks: Networks,
+    planes: Vec<Plane>,
+}
+
+impl Earlier {
+    fn new(file: &Container) -> Result<Self, EncodeError> {
+        let size = Size { width: file.width, height: file.height };
+        let payload = Payload::read(file.weights.clone(), size, &file.topology)?;
+        let networks = Networks::of_file(payload.networks(), file.topology.channels().count());
+        Ok(Self { networks, planes: payload.decode(0, None, u64::MAX)? })
+    }
+}

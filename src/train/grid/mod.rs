@@ -1,0 +1,364 @@
+//! Pixels to latent grids and their networks. The loss is the squared error plus lambda times
+//! the bits (section 3 of Kim et al. 2023, "C3"), lambda follows the wanted size or PSNR while
+//! the training runs. Starts at a quarter of the picture's size. Uses no candle; knows no files.
+
+mod context;
+mod math;
+mod model;
+mod round;
+mod start;
+mod synthesis;
+
+use std::time::{Duration, Instant};
+
+use super::{Control, Progress, Training, effort};
+use crate::coding::latents::TILE;
+use crate::geometry::Size;
+use crate::grids::{Plane, level_length};
+use crate::raster::{Raster, decibels};
+use math::SoftRounding;
+pub(crate) use model::Networks;
+use model::{Measured, Model, Stage, Thrift, Update};
+pub(crate) use start::networks;
+use synthesis::Picture;
+
+/// What the training aims at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Goal {
+    /// Bits of the latents.
+    Bits(f64),
+    /// PSNR in dB.
+    Psnr(f64),
+}
+
+/// Sizes of the networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub levels: usize,
+    pub sines: usize,
+    /// Features of the hidden layers of the entropy model.
+    pub hidden: [usize; 2],
+    pub channels: usize,
+}
+
+impl Shape {
+    fn synthesis(self) -> synthesis::Shape {
+        let Self { levels, sines, channels, .. } = self;
+        synthesis::Shape { levels, sines, channels }
+    }
+
+    fn context(self) -> context::Shape {
+        context::Shape { hidden: self.hidden }
+    }
+
+    /// Weights and biases of all networks.
+    pub fn weight_count(self) -> usize {
+        let synthesis = self.synthesis();
+        let entropy: usize = self.context().lens().iter().sum();
+        synthesis.sine_len() + synthesis.output_len() + entropy
+    }
+
+    /// Streams of latents in a picture of `size`.
+    pub fn streams(self, size: Size) -> usize {
+        let tiles = |l: usize| {
+            let tiles = |native: u32| level_length(native, l).div_ceil(TILE);
+            tiles(size.width) * tiles(size.height)
+        };
+        (0..self.levels).map(tiles).sum()
+    }
+}
+
+/// How long a run takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Length {
+    /// Steps at the picture's own size.
+    steps: u32,
+    /// Steps at a half of it, and again at a quarter.
+    coarse: u32,
+}
+
+impl Length {
+    /// The effort's, or as many steps as the training has.
+    pub fn new(training: &Training) -> Self {
+        let (steps, coarse) = effort::grid_length(training.effort);
+        match training.steps {
+            None => Self { steps, coarse },
+            Some(all) => {
+                let coarse = coarse.min(all / 4);
+                Self { steps: all - 2 * coarse, coarse }
+            }
+        }
+    }
+
+    /// All steps.
+    pub fn all(self) -> u32 {
+        self.steps + 2 * self.coarse
+    }
+
+    /// A shorter run.
+    pub fn share(self, share: f64) -> Self {
+        let part = |steps: u32| ((f64::from(steps) * share).ceil() as u32).max(1);
+        Self { steps: part(self.steps), coarse: part(self.coarse) }
+    }
+}
+
+/// What a run starts from and how long it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub networks: Networks,
+    /// Latents of an earlier run, the finest level first: no coarse stages then.
+    pub planes: Option<Vec<Plane>>,
+    pub goal: Goal,
+    /// Bits that the latents are expected to take.
+    pub bits: f64,
+    /// The first lambda.
+    pub lambda: f64,
+    pub length: Length,
+    /// Stop after so many steps of all.
+    pub stop_after: Option<u32>,
+    /// End in so much time.
+    pub timeout: Option<Duration>,
+    pub seed: u64,
+}
+
+/// A trained picture; the latents are not rounded yet.
+pub(crate) struct Trained {
+    model: Model,
+    picture: Picture,
+    /// The last lambda.
+    pub lambda: f64,
+    pub steps_done: u32,
+    pub steps_planned: u32,
+}
+
+/// Temperature of the soft rounding and parameter of the noise at the start and at the end.
+const TEMPERATURES: (f64, f64) = (0.5, 0.05);
+const NOISE: (f64, f64) = (3.0, 2.0);
+/// A resumed run starts with rounding almost as hard as it ends.
+const RESUMED_TEMPERATURE: f64 = 0.2;
+/// Adam's peak rate of the networks.
+const NETWORK_RATE: f64 = 7e-3;
+/// Adam's peak rate of the latents: for so many bits per pixel, going with this power of them.
+const LATENT_RATE: f64 = 2e-2;
+const RATE_BPP: f64 = 0.4;
+const RATE_POWER: f64 = 0.35;
+/// Share of the steps at full size that train the networks alone, on rounded latents, and the
+/// rate at their start.
+const LAST: f64 = 0.04;
+const LAST_RATE: f64 = 1e-3;
+/// The least share of a rate that is left at the end.
+const LEAST_RATE: f64 = 0.01;
+/// What a step leaves out.
+const THRIFT: Thrift = Thrift { weights: 4, bands: 2 };
+/// How fast lambda follows: per step, at least, at most, and in strides per run.
+const FOLLOW: (f64, f64, f64) = (0.004, 0.15, 8.0);
+/// While rounding gets harder, bits fall by a share of (first / bits per pixel - second).
+const FALL: (f64, f64) = (0.19, 0.12);
+/// The coarse stages of a time-limited run end at a half of this share of its time, and at this
+/// share.
+const COARSE_TIME: f64 = 0.3;
+/// Seconds that rounding and writing take: in all, and for a pixel.
+const AFTER: (f64, f64) = (0.8, 6e-7);
+/// Steps of a time-limited run before it is known how long a step takes.
+const TRIAL: u32 = 4;
+/// Quantiles of the noise.
+const QUANTILES: usize = 2048;
+
+/// Trains on `raster` from `start` on. `observe` is called after every step and may end the run.
+pub(crate) fn train(
+    raster: &Raster,
+    start: Start,
+    observe: &mut dyn FnMut(&Progress) -> Control,
+) -> Trained {
+    let picture = planar(raster);
+    let mut run = Run::new(&picture, start);
+    let levels = run.model.shape.levels;
+    if run.start.planes.is_none() {
+        let half = picture.halved();
+        let quarter = half.halved();
+        for (base, picture) in [(2, &quarter), (1, &half)] {
+            // A picture of few levels has none that are as coarse.
+            if levels > base {
+                run.coarse(&Stage::new(base, picture, levels), observe);
+            }
+        }
+    }
+    run.fine(&Stage::new(0, &picture, levels), observe);
+    let Run { model, lambda, done, planned, .. } = run;
+    Trained { model, picture, lambda, steps_done: done, steps_planned: planned }
+}
+
+struct Run {
+    started: Instant,
+    start: Start,
+    /// Pixels of the picture.
+    pixels: f64,
+    model: Model,
+    lambda: f64,
+    done: u32,
+    planned: u32,
+    stopped: bool,
+    noise: Vec<f32>,
+}
+
+impl Run {
+    fn new(picture: &Picture, mut start: Start) -> Self {
+        let mut networks = start.networks.clone();
+        let resumed = start.planes.take();
+        if resumed.is_none() {
+            networks.set_colour(&picture.mean());
+        }
+        let mut model = Model::new((picture.width, picture.height), networks, start.seed);
+        let coarse = if resumed.is_some() { 0 } else { 2 * start.length.coarse };
+        for (grid, plane) in model.grids.iter_mut().zip(resumed.iter().flatten()) {
+            grid.values = plane.values().iter().map(|&q| f32::from(q)).collect();
+        }
+        start.planes = resumed;
+        Self {
+            started: Instant::now(),
+            pixels: (picture.width * picture.height) as f64,
+            model,
+            lambda: start.lambda,
+            done: 0,
+            planned: coarse + start.length.steps,
+            stopped: false,
+            noise: Vec::new(),
+            start,
+        }
+    }
+
+    /// Tells how a step went, and asks whether to go on.
+    fn tell(&mut self, measured: Measured, observe: &mut dyn FnMut(&Progress) -> Control) {
+        self.done += 1;
+        let progress = Progress {
+            run: 1,
+            step: self.done,
+            steps: self.planned,
+            psnr: decibels(measured.error / self.pixels),
+            bytes: Some(measured.bits / 8.0),
+        };
+        self.stopped |= observe(&progress) == Control::Stop
+            || self.start.stop_after.is_some_and(|most| self.done >= most)
+            || self.spent() >= 1.0;
+    }
+
+    /// Share of the time that has passed; what comes after the training has its own.
+    fn spent(&self) -> f64 {
+        let Some(limit) = self.start.timeout else { return 0.0 };
+        let limit = limit.as_secs_f64();
+        let after = (AFTER.0 + AFTER.1 * self.pixels).min(0.5 * limit);
+        self.started.elapsed().as_secs_f64() / (limit - after)
+    }
+
+    /// Steps at 1 / 2^base of the size.
+    fn coarse(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
+        // A pixel stands for so many.
+        let pixels = f64::from(1u32 << (2 * stage.base));
+        let rates = Update { latents: self.latent_rate(), networks: NETWORK_RATE };
+        let rounding = SoftRounding::new(TEMPERATURES.0 as f32);
+        kumaraswamy(NOISE.0, &mut self.noise);
+        let share = COARSE_TIME / f64::from(stage.base as u32);
+        for _ in 0..self.start.length.coarse {
+            if self.stopped || self.spent() >= share {
+                return;
+            }
+            let lambda = self.lambda / pixels;
+            let seen = (rounding, self.noise.as_slice());
+            let mut measured = self.model.step(stage, seen, lambda, rates, THRIFT);
+            measured.error *= pixels;
+            self.tell(measured, observe);
+        }
+    }
+
+    /// Peak rate of the latents: small ones take small steps.
+    fn latent_rate(&self) -> f64 {
+        let bpp = self.start.bits / self.pixels;
+        LATENT_RATE * (bpp / RATE_BPP).powf(RATE_POWER).clamp(0.7, 2.2)
+    }
+
+    /// Steps at the picture's own size.
+    fn fine(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
+        let before = self.done;
+        let resumed = self.start.planes.is_some();
+        let temperatures =
+            if resumed { (RESUMED_TEMPERATURE, TEMPERATURES.1) } else { TEMPERATURES };
+        let peak = self.latent_rate() * if resumed { super::RESUMED } else { 1.0 };
+        let mut steps = self.start.length.steps;
+        let mut step = 0;
+        self.planned = before + steps;
+        let begun = self.spent();
+        while step < steps && !self.stopped {
+            if step == TRIAL && self.start.timeout.is_some() {
+                let each = (self.spent() - begun) / f64::from(TRIAL);
+                let affordable = (1.0 - self.spent()) / each;
+                steps = steps.min(step + affordable as u32);
+                self.planned = before + steps;
+            }
+            let last = ((f64::from(steps) * LAST) as u32).min(steps.saturating_sub(1));
+            let soft = steps - last;
+            let measured = if step < soft {
+                let progress = f64::from(step) / f64::from(soft);
+                let falling = |(from, to): (f64, f64)| from + (to - from) * progress;
+                let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+                let share = cosine.max(LEAST_RATE);
+                let rates = Update { latents: peak * share, networks: NETWORK_RATE * share };
+                kumaraswamy(falling(NOISE), &mut self.noise);
+                let seen = (SoftRounding::new(falling(temperatures) as f32), self.noise.as_slice());
+                let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
+                self.follow(measured, progress, steps);
+                measured
+            } else {
+                if step == soft {
+                    self.model.harden(f32::round);
+                }
+                let rate = LAST_RATE * f64::from(steps - step) / f64::from(last);
+                self.model.step_networks(stage, rate, THRIFT)
+            };
+            step += 1;
+            self.tell(measured, observe);
+        }
+    }
+
+    /// Moves lambda towards the goal.
+    fn follow(&mut self, measured: Measured, progress: f64, steps: u32) {
+        let excess = match self.start.goal {
+            Goal::Bits(bits) => {
+                let fall = (FALL.0 * self.pixels / bits - FALL.1).min(2.0);
+                let ahead = 1.0 + fall * (1.0 - progress).powf(1.5);
+                (measured.bits.max(1.0) / (bits * ahead)).ln()
+            }
+            Goal::Psnr(psnr) => {
+                let wanted = 10f64.powf(-psnr / 10.0) * self.pixels;
+                (wanted / measured.error.max(1e-12 * self.pixels)).ln()
+            }
+        };
+        let speed = (FOLLOW.2 / f64::from(steps)).clamp(FOLLOW.0, FOLLOW.1);
+        self.lambda *= (speed * excess.clamp(-0.7, 0.7)).exp();
+    }
+}
+
+/// Quantiles of Kumaraswamy's distribution of parameter `a` with its mode at the middle, less a
+/// half (Kim et al. 2023, section 3.1).
+fn kumaraswamy(a: f64, table: &mut Vec<f32>) {
+    let b = (2f64.powf(a) * (a - 1.0) + 1.0) / a;
+    let quantile = |i: usize| {
+        let u = (i as f64 + 0.5) / QUANTILES as f64;
+        ((1.0 - (1.0 - u).powf(1.0 / b)).powf(1.0 / a) - 0.5) as f32
+    };
+    table.clear();
+    table.extend((0..QUANTILES).map(quantile));
+}
+
+/// The samples of a raster, channel by channel, in [-1, 1].
+fn planar(raster: &Raster) -> Picture {
+    let size = raster.size();
+    let channels = raster.channels().count();
+    let pixels = size.pixels() as usize;
+    let mut samples = vec![0.0; pixels * channels];
+    for (channel, plane) in samples.chunks_exact_mut(pixels).enumerate() {
+        for (i, sample) in plane.iter_mut().enumerate() {
+            *sample = 2.0 * raster.unit(i * channels + channel) - 1.0;
+        }
+    }
+    Picture { width: size.width as usize, height: size.height as usize, channels, samples }
+}

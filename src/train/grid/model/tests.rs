@@ -1,0 +1,192 @@
+//! Gradients of the fused step against finite differences of the same loss in plain f64.
+
+use super::super::Shape;
+use super::*;
+use crate::coding::latents::NEIGHBOURS;
+use crate::grids::Taps;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const LAMBDA: f64 = 3e-3;
+
+/// Everything that the loss hangs on, in f64: latents level by level, then the groups of weights.
+type Parameters = Vec<Vec<f64>>;
+
+struct Reference {
+    shape: Shape,
+    sizes: Vec<(usize, usize)>,
+    picture: Picture,
+}
+
+impl Reference {
+    fn loss(&self, parameters: &Parameters) -> f64 {
+        let (planes, weights) = parameters.split_at(self.shape.levels);
+        self.error(planes, &weights[0], &weights[1]) + LAMBDA * self.bits(planes, &weights[2..])
+    }
+
+    fn error(&self, planes: &[Vec<f64>], sine: &[f64], output: &[f64]) -> f64 {
+        let Picture { width, height, channels, ref samples } = self.picture;
+        let mut sum = 0.0;
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let mut h: Vec<f64> = Vec::new();
+            for (l, plane) in planes.iter().enumerate() {
+                let (w, rows) = self.sizes[l];
+                let tx = Taps::at(l, w, x as f64 + 0.5);
+                let ty = Taps::at(l, rows, y as f64 + 0.5);
+                let mut value = 0.0;
+                for (j, i) in (0..4).flat_map(|j| (0..4).map(move |i| (j, i))) {
+                    let clamp = |at: i64, len: usize| at.clamp(0, len as i64 - 1) as usize;
+                    let (row, column) = (clamp(ty.first + j, rows), clamp(tx.first + i, w));
+                    let weight = tx.weights[0][i as usize] * ty.weights[0][j as usize];
+                    value += weight * plane[row * w + column];
+                }
+                h.push(value);
+            }
+            let affine = |row: &[f64], h: &[f64]| {
+                let sum: f64 = row.iter().zip(h).map(|(w, h)| w * h).sum();
+                sum + row[h.len()]
+            };
+            let sines = sine.chunks_exact(h.len() + 1).map(|row| affine(row, &h).sin());
+            let all: Vec<f64> = sines.chain(h.iter().copied()).collect();
+            for (channel, row) in output.chunks_exact(all.len() + 1).enumerate() {
+                let target = f64::from(samples[(channel * height + y) * width + x]);
+                sum += (affine(row, &all) - target).powi(2) / (4 * channels) as f64;
+            }
+        }
+        sum
+    }
+
+    fn bits(&self, planes: &[Vec<f64>], layers: &[Vec<f64>]) -> f64 {
+        let mut bits = 0.0;
+        for (l, plane) in planes.iter().enumerate() {
+            let (w, h) = self.sizes[l];
+            for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+                let mut input: Vec<f64> = Vec::new();
+                for (dx, dy) in NEIGHBOURS {
+                    let (i, j) = (x as isize + dx, y as isize + dy);
+                    let inside = i >= 0 && j >= 0 && i < w as isize;
+                    input.push(if inside { plane[j as usize * w + i as usize] } else { 0.0 });
+                }
+                let near = |at: usize, len: usize| {
+                    let other = if at % 2 == 1 { at as isize / 2 + 1 } else { at as isize / 2 - 1 };
+                    (at / 2, other.clamp(0, len as isize - 1) as usize)
+                };
+                if let Some(coarse) = planes.get(l + 1) {
+                    let (cw, ch) = self.sizes[l + 1];
+                    let ((i, i2), (j, j2)) = (near(x, cw), near(y, ch));
+                    let at = |i: usize, j: usize| coarse[j * cw + i];
+                    input.extend([at(i, j), at(i2, j), at(i, j2), at(i2, j2)]);
+                } else {
+                    input.extend([0.0; 4]);
+                }
+                input.push(l as f64);
+                for (index, layer) in layers.iter().enumerate() {
+                    let rows = layer.chunks_exact(input.len() + 1);
+                    let outputs = rows.map(|row| {
+                        let sum: f64 = row.iter().zip(&input).map(|(w, h)| w * h).sum();
+                        let sum = sum + row[input.len()];
+                        if index < 2 { sum.max(0.0) } else { sum }
+                    });
+                    input = outputs.collect();
+                }
+                let scale = input[1].clamp(-5.0, 8.0).exp2();
+                let cdf = |at: f64| {
+                    let tail = 0.5 * (-at.abs() / scale).exp();
+                    if at < 0.0 { tail } else { 1.0 - tail }
+                };
+                let away = plane[y * w + x] - input[0];
+                let p = cdf(away + 0.5) - cdf(away - 0.5);
+                bits -= (p + 1.0 / 65_536.0).log2();
+            }
+        }
+        bits
+    }
+}
+
+#[test]
+fn curvatures_are_second_differences_of_a_square() {
+    let shape = Shape { levels: 3, sines: 4, hidden: [3, 3], channels: 3 };
+    let size = (25, 19);
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut networks = super::super::start::networks(shape, 1e-2, 3);
+    // Without sines the error is a square of the latents; the model is exact then.
+    for row in networks.output.chunks_exact_mut(8) {
+        row[..4].fill(0.0);
+        row[4..].iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
+    }
+    let mut model = Model::new(size, networks, 0);
+    let samples = vec![0.0; 3 * size.0 * size.1];
+    let picture = Picture { width: size.0, height: size.1, channels: 3, samples };
+    let stage = Stage::new(0, &picture, 3);
+    model.synthesis(&stage, Gradients::Curvatures, 1);
+    let curvatures: Vec<Vec<f32>> = model.grids.iter().map(|g| g.gradient.clone()).collect();
+    model.synthesis(&stage, Gradients::Latents, 1);
+    let before: Vec<Vec<f32>> = model.grids.iter().map(|g| g.gradient.clone()).collect();
+    for level in 0..3 {
+        let Grid { width, height, .. } = model.grids[level];
+        let middle = height / 2 * width + width / 2;
+        for at in [0, middle, width * height - 1] {
+            model.grids[level].soft[at] += 1.0;
+            model.synthesis(&stage, Gradients::Latents, 1);
+            let after = model.grids[level].gradient[at];
+            model.grids[level].soft[at] -= 1.0;
+            let (found, wanted) = (curvatures[level][at], after - before[level][at]);
+            // At a border a latent stands for those beyond, and their weights are squared apart.
+            let exact = at != middle || (found / wanted - 1.0).abs() < 1e-3;
+            assert!(exact && found > 0.0 && found < 1.001 * wanted, "{level}: {found}, {wanted}");
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_a_plain_loss() {
+    let shape = Shape { levels: 3, sines: 5, hidden: [7, 6], channels: 3 };
+    let size = (37, 29);
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut networks = super::super::start::networks(shape, 1e-2, 3);
+    // A scale of its own for every group.
+    networks.output.iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
+    let mut model = Model::new(size, networks, 0);
+    let samples = (0..3 * size.0 * size.1).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let picture = Picture { width: size.0, height: size.1, channels: 3, samples };
+    for grid in &mut model.grids {
+        grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
+    }
+    let stage = Stage::new(0, &picture, 3);
+    let error = model.synthesis(&stage, Gradients::LatentsAndWeights, 1);
+    let bits = model.rate(0, Wanted::Gradients, true, 1);
+    model.join_rates(0, LAMBDA as f32);
+
+    let sizes = model.grids.iter().map(|grid| (grid.width, grid.height)).collect();
+    let reference = Reference { shape, sizes, picture };
+    let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    let mut parameters: Parameters = model.grids.iter().map(|grid| wide(&grid.soft)).collect();
+    let mut gradients: Vec<Vec<f64>> = model.grids.iter().map(|g| wide(&g.gradient)).collect();
+    for (index, weights) in
+        [&model.sine, &model.output].into_iter().chain(&model.entropy).enumerate()
+    {
+        parameters.push(wide(&weights.values));
+        let factor = if index < 2 { 1.0 } else { LAMBDA };
+        gradients.push(wide(&weights.gradient).iter().map(|g| factor * g).collect());
+    }
+    let bits_wanted = reference.bits(&parameters[..3], &parameters[5..]);
+    assert!((bits / bits_wanted - 1.0).abs() < 1e-5, "{bits} bits, {bits_wanted}");
+    assert!(error > 0.0);
+    for group in 0..parameters.len() {
+        let largest = gradients[group].iter().fold(0.0f64, |most, g| most.max(g.abs()));
+        for _ in 0..25 {
+            let at = rng.random_range(0..parameters[group].len());
+            let mut at_offset = |offset: f64| {
+                let before = parameters[group][at];
+                parameters[group][at] += offset;
+                let loss = reference.loss(&parameters);
+                parameters[group][at] = before;
+                loss
+            };
+            const H: f64 = 1e-5;
+            let wanted = (at_offset(H) - at_offset(-H)) / (2.0 * H);
+            let found = gradients[group][at];
+            assert!((found - wanted).abs() < 1e-4 * largest, "{group}, {at}: {found}, {wanted}");
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! The picture from the latents, its squared error, and the gradients of both: spline, sine
+//! layer and output layer of one block of pixels after another, forward and back while the
+//! block is in cache. Knows no entropy model and no optimizer.
+
+use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
+
+use super::math;
+use crate::grids::Taps;
+
+/// Width and height of a block in pixels.
+pub const BLOCK: (usize, usize) = (256, 32);
+
+/// The pixels that are trained on, planar, in [-1, 1].
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pub width: usize,
+    pub height: usize,
+    pub channels: usize,
+    /// Channel by channel, row by row.
+    pub samples: Vec<f32>,
+}
+
+impl Picture {
+    /// The mean of each channel.
+    pub fn mean(&self) -> Vec<f32> {
+        let planes = self.samples.chunks_exact(self.width * self.height);
+        let mean = |plane: &[f32]| {
+            let sum: f64 = plane.iter().map(|&sample| f64::from(sample)).sum();
+            (sum / plane.len() as f64) as f32
+        };
+        planes.map(mean).collect()
+    }
+
+    /// The picture at half the size: means of four pixels, of fewer at the far borders.
+    pub fn halved(&self) -> Self {
+        let (width, height) = (self.width.div_ceil(2), self.height.div_ceil(2));
+        let halve = |plane: &[f32]| {
+            let mut out = Vec::with_capacity(width * height);
+            for y in 0..height {
+                let rows = [2 * y, (2 * y + 1).min(self.height - 1)];
+                for x in 0..width {
+                    let columns = [2 * x, (2 * x + 1).min(self.width - 1)];
+                    let at = |row: usize, column: usize| plane[row * self.width + column];
+                    let sum: f32 = rows.iter().flat_map(|&r| columns.map(|c| at(r, c))).sum();
+                    out.push(0.25 * sum);
+                }
+            }
+            out
+        };
+        let pixels = self.width * self.height;
+        Self {
+            width,
+            height,
+            channels: self.channels,
+            samples: self.samples.chunks_exact(pixels).flat_map(halve).collect(),
+        }
+    }
+}
+
+/// Sizes of the function: levels in use, sines, channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub levels: usize,
+    pub sines: usize,
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Numbers of the sine layer: `sines` rows of `levels` weights and a bias.
+    pub fn sine_len(self) -> usize {
+        self.sines * (self.levels + 1)
+    }
+
+    /// Numbers of the output layer: `channels` rows of weights of the sines, of the levels,
+    /// and a bias.
+    pub fn output_len(self) -> usize {
+        self.channels * (self.sines + self.levels + 1)
+    }
+}
+
+/// The weights as the kernels read them.
+pub struct Packed {
+    shape: Shape,
+    sine: Matrix,
+    sine_biases: Vec<f32>,
+    output: Matrix,
+    output_biases: Vec<f32>,
+    /// From the gradients of the outputs back to the sines.
+    back_to_sines: Matrix,
+    /// From the gradients of sines and outputs back to the levels.
+    back_to_levels: Matrix,
+}
+
+impl Packed {
+    pub fn new(shape: Shape, sine: &[f32], output: &[f32]) -> Self {
+        let Shape { levels, sines, channels } = shape;
+        let w1 = |o: usize, k: usize| sine[o * (levels + 1) + k];
+        let w2 = |o: usize, k: usize| output[o * (sines + levels + 1) + k];
+        let back = |k: usize, o: usize| if o < sines { w1(o, k) } else { w2(o - sines, sines + k) };
+        Self {
+            shape,
+            sine: Matrix::new(sines, levels, w1),
+            sine_biases: (0..sines).map(|o| w1(o, levels)).collect(),
+            output: Matrix::new(channels, sines + levels, w2),
+            output_biases: (0..channels).map(|o| w2(o, sines + levels)).collect(),
+            back_to_sines: Matrix::new(sines, channels, |k, o| w2(o, k)),
+            back_to_levels: Matrix::new(levels, sines + channels, back),
+        }
+    }
+}
+
+/// Taps of the spline along one axis, for pixels of the same pitch as the finest level in use.
+pub struct Axis {
+    /// Pixels.
+    len: usize,
+    levels: Vec<AxisLevel>,
+}
+
+struct AxisLevel {
+    /// Latents along the axis.
+    len: usize,
+    /// log2 of the pitch in pixels.
+    shift: usize,
+    /// Weights of the four taps of each phase.
+    phases: Vec<[f32; 4]>,
+}
+
+impl AxisLevel {
+    /// First tap of pixel `x`, which may be outside the grid, and its phase.
+    fn tap(&self, x: usize) -> (isize, usize) {
+        let pitch = 1isize << self.shift;
+        let first = (2 * x as isize + 1 - pitch).div_euclid(2 * pitch) - 1;
+        (first, x & (pitch as usize - 1))
+    }
+}
+
+impl Axis {
+    pub fn new(len: usize, levels: usize) -> Self {
+        let level = |shift: usize| {
+            let pitch = 1usize << shift;
+            let weights =
+                |x: usize| Taps::at(shift, 2, x as f64 + 0.5).weights[0].map(|w| w as f32);
+            let phases = (0..pitch).map(weights).collect();
+            AxisLevel { len: len.div_ceil(pitch), shift, phases }
+        };
+        Self { len, levels: (0..levels).map(level).collect() }
+    }
+}
+
+/// Latents of a level, row by row.
+#[derive(Clone, Copy)]
+pub struct Latents<'a> {
+    pub width: usize,
+    pub values: &'a [f32],
+}
+
+/// A rectangle of latents that a block reaches, and the gradient on it.
+pub struct Footprint {
+    x: isize,
+    y: isize,
+    width: usize,
+    height: usize,
+    gradient: Vec<f32>,
+}
+
+impl Footprint {
+    /// Adds the gradient to that of a whole level of `width` x `height` latents; what lies
+    /// outside counts for the border.
+    pub fn add_to(&self, width: usize, height: usize, plane: &mut [f32]) {
+        let clamp = |at: isize, len: usize| at.clamp(0, len as isize - 1) as usize;
+        for (j, row) in self.gradient.chunks_exact(self.width).enumerate() {
+            let y = clamp(self.y + j as isize, height);
+            let to = &mut plane[y * width..][..width];
+            for (i, g) in row.iter().enumerate() {
+                to[clamp(self.x + i as isize, width)] += g;
+            }
+        }
+    }
+}
+
+/// What a block gives back.
+pub struct BlockResult {
+    /// Squared errors in [0, 1] of the clamped outputs, averaged over the channels, summed over
+    /// the pixels.
+    pub error: f64,
+    /// Gradients of the latents, level by level; empty if none was asked for.
+    pub footprints: Vec<Footprint>,
+}
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub struct Scratch {
+    /// Sines, below them the levels, below them ones.
+    h: Vec<f32>,
+    slope: Vec<f32>,
+    /// Gradients of the sines' arguments, below them those of the outputs.
+    delta: Vec<f32>,
+    by_level: Vec<f32>,
+    /// Latent rows stretched to the block's pixels, level by level, and their gradients.
+    stretched: Vec<f32>,
+    by_stretched: Vec<f32>,
+    local: Vec<f32>,
+}
+
+/// What is asked of a block besides its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradients {
+    None,
+    Latents,
+    Weights,
+    LatentsAndWeights,
+    /// Instead of gradients by the latents the diagonal of the Gauss-Newton matrix.
+    Curvatures,
+}
+
+impl Gradients {
+    pub fn latents(self) -> bool {
+        matches!(self, Self::Latents | Self::LatentsAndWeights | Self::Curvatures)
+    }
+
+    pub fn weights(self) -> bool {
+        matches!(self, Self::Weights | Self::LatentsAndWeights)
+    }
+
+    pub fn without_weights(self) -> Self {
+        match self {
+            Self::LatentsAndWeights => Self::Latents,
+            Self::Weights => Self::None,
+            other => other,
+        }
+    }
+}
+
+/// The function on the pixel lattice of a picture.
+pub struct Synthesis<'a> {
+    pub level: Level,
+    pub picture: &'a Picture,
+    pub x: &'a Axis,
+    pub y: &'a Axis,
+    pub packed: &'a Packed,
+}
+
+/// Length of a block's rows: whole registers.
+fn points(width: usize) -> usize {
+    width.next_multiple_of(LANES)
+}
+
+impl Synthesis<'_> {
+    /// Corners of the blocks.
+    pub fn blocks(&self) -> Vec<(usize, usize)> {
+        let rows = (0..self.y.len).step_by(BLOCK.1);
+        rows.flat_map(|y| (0..self.x.len).step_by(BLOCK.0).map(move |x| (x, y))).collect()
+    }
+
+    /// Forward and back through the block at `corner`. `sums`, of the sine layer and of the
+    /// output layer, grow by the gradients of the weights if these are asked for.
+    pub fn block(
+        &self,
+        corner: (usize, usize),
+        latents: &[Latents],
+        gradients: Gradients,
+        sums: &mut Option<(Vec<f32>, Vec<f32>)>,
+        scratch: &mut Scratch,
+    ) -> BlockResult {
+        let Shape { levels, sines, channels } = self.packed.shape;
+        let width = BLOCK.0.min(self.x.len - corner.0);
+        let height = BLOCK.1.min(self.y.len - corner.1);
+        let points = points(width);
+        let Scratch { h, slope, delta, by_level, stretched, by_stretched, local } = scratch;
+        h.resize((sines + levels + 1) * points, 0.0);
+        h[(sines + levels) * points..].fill(1.0);
+        slope.resize(sines * points, 0.0);
+        delta.resize((sines + channels) * points, 0.0);
+        by_level.resize(levels * points, 0.0);
+
+        let mut footprints: Vec<Footprint> = Vec::with_capacity(levels);
+        let mut starts = Vec::with_capacity(levels);
+        stretched.clear();
+        for (l, latents) in latents.iter().enumerate() {
+            let (ax, ay) = (&self.x.levels[l], &self.y.levels[l]);
+            let (x, y) = (ax.tap(corner.0).0, ay.tap(corner.1).0);
+            let columns = (ax.tap(corner.0 + width - 1).0 - x) as usize + 4;
+            let rows = (ay.tap(corner.1 + height - 1).0 - y) as usize + 4;
+            starts.push(stretched.len());
+            stretched.resize(stretched.len() + rows * points, 0.0);
+            let out = &mut stretched[starts[l]..];
+            for (j, out) in out.chunks_exact_mut(points).enumerate() {
+                let row = (y + j as isize).clamp(0, ay.len as isize - 1) as usize;
+                let row = &latents.values[row * latents.width..][..latents.width];
+                local.clear();
+                local.extend(
+                    (0..columns as isize)
+                        .map(|i| row[(x + i).clamp(0, ax.len as isize - 1) as usize]),
+                );
+                stretch(ax, corner.0, local, &mut out[..width]);
+            }
+            footprints.push(Footprint { x, y, width: columns, height: rows, gradient: Vec::new() });
+        }
+        if gradients.latents() {
+            by_stretched.clear();
+            by_stretched.resize(stretched.len(), 0.0);
+        }
+
+        // A latent's derivatives go with its weights, their squares with the squares.
+        let power: fn(f32) -> f32 =
+            if gradients == Gradients::Curvatures { |weight| weight * weight } else { |w| w };
+        let mut error = 0.0;
+        for row in 0..height {
+            for l in 0..levels {
+                let (first, weights) = self.taps(l, corner.1 + row, footprints[l].y);
+                let at = starts[l] + first * points;
+                let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
+                let out = &mut h[(sines + l) * points..][..points];
+                math::combine(self.level, rows, weights, out);
+            }
+            let (sine_rows, level_rows) = h.split_at_mut(sines * points);
+            let field = &level_rows[..levels * points];
+            let packed = self.packed;
+            let activation = Activation::Sine;
+            packed.sine.layer_with_slope(
+                self.level,
+                &packed.sine_biases,
+                activation,
+                field,
+                sine_rows,
+                slope,
+            );
+            let out = &mut delta[sines * points..];
+            packed.output.layer(
+                self.level,
+                &packed.output_biases,
+                Activation::Identity,
+                &h[..(sines + levels) * points],
+                out,
+            );
+            error += self.compare(corner, row, width, points, out);
+            if gradients == Gradients::None {
+                continue;
+            }
+            if gradients == Gradients::Curvatures {
+                self.curvatures(width, slope, delta, by_level, local);
+            } else {
+                let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
+                packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
+            }
+            if let Some((sine, output)) = sums {
+                let (by_sines, by_outputs) = delta.split_at(sines * points);
+                let inputs = sines + levels + 1;
+                add_outer(self.level, by_outputs, channels, h, inputs, output);
+                let field = &h[sines * points..];
+                add_outer(self.level, by_sines, sines, field, levels + 1, sine);
+            }
+            if gradients.latents() {
+                if gradients != Gradients::Curvatures {
+                    packed.back_to_levels.product(self.level, delta, by_level);
+                }
+                for l in 0..levels {
+                    let (first, weights) = self.taps(l, corner.1 + row, footprints[l].y);
+                    let at = starts[l] + first * points;
+                    let from = &by_level[l * points..][..points];
+                    for (k, &weight) in weights.iter().enumerate() {
+                        let weight = power(weight);
+                        let to = &mut by_stretched[at + k * points..][..points];
+                        math::add_scaled(self.level, weight, from, to);
+                    }
+                }
+            }
+        }
+        if gradients.latents() {
+            for (l, footprint) in footprints.iter_mut().enumerate() {
+                let rows = by_stretched[starts[l]..].chunks_exact(points).take(footprint.height);
+                footprint.gradient = vec![0.0; footprint.width * footprint.height];
+                let gradient = footprint.gradient.chunks_exact_mut(footprint.width);
+                for (row, gradient) in rows.zip(gradient) {
+                    gather(&self.x.levels[l], corner.0, &row[..width], gradient, power);
+                }
+            }
+        } else {
+            footprints.clear();
+        }
+        BlockResult { error, footprints }
+    }
+
+    /// Twice the sum of the squared derivatives of a row's outputs, in the units of the error, by
+    /// each level. `delta` is working memory as large as in [`Self::block`], so is `squares`.
+    fn curvatures(
+        &self,
+        width: usize,
+        slope: &[f32],
+        delta: &mut [f32],
+        by_level: &mut [f32],
+        squares: &mut Vec<f32>,
+    ) {
+        let Shape { sines, channels, .. } = self.packed.shape;
+        let points = slope.len() / sines;
+        squares.clear();
+        squares.resize(by_level.len(), 0.0);
+        for channel in 0..channels {
+            let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
+            by_outputs.fill(0.0);
+            by_outputs[channel * points..][..width].fill(1.0);
+            self.packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
+            self.packed.back_to_levels.product(self.level, delta, by_level);
+            squares.iter_mut().zip(by_level.iter()).for_each(|(sum, d)| *sum += d * d);
+        }
+        let scale = 0.5 / channels as f32;
+        by_level.iter_mut().zip(squares.iter()).for_each(|(to, sum)| *to = scale * sum);
+    }
+
+    /// First of the four rows of a level for pixel row `y`, counted from `from`, and weights.
+    fn taps(&self, l: usize, y: usize, from: isize) -> (usize, &[f32; 4]) {
+        let axis = &self.y.levels[l];
+        let (first, phase) = axis.tap(y);
+        ((first - from) as usize, &axis.phases[phase])
+    }
+
+    /// Squared errors of a row of outputs, which become their gradients.
+    fn compare(
+        &self,
+        corner: (usize, usize),
+        row: usize,
+        width: usize,
+        points: usize,
+        out: &mut [f32],
+    ) -> f64 {
+        let Picture { samples, channels, .. } = self.picture;
+        let pixels = self.picture.width * self.picture.height;
+        let start = (corner.1 + row) * self.picture.width + corner.0;
+        // Of [-1, 1] against [0, 1], averaged over the channels.
+        let scale = 0.25 / *channels as f32;
+        let mut error = 0.0;
+        for (channel, out) in out.chunks_exact_mut(points).enumerate() {
+            let targets = &samples[channel * pixels + start..][..width];
+            let (out, beyond) = out.split_at_mut(width);
+            beyond.fill(0.0);
+            error += f64::from(scale * math::compare(self.level, targets, out, 2.0 * scale));
+        }
+        error
+    }
+}
+
+/// A row of latents at the pixels from `start` on.
+fn stretch(axis: &AxisLevel, start: usize, latents: &[f32], out: &mut [f32]) {
+    if axis.shift == 0 {
+        let [a, b, c, _] = axis.phases[0];
+        for (out, taps) in out.iter_mut().zip(latents.windows(3)) {
+            *out = a * taps[0] + b * taps[1] + c * taps[2];
+        }
+        return;
+    }
+    let from = axis.tap(start).0;
+    let mut at = 0;
+    while at < out.len() {
+        let (first, phase) = axis.tap(start + at);
+        let first = (first - from) as usize;
+        let taps: [f32; 4] = std::array::from_fn(|k| latents[first + k]);
+        // Pixels that share their taps.
+        let run = run(axis, phase).min(out.len() - at);
+        let weights = &axis.phases[phase..phase + run];
+        for (out, w) in out[at..at + run].iter_mut().zip(weights) {
+            *out = w[0] * taps[0] + w[1] * taps[1] + w[2] * taps[2] + w[3] * taps[3];
+        }
+        at += run;
+    }
+}
+
+/// The transpose of [`stretch`], `power` applied to its weights.
+fn gather(
+    axis: &AxisLevel,
+    start: usize,
+    pixels: &[f32],
+    gradient: &mut [f32],
+    power: fn(f32) -> f32,
+) {
+    if axis.shift == 0 {
+        let [a, b, c, _] = axis.phases[0];
+        let count = pixels.len();
+        for (k, w) in [a, b, c].into_iter().enumerate() {
+            let w = power(w);
+            for (g, p) in gradient[k..k + count].iter_mut().zip(pixels) {
+                *g += w * p;
+            }
+        }
+        return;
+    }
+    let from = axis.tap(start).0;
+    let mut at = 0;
+    while at < pixels.len() {
+        let (first, phase) = axis.tap(start + at);
+        let first = (first - from) as usize;
+        let run = run(axis, phase).min(pixels.len() - at);
+        let weights = &axis.phases[phase..phase + run];
+        let mut sums = [0.0f32; 4];
+        for (p, w) in pixels[at..at + run].iter().zip(weights) {
+            for k in 0..4 {
+                sums[k] += power(w[k]) * p;
+            }
+        }
+        for k in 0..4 {
+            gradient[first + k] += sums[k];
+        }
+        at += run;
+    }
+}
+
+/// How many pixels from `phase` on have the same taps: they change in the middle of a period.
+fn run(axis: &AxisLevel, phase: usize) -> usize {
+    let half = 1 << (axis.shift - 1);
+    if phase < half { half - phase } else { 2 * half - phase }
+}
