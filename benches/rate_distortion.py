@@ -2,6 +2,7 @@
 """sirenc beside JPEG, WebP, JPEG XL and AVIF: rate, distortion and time.
 
     python3 benches/rate_distortion.py PICTURES OUT [--sirenc BIN] [--effort N] [--bpp B,B,...]
+                                                    [--representation siren|grid]
 
 Encodes every picture of the folder PICTURES over a range of rates and writes OUT.csv (a line
 for each file), OUT.md (means and BD-rates), OUT.svg and OUT.png (the curves). Lines that
@@ -82,7 +83,7 @@ def measure_sirenc(path, bpp, options, work):
     """A file of sirenc, the whole processes timed."""
     siren, png = work / "picture.siren", work / "decoded.png"
     command = [options.sirenc, "encode", path, "--bpp", str(bpp), "-e", str(options.effort),
-               "--strip", "-o", siren]
+               "--representation", options.representation, "--strip", "-o", siren]
     _, encode_s = timed(lambda: subprocess.run(command, check=True, capture_output=True))
     command = [options.sirenc, "decode", siren, "-o", png]
     _, decode_s = timed(lambda: subprocess.run(command, check=True, capture_output=True))
@@ -233,6 +234,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--sirenc", default="target/release/sirenc")
     parser.add_argument("--effort", type=int, default=7)
+    parser.add_argument("--representation", default="siren", choices=["siren", "grid"])
     parser.add_argument("--bpp", default=[0.02, 0.05, 0.1, 0.15, 0.3, 0.6],
                         type=lambda text: [float(bpp) for bpp in text.split(",")])
     options = parser.parse_args()

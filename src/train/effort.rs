@@ -29,7 +29,7 @@ pub(super) fn length(effort: u8) -> Length {
 /// Steps of latent grids at the picture's size, and at half and at a quarter of it. At efforts 1
 /// and 3 they are to take 8 and 40 seconds per megapixel on two cores.
 const GRID_LEVELS: [(u32, u32); 9] = [
-    (30, 50),
+    (24, 50),
     (90, 80),
     (240, 100),
     (400, 120),

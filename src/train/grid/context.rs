@@ -140,6 +140,13 @@ fn parents(at: usize, range: (usize, usize)) -> (usize, usize) {
     (near, other)
 }
 
+/// First and number of the coarse latents along an axis that some latents look at.
+fn reach((first, count): (usize, usize), range: (usize, usize)) -> (usize, usize) {
+    let start = (first / 2).saturating_sub(1).max(range.0);
+    let end = ((first + count - 1) / 2 + 2).min(range.1);
+    (start, end - start)
+}
+
 /// What is asked of a band besides gradients of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
@@ -205,6 +212,12 @@ impl Entropy<'_> {
             let (w, h) = (TILE.min(coarser.width - x), TILE.min(coarser.height - y));
             Region { x, y, width: w, height: h }
         });
+        // The part of it that the band looks at.
+        let coarse_region = coarse_tile.map(|t| {
+            let (x, width) = reach((tile.x, width), (t.x, t.x + t.width));
+            let (y, height) = reach((tile.y + top, height), (t.y, t.y + t.height));
+            Region { x, y, width, height }
+        });
         let columns: Vec<(usize, usize)> = match coarse_tile {
             Some(t) => (tile.x..tile.x + width).map(|x| parents(x, (t.x, t.x + t.width))).collect(),
             None => Vec::new(),
@@ -213,7 +226,7 @@ impl Entropy<'_> {
         let mut by_coarse = Vec::new();
         if latents {
             by_padded.resize(padded.len(), 0.0);
-            by_coarse.resize(coarse_tile.map_or(0, |t| t.width * t.height), 0.0);
+            by_coarse.resize(coarse_region.map_or(0, |r| r.width * r.height), 0.0);
         }
         let y = tile.y + top;
 
@@ -300,14 +313,14 @@ impl Entropy<'_> {
                 let at = (row + MARGIN).wrapping_add_signed(dx);
                 add(&mut by_padded[at..at + width], &by_input[k * points..]);
             }
-            if let (Some(t), Some((near, other))) = (coarse_tile, coarse_rows) {
+            if let (Some(r), Some((near, other))) = (coarse_region, coarse_rows) {
                 let pairs = by_input[NEIGHBOURS.len() * points..].chunks_exact(2 * points);
                 for (pair, row) in pairs.zip([near, other]) {
-                    let to = &mut by_coarse[(row - t.y) * t.width..][..t.width];
+                    let to = &mut by_coarse[(row - r.y) * r.width..][..r.width];
                     let (first, second) = pair.split_at(points);
                     for ((first, second), &(x, x2)) in first.iter().zip(second).zip(&columns) {
-                        to[x - t.x] += first;
-                        to[x2 - t.x] += second;
+                        to[x - r.x] += first;
+                        to[x2 - r.x] += second;
                     }
                 }
             }
@@ -318,7 +331,7 @@ impl Entropy<'_> {
             let rows = rows.flat_map(|row| &row[MARGIN..MARGIN + width]).copied().collect();
             let region = Region { x: tile.x, y: y - above, width, height: above + height };
             gradients.push((region, rows));
-            gradients.extend(coarse_tile.map(|t| (t, by_coarse)));
+            gradients.extend(coarse_region.map(|r| (r, by_coarse)));
         }
         BandResult { bits, gradients, bends }
     }
