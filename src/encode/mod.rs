@@ -172,8 +172,11 @@ const STARTS: u32 = 4;
 const DEEP_FROM: u32 = 1000;
 /// Networks of so many weights and more have layers of equal width.
 const UNIFORM_FROM: usize = 5800;
-/// Smaller files are one SIREN.
-const GRID_FROM: f64 = 2500.0;
+/// Files of fewer bytes are one SIREN, and files of fewer bits per pixel, unless they have so
+/// many bytes that one SIREN would train for minutes (docs/experiments.md).
+const GRID_FROM_BYTES: f64 = 4000.0;
+const GRID_FROM_BPP: f64 = 0.14;
+const SIREN_BYTES: f64 = 16_000.0;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
 /// Bits of a weight in the compact coding where the number of weights is given.
@@ -606,7 +609,9 @@ impl EncodeOptions {
             },
             |bytes| bytes as f64,
         );
-        if bytes < GRID_FROM { Representation::Siren } else { Representation::Grid }
+        let bpp = 8.0 * bytes / raster.size().pixels() as f64;
+        let few = bytes < GRID_FROM_BYTES || bpp < GRID_FROM_BPP && bytes < SIREN_BYTES;
+        if few { Representation::Siren } else { Representation::Grid }
     }
 
     /// A setting that only one SIREN has.
