@@ -2,49 +2,21 @@
 #![cfg(all(feature = "cli", feature = "encode"))]
 
 mod common;
+mod workplace;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::assert::{Assert, OutputAssertExt};
+use assert_cmd::assert::OutputAssertExt;
 use common::{container, uniform};
 use image::{ExtendedColorType, ImageEncoder};
 use predicates::prelude::*;
 use sirenc::{BitDepth, Channels, Samples, Size};
-use tempfile::TempDir;
-
-/// A directory of its own for each test, and the binary run in it.
-struct Workplace(TempDir);
+use workplace::Workplace;
 
 impl Workplace {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sirenc"));
-        command.current_dir(self.0.path()).args(arguments.split_whitespace());
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Assert {
-        self.command(arguments).assert()
-    }
-
-    fn fails(&self, arguments: &str, message: &str) -> Assert {
-        let assert = self.run(arguments).failure();
-        let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-        assert!(stderr.contains(message), "{arguments}: {stderr:?} lacks {message:?}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        assert
-    }
-
     /// A small picture as a PNG file.
     fn png(&self, name: &str, channels: Channels, depth: BitDepth) -> PathBuf {
         let size = Size { width: 48, height: 32 };

@@ -2,43 +2,21 @@
 #![cfg(feature = "cli")]
 
 mod common;
+mod workplace;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use assert_cmd::assert::{Assert, OutputAssertExt};
+use assert_cmd::assert::OutputAssertExt;
 use common::{container, grid_container, uniform};
 use sirenc::container::Container;
 use sirenc::{BitDepth, Channels, Decoder, RenderOptions, Samples, Size};
-use tempfile::TempDir;
+use workplace::Workplace;
 
 const SIZE: Size = Size { width: 60, height: 40 };
 
-/// A directory of its own for each test, and the binary run in it.
-struct Workplace(TempDir);
-
 impl Workplace {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn run(&self, arguments: &str) -> Assert {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sirenc"));
-        command.current_dir(self.0.path()).args(arguments.split_whitespace()).assert()
-    }
-
-    fn fails(&self, arguments: &str, message: &str) {
-        let assert = self.run(arguments).failure();
-        let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
-        assert!(stderr.contains(message), "{arguments}: {stderr:?} lacks {message:?}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
-    }
-
     /// A small file of four levels.
     fn grid(&self, name: &str, channels: Channels) -> Vec<u8> {
         let bytes = grid_container(SIZE, 4, uniform(channels, 1, 9), (6, 5), 130).write();

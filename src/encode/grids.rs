@@ -56,8 +56,8 @@ pub(super) fn attempt(
     options: &EncodeOptions,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
-    let plan = Plan::new(raster, options)?;
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
+    let plan = Plan::new(raster, options, earlier.as_ref())?;
     let mut trained = grid::train(raster, plan.start(earlier), observe);
     let mut best = plan.finish(&mut trained)?;
     let Target::Psnr(wanted) = options.target else { return Ok(best) };
@@ -125,7 +125,12 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(raster: &'a Raster, options: &'a EncodeOptions) -> Result<Self, EncodeError> {
+    /// `earlier` is the file to resume.
+    fn new(
+        raster: &'a Raster,
+        options: &'a EncodeOptions,
+        earlier: Option<&Earlier>,
+    ) -> Result<Self, EncodeError> {
         let pixels = raster.size().pixels() as f64;
         let training = &options.training;
         let model = Model::new(raster);
@@ -147,8 +152,7 @@ impl<'a> Plan<'a> {
                 None => (model.bytes_of_quality(super::DEFAULT_QUALITY, range), None),
             },
         };
-        let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
-        let shape = match &earlier {
+        let shape = match earlier {
             Some(earlier) => earlier.networks.shape(),
             None => shape(raster, payload),
         };

@@ -17,6 +17,8 @@ pub(crate) use backward::add_outer;
 pub(crate) use fearless_simd::Level;
 use fearless_simd::dispatch;
 pub(crate) use integer::{INTEGER_POINTS, IntegerNetwork};
+#[cfg(feature = "encode")]
+pub(crate) use tile::{load, store};
 
 /// Points of a block are a multiple of this: the most that one register tile takes.
 pub(crate) const LANES: usize = 64;

@@ -4,17 +4,7 @@
 use fearless_simd::dispatch;
 use fearless_simd::prelude::*;
 
-use crate::kernel::Level;
-
-#[inline(always)]
-fn load<S: Simd>(simd: S, from: &[f32], at: usize) -> S::f32s {
-    S::f32s::from_slice(simd, &from[at..at + S::f32s::LEN])
-}
-
-#[inline(always)]
-fn store<S: Simd>(value: S::f32s, to: &mut [f32], at: usize) {
-    value.store_slice(&mut to[at..at + S::f32s::LEN]);
-}
+use crate::kernel::{Level, load, store};
 
 /// 2^y, relative error 3e-7; y is clamped to [-126, 126].
 #[inline(always)]
@@ -104,8 +94,8 @@ impl SoftRounding {
     fn vector<S: Simd>(self, simd: S, values: &[f32], noise: &mut [f32], slopes: &mut [f32]) {
         let (soft, slope) = self.round(simd, load(simd, values, 0));
         let (soft, next) = self.round(simd, soft + load(simd, noise, 0));
-        store::<S>(soft, noise, 0);
-        store::<S>(slope * next, slopes, 0);
+        store(soft, noise, 0);
+        store(slope * next, slopes, 0);
     }
 
     #[inline(always)]
@@ -141,7 +131,7 @@ fn bits_rows<S: Simd>(
     for at in (0..out.len()).step_by(S::f32s::LEN) {
         let x = load::<S>(simd, values, at) - load(simd, centres, at);
         let (_, p) = probability(simd, x, load(simd, log_scales, at));
-        store::<S>(S::f32s::splat(simd, 0.0) - log2(simd, p), out, at);
+        store(S::f32s::splat(simd, 0.0) - log2(simd, p), out, at);
     }
 }
 
@@ -218,9 +208,9 @@ fn rate_rows<S: Simd>(
         // The derivative to the scale, times scale and ln 2, is that to its log2.
         let spread = (a * near - b * far) * half * inverse * constant(std::f32::consts::LN_2);
         let by_x = x.simd_lt(zero).select(zero - by_d, by_d);
-        store::<S>(by_x, slopes, at);
-        store::<S>(zero - by_x, centres, at);
-        store::<S>(by_p * spread * clamped, log_scales, at);
+        store(by_x, slopes, at);
+        store(zero - by_x, centres, at);
+        store(by_p * spread * clamped, log_scales, at);
         if at + lanes <= count {
             sum += f64::from(bits.reduce_sum());
         } else {
@@ -243,7 +233,7 @@ fn combine_rows<S: Simd>(simd: S, rows: [&[f32]; 4], weights: &[f32; 4], out: &m
         let sum = w1.mul_add(load::<S>(simd, rows[1], at), sum);
         let sum = w2.mul_add(load::<S>(simd, rows[2], at), sum);
         let sum = w3.mul_add(load::<S>(simd, rows[3], at), sum);
-        store::<S>(sum, out, at);
+        store(sum, out, at);
     }
 }
 
@@ -257,7 +247,7 @@ fn add_scaled_rows<S: Simd>(simd: S, weight: f32, from: &[f32], to: &mut [f32]) 
     let weight = S::f32s::splat(simd, weight);
     for at in (0..to.len()).step_by(S::f32s::LEN) {
         let sum = weight.mul_add(load::<S>(simd, from, at), load::<S>(simd, to, at));
-        store::<S>(sum, to, at);
+        store(sum, to, at);
     }
 }
 
@@ -279,7 +269,7 @@ fn compare_rows<S: Simd>(simd: S, targets: &[f32], outputs: &mut [f32], factor: 
         let output: S::f32s = load(simd, outputs, at);
         let error = output.min(one).max(minus) - target;
         sums = error.mul_add(error, sums);
-        store::<S>((output - target) * constant(factor), outputs, at);
+        store((output - target) * constant(factor), outputs, at);
     }
     let mut sum = sums.reduce_sum();
     for (output, target) in outputs[whole..].iter_mut().zip(&targets[whole..]) {
@@ -341,11 +331,11 @@ impl Adam {
             let g: S::f32s = load(simd, gradient, at);
             let m = keep1.mul_add(load::<S>(simd, first, at), take1 * g);
             let v = keep2.mul_add(load::<S>(simd, second, at), take2 * g * g);
-            store::<S>(m, first, at);
-            store::<S>(v, second, at);
+            store(m, first, at);
+            store(v, second, at);
             let root = v.sqrt() * constant(self.second) + constant(EPSILON);
             let value: S::f32s = load(simd, values, at);
-            store::<S>(value - constant(self.rate) * m / root, values, at);
+            store(value - constant(self.rate) * m / root, values, at);
         }
         for at in whole..values.len() {
             let g = gradient[at];

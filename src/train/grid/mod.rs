@@ -309,7 +309,7 @@ impl Run {
                 measured
             } else {
                 if step == soft {
-                    self.model.harden(f32::round);
+                    self.model.harden();
                 }
                 let rate = LAST_RATE * f64::from(steps - step) / f64::from(last);
                 self.model.step_networks(stage, rate, THRIFT)

@@ -257,10 +257,10 @@ impl Model {
     }
 
     /// Rounds the latents for good.
-    pub fn harden(&mut self, round: impl Fn(f32) -> f32) {
+    pub fn harden(&mut self) {
         for grid in &mut self.grids {
             for (soft, value) in grid.soft.iter_mut().zip(&grid.values) {
-                *soft = round(*value);
+                *soft = value.round();
             }
             grid.rates.iter_mut().for_each(|rate| rate.gradients.clear());
         }
@@ -284,7 +284,7 @@ impl Model {
                         let (x, y) = (left + i % columns, top + i / columns);
                         let at = y * *width + x;
                         // Neighbours do not move at a time.
-                        if (x % 2) + 2 * (y % 2) != turn % 4 || soft[at] == 0.0 {
+                        if (x % 2) + 2 * (y % 2) != turn || soft[at] == 0.0 {
                             continue;
                         }
                         let step = -soft[at].signum();

@@ -155,7 +155,7 @@ impl Trained {
     /// Rounds the latents to the nearest and then the networks: each part's steps grow as long
     /// as squared error plus lambda times the bits falls.
     pub fn round_networks(&mut self) -> Rounded {
-        self.model.harden(f32::round);
+        self.model.harden();
         let Self { model, picture, lambda, .. } = self;
         let networks = model.networks();
         let mut grain = Grain::finest(&networks);
@@ -231,14 +231,9 @@ impl Networks {
     /// The networks of a file.
     pub fn of_file(file: &Rounded, channels: usize) -> Self {
         let rows = |layer: &QuantizedLayer| -> Vec<f32> {
-            let (weight, bias) = (step_size(layer.steps.weights), step_size(layer.steps.biases));
-            let inputs = layer.weights.len() / layer.biases.len();
-            let rows = layer.weights.chunks_exact(inputs).zip(&layer.biases);
-            rows.flat_map(|(row, &b)| {
-                let weights = row.iter().map(move |&w| f64::from(w) * weight);
-                weights.chain([f64::from(b) * bias]).map(|value| value as f32)
-            })
-            .collect()
+            let layer = layer.layer();
+            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+            rows.flat_map(|(row, bias)| row.iter().chain([bias])).copied().collect()
         };
         let entropy = |l: usize| {
             let layer = &file.context.layers()[l];

@@ -23,31 +23,11 @@ struct Trained {
 /// Levels of the trained networks.
 const LEVELS: usize = 7;
 const TRAINED: [Trained; 5] = [
-    Trained { sines: 12, hidden: [8, 8], lambda: 1e-2, stream: include_bytes!("start/12-8-8.bin") },
-    Trained {
-        sines: 20,
-        hidden: [12, 8],
-        lambda: 4e-3,
-        stream: include_bytes!("start/20-12-8.bin"),
-    },
-    Trained {
-        sines: 32,
-        hidden: [16, 16],
-        lambda: 1.5e-3,
-        stream: include_bytes!("start/32-16-16.bin"),
-    },
-    Trained {
-        sines: 32,
-        hidden: [24, 24],
-        lambda: 7e-4,
-        stream: include_bytes!("start/32-24-24.bin"),
-    },
-    Trained {
-        sines: 48,
-        hidden: [32, 32],
-        lambda: 4e-4,
-        stream: include_bytes!("start/48-32-32.bin"),
-    },
+    Trained::new(12, [8, 8], 1e-2, include_bytes!("start/12-8-8.bin")),
+    Trained::new(20, [12, 8], 4e-3, include_bytes!("start/20-12-8.bin")),
+    Trained::new(32, [16, 16], 1.5e-3, include_bytes!("start/32-16-16.bin")),
+    Trained::new(32, [24, 24], 7e-4, include_bytes!("start/32-24-24.bin")),
+    Trained::new(48, [32, 32], 4e-4, include_bytes!("start/48-32-32.bin")),
 ];
 
 /// How much the steps of the latents follow lambda: in proportion to this power of it.
@@ -63,6 +43,10 @@ pub fn networks(shape: Shape, lambda: f64, seed: u64) -> Networks {
 }
 
 impl Trained {
+    const fn new(sines: usize, hidden: [usize; 2], lambda: f64, stream: &'static [u8]) -> Self {
+        Self { sines, hidden, lambda, stream }
+    }
+
     fn networks(&self, shape: Shape, lambda: f64) -> Networks {
         let topology = Topology::uniform(Channels::Rgb, 1, self.sines).expect("within the limits");
         let [h1, h2] = self.hidden;
