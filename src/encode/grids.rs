@@ -17,10 +17,10 @@ use crate::train::{Control, Progress, Training};
 /// model, for files of at least so many bytes (docs/experiments.md).
 const SIZES: [(f64, usize, [usize; 2]); 5] = [
     (0.0, 12, [8, 8]),
-    (3_000.0, 20, [12, 8]),
-    (12_000.0, 32, [16, 16]),
-    (40_000.0, 32, [24, 24]),
-    (400_000.0, 48, [32, 32]),
+    (1_500.0, 20, [12, 8]),
+    (4_000.0, 32, [16, 16]),
+    (20_000.0, 32, [24, 24]),
+    (50_000.0, 48, [32, 32]),
 ];
 /// Bits of a weight.
 const WEIGHT_BITS: f64 = 7.0;

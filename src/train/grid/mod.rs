@@ -137,11 +137,14 @@ const NOISE: (f64, f64) = (3.0, 2.0);
 /// A resumed run starts with rounding almost as hard as it ends.
 const RESUMED_TEMPERATURE: f64 = 0.2;
 /// Adam's peak rate of the networks.
-const NETWORK_RATE: f64 = 7e-3;
+const NETWORK_RATE: f64 = 1.4e-2;
 /// Adam's peak rate of the latents: for so many bits per pixel, going with this power of them.
-const LATENT_RATE: f64 = 2e-2;
+const LATENT_RATE: f64 = 2.6e-2;
 const RATE_BPP: f64 = 0.4;
 const RATE_POWER: f64 = 0.35;
+/// The rate of a level rises from zero over this share of the steps of the stage that brings it
+/// in, but over at most so many steps.
+const WARM_UP: (f64, f64) = (0.4, 40.0);
 /// Share of the steps at full size that train the networks alone, on rounded latents, and the
 /// rate at their start.
 const LAST: f64 = 0.04;
@@ -152,8 +155,8 @@ const LEAST_RATE: f64 = 0.01;
 const THRIFT: Thrift = Thrift { weights: 4, bands: 2 };
 /// How fast lambda follows: per step, at least, at most, and in strides per run.
 const FOLLOW: (f64, f64, f64) = (0.004, 0.15, 8.0);
-/// While rounding gets harder, bits fall by a share of (first / bits per pixel - second).
-const FALL: (f64, f64) = (0.19, 0.12);
+/// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder, evenly.
+const FALL: f64 = 0.09;
 /// The coarse stages of a time-limited run end at a half of this share of its time, and at this
 /// share.
 const COARSE_TIME: f64 = 0.3;
@@ -252,9 +255,8 @@ impl Run {
 
     /// Steps at 1 / 2^base of the size.
     fn coarse(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
-        // A pixel stands for so many.
-        let pixels = f64::from(1u32 << (2 * stage.base));
-        let rates = Update { latents: self.latent_rate(), networks: NETWORK_RATE };
+        let warm_up = warm_up(self.start.length.coarse);
+        let rates = Update { latents: self.latent_rate(), networks: NETWORK_RATE, warm_up };
         let rounding = SoftRounding::new(TEMPERATURES.0 as f32);
         kumaraswamy(NOISE.0, &mut self.noise);
         let share = COARSE_TIME / f64::from(stage.base as u32);
@@ -262,10 +264,8 @@ impl Run {
             if self.stopped || self.spent() >= share {
                 return;
             }
-            let lambda = self.lambda / pixels;
             let seen = (rounding, self.noise.as_slice());
-            let mut measured = self.model.step(stage, seen, lambda, rates, THRIFT);
-            measured.error *= pixels;
+            let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
             self.tell(measured, observe);
         }
     }
@@ -301,7 +301,8 @@ impl Run {
                 let falling = |(from, to): (f64, f64)| from + (to - from) * progress;
                 let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
                 let share = cosine.max(LEAST_RATE);
-                let rates = Update { latents: peak * share, networks: NETWORK_RATE * share };
+                let (latents, networks) = (peak * share, NETWORK_RATE * share);
+                let rates = Update { latents, networks, warm_up: warm_up(steps) };
                 kumaraswamy(falling(NOISE), &mut self.noise);
                 let seen = (SoftRounding::new(falling(temperatures) as f32), self.noise.as_slice());
                 let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
@@ -323,9 +324,8 @@ impl Run {
     fn follow(&mut self, measured: Measured, progress: f64, steps: u32) {
         let excess = match self.start.goal {
             Goal::Bits(bits) => {
-                let fall = (FALL.0 * self.pixels / bits - FALL.1).min(2.0);
-                let ahead = 1.0 + fall * (1.0 - progress).powf(1.5);
-                (measured.bits.max(1.0) / (bits * ahead)).ln()
+                let ahead = FALL * (1.0 - progress) * self.pixels;
+                (measured.bits.max(1.0) / (bits + ahead)).ln()
             }
             Goal::Psnr(psnr) => {
                 let wanted = 10f64.powf(-psnr / 10.0) * self.pixels;
@@ -335,6 +335,11 @@ impl Run {
         let speed = (FOLLOW.2 / f64::from(steps)).clamp(FOLLOW.0, FOLLOW.1);
         self.lambda *= (speed * excess.clamp(-0.7, 0.7)).exp();
     }
+}
+
+/// Steps over which the rate of a new level rises, in a stage of `steps`.
+fn warm_up(steps: u32) -> f64 {
+    (WARM_UP.0 * f64::from(steps)).min(WARM_UP.1)
 }
 
 /// Quantiles of Kumaraswamy's distribution of parameter `a` with its mode at the middle, less a
@@ -360,5 +365,6 @@ fn planar(raster: &Raster) -> Picture {
             *sample = 2.0 * raster.unit(i * channels + channel) - 1.0;
         }
     }
-    Picture { width: size.width as usize, height: size.height as usize, channels, samples }
+    let (width, height) = (size.width as usize, size.height as usize);
+    Picture { width, height, channels, samples, weight: 1.0 }
 }

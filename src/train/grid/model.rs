@@ -143,15 +143,17 @@ pub struct Model {
     steps: u32,
 }
 
-/// Learning rates and second moments of an update.
+/// Learning rates of an update.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
     pub latents: f64,
     pub networks: f64,
+    /// The rate of latents that have not moved before rises over so many steps.
+    pub warm_up: f64,
 }
 
 /// Of first moments, of second moments of the latents, and of the networks.
-const BETAS: (f64, f64, f64) = (0.9, 0.95, 0.999);
+const BETAS: (f64, f64, f64) = (0.9, 0.99, 0.999);
 /// Blocks whose results are held at a time.
 const GROUP: usize = 64;
 
@@ -205,7 +207,7 @@ impl Model {
         let error = self.synthesis(stage, Gradients::LatentsAndWeights, thrift.weights);
         let bits = self.rate(base, Wanted::Gradients, true, thrift.bands);
         self.join_rates(base, lambda as f32);
-        self.descend(base, update.latents);
+        self.descend(base, update.latents, update.warm_up);
         self.learn(update.networks);
         self.steps += 1;
         Measured { error, bits }
@@ -447,12 +449,13 @@ impl Model {
     }
 
     /// Updates the latents.
-    fn descend(&mut self, base: usize, rate: f64) {
+    fn descend(&mut self, base: usize, rate: f64, warm_up: f64) {
         const CHUNK: usize = 8192;
         let level = self.level;
         for (l, grid) in self.grids.iter_mut().enumerate().skip(base) {
             grid.steps += 1;
-            let rate = rate * LATENT_SCALE * f64::from(1u32 << l);
+            let warm = (f64::from(grid.steps) / warm_up).min(1.0);
+            let rate = warm * rate * LATENT_SCALE * f64::from(1u32 << l);
             let adam = Adam::new(rate, (BETAS.0, BETAS.1), grid.steps);
             let [first, second] = &mut grid.moments;
             let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));

@@ -24,10 +24,10 @@ struct Trained {
 const LEVELS: usize = 7;
 const TRAINED: [Trained; 5] = [
     Trained::new(12, [8, 8], 1e-2, include_bytes!("start/12-8-8.bin")),
-    Trained::new(20, [12, 8], 4e-3, include_bytes!("start/20-12-8.bin")),
-    Trained::new(32, [16, 16], 1.5e-3, include_bytes!("start/32-16-16.bin")),
-    Trained::new(32, [24, 24], 7e-4, include_bytes!("start/32-24-24.bin")),
-    Trained::new(48, [32, 32], 4e-4, include_bytes!("start/48-32-32.bin")),
+    Trained::new(20, [12, 8], 6e-3, include_bytes!("start/20-12-8.bin")),
+    Trained::new(32, [16, 16], 3e-3, include_bytes!("start/32-16-16.bin")),
+    Trained::new(32, [24, 24], 1e-3, include_bytes!("start/32-24-24.bin")),
+    Trained::new(48, [32, 32], 5e-4, include_bytes!("start/48-32-32.bin")),
 ];
 
 /// How much the steps of the latents follow lambda: in proportion to this power of it.

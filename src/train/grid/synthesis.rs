@@ -18,6 +18,8 @@ pub struct Picture {
     pub channels: usize,
     /// Channel by channel, row by row.
     pub samples: Vec<f32>,
+    /// How many pixels of the whole picture one of these stands for.
+    pub weight: f32,
 }
 
 impl Picture {
@@ -53,6 +55,7 @@ impl Picture {
             height,
             channels: self.channels,
             samples: self.samples.chunks_exact(pixels).flat_map(halve).collect(),
+            weight: 4.0 * self.weight,
         }
     }
 }
@@ -181,7 +184,7 @@ impl Footprint {
 /// What a block gives back.
 pub struct BlockResult {
     /// Squared errors in [0, 1] of the clamped outputs, averaged over the channels, summed over
-    /// the pixels.
+    /// the pixels, times their weight.
     pub error: f64,
     /// Gradients of the latents, level by level; empty if none was asked for.
     pub footprints: Vec<Footprint>,
@@ -423,11 +426,11 @@ impl Synthesis<'_> {
         points: usize,
         out: &mut [f32],
     ) -> f64 {
-        let Picture { samples, channels, .. } = self.picture;
+        let Picture { samples, channels, weight, .. } = self.picture;
         let pixels = self.picture.width * self.picture.height;
         let start = (corner.1 + row) * self.picture.width + corner.0;
         // Of [-1, 1] against [0, 1], averaged over the channels.
-        let scale = 0.25 / *channels as f32;
+        let scale = 0.25 * weight / *channels as f32;
         let mut error = 0.0;
         for (channel, out) in out.chunks_exact_mut(points).enumerate() {
             let targets = &samples[channel * pixels + start..][..width];

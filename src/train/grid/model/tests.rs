@@ -25,7 +25,7 @@ impl Reference {
     }
 
     fn error(&self, planes: &[Vec<f64>], sine: &[f64], output: &[f64]) -> f64 {
-        let Picture { width, height, channels, ref samples } = self.picture;
+        let Picture { width, height, channels, ref samples, .. } = self.picture;
         let mut sum = 0.0;
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
             let mut h: Vec<f64> = Vec::new();
@@ -116,7 +116,7 @@ fn curvatures_are_second_differences_of_a_square() {
     }
     let mut model = Model::new(size, networks, 0);
     let samples = vec![0.0; 3 * size.0 * size.1];
-    let picture = Picture { width: size.0, height: size.1, channels: 3, samples };
+    let picture = Picture { width: size.0, height: size.1, channels: 3, samples, weight: 1.0 };
     let stage = Stage::new(0, &picture, 3);
     model.synthesis(&stage, Gradients::Curvatures, 1);
     let curvatures: Vec<Vec<f32>> = model.grids.iter().map(|g| g.gradient.clone()).collect();
@@ -148,7 +148,7 @@ fn gradients_are_those_of_a_plain_loss() {
     networks.output.iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
     let mut model = Model::new(size, networks, 0);
     let samples = (0..3 * size.0 * size.1).map(|_| rng.random_range(-1.0..1.0)).collect();
-    let picture = Picture { width: size.0, height: size.1, channels: 3, samples };
+    let picture = Picture { width: size.0, height: size.1, channels: 3, samples, weight: 1.0 };
     for grid in &mut model.grids {
         grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
     }
