@@ -142,6 +142,8 @@ const NETWORK_RATE: f64 = 1.4e-2;
 const LATENT_RATE: f64 = 2.6e-2;
 const RATE_BPP: f64 = 0.4;
 const RATE_POWER: f64 = 0.35;
+/// From so many bits per pixel on, second moments of the latents are of fewer steps.
+const DENSE: f64 = 0.9;
 /// The rate of a level rises from zero over this share of the steps of the stage that brings it
 /// in, but over at most so many steps.
 const WARM_UP: (f64, f64) = (0.4, 40.0);
@@ -256,7 +258,12 @@ impl Run {
     /// Steps at 1 / 2^base of the size.
     fn coarse(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
         let warm_up = warm_up(self.start.length.coarse);
-        let rates = Update { latents: self.latent_rate(), networks: NETWORK_RATE, warm_up };
+        let rates = Update {
+            latents: self.latent_rate(),
+            networks: NETWORK_RATE,
+            beta2: self.beta2(),
+            warm_up,
+        };
         let rounding = SoftRounding::new(TEMPERATURES.0 as f32);
         kumaraswamy(NOISE.0, &mut self.noise);
         let share = COARSE_TIME / f64::from(stage.base as u32);
@@ -268,6 +275,11 @@ impl Run {
             let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
             self.tell(measured, observe);
         }
+    }
+
+    /// Of second moments of the latents.
+    fn beta2(&self) -> f64 {
+        if self.start.bits / self.pixels < DENSE { 0.99 } else { 0.95 }
     }
 
     /// Peak rate of the latents: small ones take small steps.
@@ -302,7 +314,8 @@ impl Run {
                 let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
                 let share = cosine.max(LEAST_RATE);
                 let (latents, networks) = (peak * share, NETWORK_RATE * share);
-                let rates = Update { latents, networks, warm_up: warm_up(steps) };
+                let rates =
+                    Update { latents, networks, beta2: self.beta2(), warm_up: warm_up(steps) };
                 kumaraswamy(falling(NOISE), &mut self.noise);
                 let seen = (SoftRounding::new(falling(temperatures) as f32), self.noise.as_slice());
                 let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);

@@ -148,12 +148,14 @@ pub struct Model {
 pub struct Update {
     pub latents: f64,
     pub networks: f64,
+    /// Of second moments of the latents.
+    pub beta2: f64,
     /// The rate of latents that have not moved before rises over so many steps.
     pub warm_up: f64,
 }
 
-/// Of first moments, of second moments of the latents, and of the networks.
-const BETAS: (f64, f64, f64) = (0.9, 0.99, 0.999);
+/// Of first moments, and of second moments of the networks.
+const BETAS: (f64, f64) = (0.9, 0.999);
 /// Blocks whose results are held at a time.
 const GROUP: usize = 64;
 
@@ -207,7 +209,7 @@ impl Model {
         let error = self.synthesis(stage, Gradients::LatentsAndWeights, thrift.weights);
         let bits = self.rate(base, Wanted::Gradients, true, thrift.bands);
         self.join_rates(base, lambda as f32);
-        self.descend(base, update.latents, update.warm_up);
+        self.descend(base, update);
         self.learn(update.networks);
         self.steps += 1;
         Measured { error, bits }
@@ -449,14 +451,15 @@ impl Model {
     }
 
     /// Updates the latents.
-    fn descend(&mut self, base: usize, rate: f64, warm_up: f64) {
+    fn descend(&mut self, base: usize, update: Update) {
+        let Update { latents: rate, beta2, warm_up, .. } = update;
         const CHUNK: usize = 8192;
         let level = self.level;
         for (l, grid) in self.grids.iter_mut().enumerate().skip(base) {
             grid.steps += 1;
             let warm = (f64::from(grid.steps) / warm_up).min(1.0);
             let rate = warm * rate * LATENT_SCALE * f64::from(1u32 << l);
-            let adam = Adam::new(rate, (BETAS.0, BETAS.1), grid.steps);
+            let adam = Adam::new(rate, (BETAS.0, beta2), grid.steps);
             let [first, second] = &mut grid.moments;
             let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
             let values = grid.values.par_chunks_mut(CHUNK).zip(moments);
@@ -473,7 +476,7 @@ impl Model {
         for weights in [&mut self.sine, &mut self.output].into_iter().chain(&mut self.entropy) {
             let Weights { values, moments: [first, second], steps, gradient } = weights;
             *steps += 1;
-            let adam = Adam::new(rate, (BETAS.0, BETAS.2), *steps);
+            let adam = Adam::new(rate, (BETAS.0, BETAS.1), *steps);
             adam.apply(level, values, [first, second], gradient);
         }
     }
