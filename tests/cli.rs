@@ -14,7 +14,7 @@ use common::{container, uniform};
 use image::{ExtendedColorType, ImageEncoder};
 use predicates::prelude::*;
 use sirenc::{BitDepth, Channels, Samples, Size};
-use workplace::Workplace;
+use workplace::{Workplace, python_has_numpy};
 
 impl Workplace {
     /// A small picture as a PNG file.
@@ -365,31 +365,13 @@ fn exports_hold_the_network() {
         w.run("export a.siren -o a.py").success();
         assert!(fs::read_to_string(w.path("a.py")).unwrap().lines().count() <= 12);
         if python_has_numpy() {
-            let script = |out: &str, width: &str| {
-                let python = Command::new("python3")
-                    .current_dir(w.0.path())
-                    .args(["a.py", out, width])
-                    .assert();
-                python.success();
-            };
-            script("py.pnm", "60");
+            w.python("py.pnm", "60");
             w.run("decode a.siren -o a.png").success();
-            let ours = image::open(w.path("a.png")).unwrap().into_rgba8();
-            let theirs = image::open(w.path("py.pnm")).unwrap().into_rgba8();
-            assert_eq!(ours.dimensions(), theirs.dimensions());
-            assert!(ours.iter().zip(theirs.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
-            script("large.pnm", "90");
+            w.alike("a.png", "py.pnm");
+            w.python("large.pnm", "90");
             assert_eq!(dimensions(&w.path("large.pnm")), (90, 60));
         }
     }
-}
-
-fn python_has_numpy() -> bool {
-    let found = Command::new("python3").args(["-c", "import numpy"]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    // CI installs numpy; there, leaving this out would hide a failure.
-    assert!(found || std::env::var_os("CI").is_none(), "numpy is not installed");
-    found
 }
 
 #[test]

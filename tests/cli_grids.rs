@@ -6,13 +6,11 @@ mod workplace;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use assert_cmd::assert::OutputAssertExt;
 use common::{container, grid_container, uniform};
 use sirenc::container::Container;
 use sirenc::{BitDepth, Channels, Decoder, RenderOptions, Samples, Size};
-use workplace::Workplace;
+use workplace::{Workplace, python_has_numpy};
 
 const SIZE: Size = Size { width: 60, height: 40 };
 
@@ -201,25 +199,12 @@ fn exports_hold_the_function() {
         if python_has_numpy() {
             // At its own size, enlarged, and with levels left out.
             for (width, size) in [("60", "60x40"), ("90", "90x60"), ("13", "13x9")] {
-                let mut python = Command::new("python3");
-                python.current_dir(w.0.path()).args(["a.py", "py.pnm", width]);
-                python.assert().success();
+                w.python("py.pnm", width);
                 w.run(&format!("decode a.siren --size {size} -o a.png")).success();
-                let ours = image::open(w.path("a.png")).unwrap().into_rgba8();
-                let theirs = image::open(w.path("py.pnm")).unwrap().into_rgba8();
-                assert_eq!(ours.dimensions(), theirs.dimensions());
-                assert!(ours.iter().zip(theirs.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
+                w.alike("a.png", "py.pnm");
             }
         }
     }
-}
-
-fn python_has_numpy() -> bool {
-    let found = Command::new("python3").args(["-c", "import numpy"]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    // CI installs numpy; there, leaving this out would hide a failure.
-    assert!(found || std::env::var_os("CI").is_none(), "numpy is not installed");
-    found
 }
 
 #[test]

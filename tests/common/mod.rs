@@ -207,3 +207,12 @@ pub fn picture(size: Size, channels: Channels, depth: BitDepth) -> Raster {
     };
     Raster::new(size, channels, samples).unwrap()
 }
+
+/// No file that differs from this one in one bit is read.
+pub fn refuses_every_bit_flip(bytes: &[u8]) {
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(sirenc::Decoder::new(&damaged).is_err(), "bit {bit}");
+    }
+}

@@ -36,4 +36,27 @@ impl Workplace {
         assert!(!stderr.contains("panicked"), "{stderr}");
         assert
     }
+
+    /// Runs the exported script `a.py`, which writes `out`.
+    pub fn python(&self, out: &str, width: &str) {
+        let mut python = Command::new("python3");
+        python.current_dir(self.0.path()).args(["a.py", out, width]);
+        python.assert().success();
+    }
+
+    /// Two pictures of one size, no sample of which differs by more than 1.
+    pub fn alike(&self, ours: &str, theirs: &str) {
+        let [ours, theirs] =
+            [ours, theirs].map(|name| image::open(self.path(name)).unwrap().into_rgba8());
+        assert_eq!(ours.dimensions(), theirs.dimensions());
+        assert!(ours.iter().zip(theirs.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
+    }
+}
+
+pub fn python_has_numpy() -> bool {
+    let found = Command::new("python3").args(["-c", "import numpy"]).output();
+    let found = found.is_ok_and(|output| output.status.success());
+    // CI installs numpy; there, leaving this out would hide a failure.
+    assert!(found || std::env::var_os("CI").is_none(), "numpy is not installed");
+    found
 }

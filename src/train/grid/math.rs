@@ -136,9 +136,9 @@ fn bits_rows<S: Simd>(
 }
 
 /// Bits of latents and their derivatives. `values` are the latents, `centres` and `log_scales`
-/// (log2) their distributions; the latter two become the derivatives of the bits with respect to them, `slopes` those
-/// with respect to the latents. Only the first `count` points are counted, the rest gets
-/// zeros. Rows are multiples of 16.
+/// (log2) their distributions; the latter two become the derivatives of the bits with respect
+/// to them, `slopes` those with respect to the latents. Only the first `count` points are
+/// counted, the rest gets zeros. Rows are multiples of 16.
 pub fn rate(
     level: Level,
     count: usize,

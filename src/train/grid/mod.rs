@@ -257,13 +257,7 @@ impl Run {
 
     /// Steps at 1 / 2^base of the size.
     fn coarse(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
-        let warm_up = warm_up(self.start.length.coarse);
-        let rates = Update {
-            latents: self.latent_rate(),
-            networks: NETWORK_RATE,
-            beta2: self.beta2(),
-            warm_up,
-        };
+        let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
         let rounding = SoftRounding::new(TEMPERATURES.0 as f32);
         kumaraswamy(NOISE.0, &mut self.noise);
         let share = COARSE_TIME / f64::from(stage.base as u32);
@@ -277,15 +271,21 @@ impl Run {
         }
     }
 
-    /// Of second moments of the latents.
-    fn beta2(&self) -> f64 {
-        if self.start.bits / self.pixels < DENSE { 0.99 } else { 0.95 }
+    /// Bits per pixel that the latents are expected to take.
+    fn bpp(&self) -> f64 {
+        self.start.bits / self.pixels
+    }
+
+    /// An update at these rates in a stage of `steps`.
+    fn update(&self, latents: f64, networks: f64, steps: u32) -> Update {
+        let beta2 = if self.bpp() < DENSE { 0.99 } else { 0.95 };
+        let warm_up = (WARM_UP.0 * f64::from(steps)).min(WARM_UP.1);
+        Update { latents, networks, beta2, warm_up }
     }
 
     /// Peak rate of the latents: small ones take small steps.
     fn latent_rate(&self) -> f64 {
-        let bpp = self.start.bits / self.pixels;
-        LATENT_RATE * (bpp / RATE_BPP).powf(RATE_POWER).clamp(0.7, 2.2)
+        LATENT_RATE * (self.bpp() / RATE_BPP).powf(RATE_POWER).clamp(0.7, 2.2)
     }
 
     /// Steps at the picture's own size.
@@ -313,9 +313,7 @@ impl Run {
                 let falling = |(from, to): (f64, f64)| from + (to - from) * progress;
                 let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
                 let share = cosine.max(LEAST_RATE);
-                let (latents, networks) = (peak * share, NETWORK_RATE * share);
-                let rates =
-                    Update { latents, networks, beta2: self.beta2(), warm_up: warm_up(steps) };
+                let rates = self.update(peak * share, NETWORK_RATE * share, steps);
                 kumaraswamy(falling(NOISE), &mut self.noise);
                 let seen = (SoftRounding::new(falling(temperatures) as f32), self.noise.as_slice());
                 let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
@@ -348,11 +346,6 @@ impl Run {
         let speed = (FOLLOW.2 / f64::from(steps)).clamp(FOLLOW.0, FOLLOW.1);
         self.lambda *= (speed * excess.clamp(-0.7, 0.7)).exp();
     }
-}
-
-/// Steps over which the rate of a new level rises, in a stage of `steps`.
-fn warm_up(steps: u32) -> f64 {
-    (WARM_UP.0 * f64::from(steps)).min(WARM_UP.1)
 }
 
 /// Quantiles of Kumaraswamy's distribution of parameter `a` with its mode at the middle, less a

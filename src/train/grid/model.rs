@@ -143,7 +143,7 @@ pub struct Model {
     steps: u32,
 }
 
-/// Learning rates of an update.
+/// Adam's parameters in an update: learning rates of the latents and of the networks.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
     pub latents: f64,
