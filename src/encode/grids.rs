@@ -33,9 +33,13 @@ const LEAST_BITS: f64 = 64.0;
 /// Share of the bits left after all else that latents are trained for where a limit is set.
 const AIM: f64 = 0.985;
 /// What exceeds the limit is taken away in rounds, each with so many times the lambda of the
-/// one before it; the last leave nothing.
+/// one before it; the last, of so many times the first, leave nothing.
 const THINNING: f64 = 1.5;
-const MOST_THINNING: i32 = 40;
+const MOST_THINNING: f64 = 1e7;
+/// The lambda of the round after which it fits is then found by halving: once for so many steps
+/// of the run, and at most so often.
+const STEPS_PER_HALVING: u32 = 80;
+const MOST_HALVINGS: u32 = 5;
 /// A run for a PSNR aims so many dB above it, and goes on so often where it does not end
 /// between it and so much above.
 const ABOVE: f64 = 0.05;
@@ -227,12 +231,26 @@ impl<'a> Plan<'a> {
             |trained: &Trained| blank.container(&topology, trained.payload(&networks)).write();
         let fits = |file: &[u8]| self.limit.is_none_or(|limit| file.len() as u64 <= limit);
         let mut bytes = file(trained);
-        for round in 0..MOST_THINNING {
-            if fits(&bytes) {
-                break;
-            }
-            trained.thin_out(THINNING.powi(round));
+        let (mut low, mut high) = (0.0, 1.0);
+        while !fits(&bytes) && high < MOST_THINNING {
+            let before = trained.latents();
+            trained.thin_out(high);
             bytes = file(trained);
+            if !fits(&bytes) {
+                (low, high) = (high, THINNING * high);
+                continue;
+            }
+            for _ in 0..(self.length.all() / STEPS_PER_HALVING).min(MOST_HALVINGS) {
+                let middle = 0.5 * (low + high);
+                trained.set_latents(&before);
+                trained.thin_out(middle);
+                let next = file(trained);
+                if fits(&next) {
+                    (high, bytes) = (middle, next);
+                } else {
+                    low = middle;
+                }
+            }
         }
         if !fits(&bytes) {
             let limit = self.limit.unwrap_or_default();

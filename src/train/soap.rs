@@ -1,12 +1,13 @@
 //! SOAP (Vyas et al. 2024, arXiv 2409.11321, algorithm 3): Adam in the slowly updated
 //! eigenbasis of Shampoo's preconditioner, here with Nesterov's look-ahead. The matrices of
-//! a SIREN are so small that the preconditioner costs little beside the gradients.
+//! a SIREN are so small that the preconditioner costs little beside the gradients. Knows
+//! slices of numbers; candle only in [`Soap`].
 
-use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, Var};
-use candle_nn::Optimizer;
+mod optimizer;
+
 use nalgebra::DMatrix;
-use rayon::prelude::*;
+
+pub use optimizer::Soap;
 
 /// Settings of [`Soap`].
 #[derive(Debug, Clone, PartialEq)]
@@ -27,42 +28,40 @@ pub struct SoapParams {
     pub max_precondition_dim: usize,
 }
 
+impl SoapParams {
+    /// What served best for SIRENs of photographs (docs/experiments.md).
+    pub const DEFAULT: Self = Self {
+        lr: 2e-3,
+        beta1: 0.9,
+        beta2: 0.95,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        precondition_frequency: 10,
+        max_precondition_dim: 1024,
+    };
+}
+
 impl Default for SoapParams {
-    /// What served best on photographs (docs/experiments.md).
+    /// [`SoapParams::DEFAULT`].
     fn default() -> Self {
-        Self {
-            lr: 2e-3,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            precondition_frequency: 10,
-            max_precondition_dim: 1024,
-        }
+        Self::DEFAULT
     }
 }
 
-/// The optimizer. Variables of two dimensions have a preconditioner on both sides, others
-/// are trained as by Adam. The first step only sets up the preconditioner.
-#[derive(Debug)]
-pub struct Soap {
-    states: Vec<State>,
-    params: SoapParams,
-    steps: usize,
-}
-
-#[derive(Debug)]
-struct State {
-    variable: Var,
+/// A matrix of weights in training; one of a single row or column has a preconditioner on its
+/// other side only. The first step only sets up the preconditioner.
+#[derive(Debug, Clone)]
+pub(crate) struct Matrix {
     /// Means of the gradients and of their squares, in the eigenbases.
     momentum: DMatrix<f32>,
     squares: DMatrix<f32>,
     left: Option<Side>,
     right: Option<Side>,
+    steps: usize,
 }
 
 /// Shampoo's factor of one side and the basis that nearly diagonalizes it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Side {
     factor: DMatrix<f32>,
     basis: DMatrix<f32>,
@@ -93,21 +92,26 @@ impl Side {
     }
 }
 
-impl State {
-    fn new(variable: Var, params: &SoapParams) -> Self {
-        // candle's rows are nalgebra's columns.
-        let (columns, rows) = match *variable.dims() {
-            [columns, rows] => (columns, rows),
-            _ => (1, variable.elem_count()),
-        };
-        let matrix = variable.rank() == 2;
+impl Matrix {
+    /// For `len` weights in rows of `columns`.
+    pub fn new(len: usize, columns: usize, params: &SoapParams) -> Self {
+        // Rows in memory are nalgebra's columns.
+        let (long, wide) = (columns, len / columns);
         Self {
-            variable,
-            momentum: DMatrix::zeros(rows, columns),
-            squares: DMatrix::zeros(rows, columns),
-            left: if matrix { Side::new(rows, params) } else { None },
-            right: if matrix { Side::new(columns, params) } else { None },
+            left: Side::new(long, params),
+            right: Side::new(wide, params),
+            ..Self::vector_of(long, wide)
         }
+    }
+
+    /// For `len` weights without a preconditioner: Adam's step.
+    pub fn vector(len: usize) -> Self {
+        Self::vector_of(len, 1)
+    }
+
+    fn vector_of(long: usize, wide: usize) -> Self {
+        let zeros = || DMatrix::zeros(long, wide);
+        Self { momentum: zeros(), squares: zeros(), left: None, right: None, steps: 0 }
     }
 
     /// Into the eigenbases.
@@ -132,27 +136,27 @@ impl State {
         matrix
     }
 
-    fn step(&mut self, gradient: &Tensor, params: &SoapParams, steps: usize) -> Result<()> {
+    /// One step of `weights`.
+    pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], params: &SoapParams) {
         let (rows, columns) = self.momentum.shape();
-        let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-        let gradient = DMatrix::from_vec(rows, columns, gradient);
-        if steps == 1 {
+        let gradient = DMatrix::from_column_slice(rows, columns, gradient);
+        self.steps += 1;
+        if self.steps == 1 {
             self.accumulate(0.0, &gradient);
             self.sides().for_each(Side::diagonalize);
-            return Ok(());
+            return;
         }
-        self.update(gradient.clone(), params, steps as i32 - 1)?;
+        self.update(weights, gradient.clone(), params);
         self.accumulate(params.beta2 as f32, &gradient);
-        if steps.is_multiple_of(params.precondition_frequency) {
+        if self.steps.is_multiple_of(params.precondition_frequency) {
             let momentum = self.project_back(self.momentum.clone());
             self.sides().for_each(Side::follow);
             self.momentum = self.project(momentum);
         }
-        Ok(())
     }
 
-    /// The `count`th update of the variable.
-    fn update(&mut self, gradient: DMatrix<f32>, params: &SoapParams, count: i32) -> Result<()> {
+    fn update(&mut self, weights: &mut [f32], gradient: DMatrix<f32>, params: &SoapParams) {
+        let count = self.steps as i32 - 1;
         let (beta1, beta2) = (params.beta1 as f32, params.beta2 as f32);
         let gradient = self.project(gradient);
         self.momentum.zip_apply(&gradient, |m, g| *m = beta1 * *m + (1.0 - beta1) * g);
@@ -168,14 +172,9 @@ impl State {
         });
         let change = self.project_back(change);
         let keep = (1.0 - params.lr * params.weight_decay) as f32;
-        let weights = self.variable.flatten_all()?.to_vec1::<f32>()?;
-        let weights = weights.iter().zip(change.as_slice()).map(|(w, c)| keep * w - c);
-        let weights: Vec<f32> = weights.collect();
-        self.variable.set(&Tensor::from_vec(
-            weights,
-            self.variable.shape(),
-            self.variable.device(),
-        )?)
+        for (weight, change) in weights.iter_mut().zip(change.as_slice()) {
+            *weight = keep * *weight - change;
+        }
     }
 
     fn sides(&mut self) -> impl Iterator<Item = &mut Side> {
@@ -190,62 +189,5 @@ impl State {
         if let Some(side) = &mut self.right {
             side.accumulate(decay, &transposed, gradient);
         }
-    }
-}
-
-impl Optimizer for Soap {
-    type Config = SoapParams;
-
-    fn new(vars: Vec<Var>, params: SoapParams) -> Result<Self> {
-        let vars = vars.into_iter().filter(|var| var.dtype().is_float());
-        let states = vars.map(|var| State::new(var, &params)).collect();
-        Ok(Self { states, params, steps: 0 })
-    }
-
-    fn step(&mut self, grads: &GradStore) -> Result<()> {
-        self.steps += 1;
-        let (params, steps) = (&self.params, self.steps);
-        self.states.par_iter_mut().try_for_each(|state| match grads.get(&state.variable) {
-            Some(gradient) => state.step(gradient, params, steps),
-            None => Ok(()),
-        })
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.params.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.params.lr = lr;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::Device;
-
-    /// An ill-conditioned quadratic in a matrix: `|A (X - T) B|^2`.
-    #[test]
-    fn reaches_the_minimum_of_a_skewed_quadratic() -> Result<()> {
-        let device = Device::Cpu;
-        let target = Tensor::arange(0f32, 12.0, &device)?.reshape((3, 4))?;
-        let a = Tensor::new(&[[3f32, 1.0, 0.0], [1.0, 1.0, 0.5], [0.0, 0.5, 0.2]], &device)?;
-        let x = Var::zeros((3, 4), candle_core::DType::F32, &device)?;
-        let vector = Var::zeros(2, candle_core::DType::F32, &device)?;
-        let loss = || -> Result<Tensor> {
-            let matrix = a.matmul(&(x.as_tensor() - &target)?)?.sqr()?.sum_all()?;
-            matrix + (vector.as_tensor() - 1.0)?.sqr()?.sum_all()?
-        };
-        let variables = vec![x.clone(), vector.clone()];
-        let mut soap = Soap::new(variables, SoapParams { lr: 0.1, ..SoapParams::default() })?;
-        let first = loss()?.to_scalar::<f32>()?;
-        for step in 0..600 {
-            soap.set_learning_rate(0.3 * (1.0 - f64::from(step) / 600.0));
-            soap.backward_step(&loss()?)?;
-        }
-        let last = loss()?.to_scalar::<f32>()?;
-        assert!(last < 1e-5 * first, "{first} -> {last}");
-        Ok(())
     }
 }

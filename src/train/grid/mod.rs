@@ -156,7 +156,7 @@ const LEAST_RATE: f64 = 0.01;
 /// What a step leaves out.
 const THRIFT: Thrift = Thrift { weights: 4, bands: 2 };
 /// How fast lambda follows: per step, at least, at most, and in strides per run.
-const FOLLOW: (f64, f64, f64) = (0.004, 0.15, 8.0);
+const FOLLOW: (f64, f64, f64) = (0.004, 0.15, 12.0);
 /// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder, evenly.
 const FALL: f64 = 0.09;
 /// The coarse stages of a time-limited run end at a half of this share of its time, and at this

@@ -11,15 +11,14 @@ use super::math::{Adam, SoftRounding};
 use super::synthesis::{self, Axis, Gradients, Latents, Picture, Synthesis};
 use crate::grids::Region;
 use crate::kernel::Level;
+use crate::train::soap::{self, SoapParams};
 
 /// One level's latents in training.
 pub struct Grid {
     pub width: usize,
     pub height: usize,
     pub values: Vec<f32>,
-    moments: [Vec<f32>; 2],
-    /// Updates so far.
-    steps: u32,
+    moments: Moments,
     /// The latents as the networks see them, and the derivatives of that.
     soft: Vec<f32>,
     slope: Vec<f32>,
@@ -37,8 +36,7 @@ impl Grid {
             width,
             height,
             values: zeros(),
-            moments: [zeros(), zeros()],
-            steps: 0,
+            moments: Moments::new(width * height),
             soft: zeros(),
             slope: zeros(),
             gradient: zeros(),
@@ -52,18 +50,46 @@ impl Grid {
     }
 }
 
-/// A group of weights in training.
-pub struct Weights {
+/// A group of weights in training by the optimizer `O`.
+pub struct Weights<O> {
     pub values: Vec<f32>,
-    moments: [Vec<f32>; 2],
-    steps: u32,
     gradient: Vec<f32>,
+    optimizer: O,
 }
 
-impl Weights {
-    pub fn new(values: Vec<f32>) -> Self {
-        let zeros = || vec![0.0; values.len()];
-        Self { moments: [zeros(), zeros()], steps: 0, gradient: zeros(), values }
+impl<O> Weights<O> {
+    fn new(values: Vec<f32>, optimizer: O) -> Self {
+        Self { gradient: vec![0.0; values.len()], values, optimizer }
+    }
+}
+
+impl Weights<soap::Matrix> {
+    /// Rows of `columns` weights, trained by SOAP.
+    pub fn matrix(values: Vec<f32>, columns: usize) -> Self {
+        let optimizer = soap::Matrix::new(values.len(), columns, &SOAP);
+        Self::new(values, optimizer)
+    }
+}
+
+impl Weights<Moments> {
+    /// Trained by Adam.
+    pub fn plain(values: Vec<f32>) -> Self {
+        let optimizer = Moments::new(values.len());
+        Self::new(values, optimizer)
+    }
+}
+
+/// What Adam keeps.
+pub struct Moments {
+    /// Means of the gradients and of their squares.
+    means: [Vec<f32>; 2],
+    /// Updates so far.
+    steps: u32,
+}
+
+impl Moments {
+    fn new(len: usize) -> Self {
+        Self { means: [vec![0.0; len], vec![0.0; len]], steps: 0 }
     }
 }
 
@@ -136,9 +162,9 @@ pub struct Model {
     pub context: context::Shape,
     /// The finest first.
     pub grids: Vec<Grid>,
-    sine: Weights,
-    output: Weights,
-    entropy: [Weights; 3],
+    sine: Weights<soap::Matrix>,
+    output: Weights<soap::Matrix>,
+    entropy: [Weights<Moments>; 3],
     seed: u64,
     steps: u32,
 }
@@ -154,8 +180,11 @@ pub struct Update {
     pub warm_up: f64,
 }
 
-/// Of first moments, and of second moments of the networks.
+/// Of first moments, and of second moments of the entropy model.
 const BETAS: (f64, f64) = (0.9, 0.999);
+/// What trains the synthesis, at this share of the rate of the entropy model.
+const SOAP: SoapParams = SoapParams { beta2: 0.97, eps: 1e-12, ..SoapParams::DEFAULT };
+const SOAP_SHARE: f64 = 0.7;
 /// Blocks whose results are held at a time.
 const GROUP: usize = 64;
 
@@ -168,9 +197,9 @@ impl Model {
             shape,
             context,
             grids: (0..shape.levels).map(grid).collect(),
-            sine: Weights::new(sine),
-            output: Weights::new(output),
-            entropy: entropy.map(Weights::new),
+            sine: Weights::matrix(sine, shape.levels + 1),
+            output: Weights::matrix(output, shape.sines + shape.levels + 1),
+            entropy: entropy.map(Weights::plain),
             seed,
             steps: 0,
         }
@@ -308,6 +337,14 @@ impl Model {
     /// The latents as rounded by [`Model::harden`], the finest level first.
     pub fn rounded(&self) -> impl Iterator<Item = &[f32]> {
         self.grids.iter().map(|grid| grid.soft.as_slice())
+    }
+
+    /// Sets what [`Model::rounded`] gives.
+    pub fn set_rounded(&mut self, latents: &[Vec<f32>]) {
+        for (grid, latents) in self.grids.iter_mut().zip(latents) {
+            grid.soft.copy_from_slice(latents);
+            grid.values.copy_from_slice(latents);
+        }
     }
 
     /// Squared errors as in [`Measured`], and gradients; one of `sub` blocks gives those of the
@@ -456,11 +493,11 @@ impl Model {
         const CHUNK: usize = 8192;
         let level = self.level;
         for (l, grid) in self.grids.iter_mut().enumerate().skip(base) {
-            grid.steps += 1;
-            let warm = (f64::from(grid.steps) / warm_up).min(1.0);
+            let Moments { means: [first, second], steps } = &mut grid.moments;
+            *steps += 1;
+            let warm = (f64::from(*steps) / warm_up).min(1.0);
             let rate = warm * rate * LATENT_SCALE * f64::from(1u32 << l);
-            let adam = Adam::new(rate, (BETAS.0, beta2), grid.steps);
-            let [first, second] = &mut grid.moments;
+            let adam = Adam::new(rate, (BETAS.0, beta2), *steps);
             let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
             let values = grid.values.par_chunks_mut(CHUNK).zip(moments);
             let gradients = grid.gradient.par_chunks_mut(CHUNK).zip(grid.slope.par_chunks(CHUNK));
@@ -473,8 +510,12 @@ impl Model {
 
     fn learn(&mut self, rate: f64) {
         let level = self.level;
-        for weights in [&mut self.sine, &mut self.output].into_iter().chain(&mut self.entropy) {
-            let Weights { values, moments: [first, second], steps, gradient } = weights;
+        let soap = SoapParams { lr: SOAP_SHARE * rate, ..SOAP };
+        for Weights { values, gradient, optimizer } in [&mut self.sine, &mut self.output] {
+            optimizer.step(values, gradient, &soap);
+        }
+        for Weights { values, gradient, optimizer } in &mut self.entropy {
+            let Moments { means: [first, second], steps } = optimizer;
             *steps += 1;
             let adam = Adam::new(rate, (BETAS.0, BETAS.1), *steps);
             adam.apply(level, values, [first, second], gradient);

@@ -8,8 +8,9 @@ use crate::coding::grids::{self, Networks as Rounded};
 use crate::coding::latents::{Context, IntegerLayer, MAX_DROP};
 use crate::grids::Plane;
 
-/// Bits of the largest weight before steps are made larger.
-const FINEST: f64 = 8.0;
+/// Bits of the largest weight before steps are made larger: of the synthesis, whose weights are
+/// the finer the longer they were trained, and of the entropy model.
+const FINEST: (f64, f64) = (12.0, 9.0);
 /// Step codes from one try to the next: half an octave.
 const STRIDE: i32 = 2;
 /// Pixels, and latents, on which tries are measured.
@@ -38,7 +39,7 @@ impl Grain {
                 values.map(part).fold(0.0, f32::max)
             };
             let code = |most: f32| {
-                let step = f64::from(most.max(1e-6)).log2() - FINEST;
+                let step = f64::from(most.max(1e-6)).log2() - FINEST.0;
                 ((4.0 * step).round() as i32).clamp(*STEP_CODES.start(), *STEP_CODES.end())
             };
             Steps { weights: code(most(false)), biases: code(most(true)) }
@@ -46,7 +47,7 @@ impl Grain {
         let shape = networks.shape;
         let drop = |l: usize| {
             let most = f64::from(largest(&networks.entropy[l]).max(1e-3));
-            let scaled = FINEST - most.log2() - f64::from(raised(l));
+            let scaled = FINEST.1 - most.log2() - f64::from(raised(l));
             scaled.round().clamp(0.0, f64::from(MAX_DROP)) as u32
         };
         Self {
@@ -204,6 +205,16 @@ impl Trained {
     pub fn thin_out(&mut self, factor: f64) {
         let stage = Stage::new(0, &self.picture, self.model.shape.levels);
         self.model.thin_out(&stage, factor * self.lambda);
+    }
+
+    /// The rounded latents, the finest level first.
+    pub fn latents(&self) -> Vec<Vec<f32>> {
+        self.model.rounded().map(<[f32]>::to_vec).collect()
+    }
+
+    /// Goes back to rounded latents.
+    pub fn set_latents(&mut self, latents: &[Vec<f32>]) {
+        self.model.set_rounded(latents);
     }
 
     /// The payload.

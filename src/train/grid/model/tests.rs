@@ -162,12 +162,11 @@ fn gradients_are_those_of_a_plain_loss() {
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let mut parameters: Parameters = model.grids.iter().map(|grid| wide(&grid.soft)).collect();
     let mut gradients: Vec<Vec<f64>> = model.grids.iter().map(|g| wide(&g.gradient)).collect();
-    for (index, weights) in
-        [&model.sine, &model.output].into_iter().chain(&model.entropy).enumerate()
-    {
-        parameters.push(wide(&weights.values));
-        let factor = if index < 2 { 1.0 } else { LAMBDA };
-        gradients.push(wide(&weights.gradient).iter().map(|g| factor * g).collect());
+    let picture_weights = [&model.sine, &model.output].map(|w| (1.0, &w.values, &w.gradient));
+    let rate_weights = model.entropy.iter().map(|w| (LAMBDA, &w.values, &w.gradient));
+    for (factor, values, gradient) in picture_weights.into_iter().chain(rate_weights) {
+        parameters.push(wide(values));
+        gradients.push(wide(gradient).iter().map(|g| factor * g).collect());
     }
     let bits_wanted = reference.bits(&parameters[..3], &parameters[5..]);
     assert!((bits / bits_wanted - 1.0).abs() < 1e-5, "{bits} bits, {bits_wanted}");
