@@ -220,6 +220,18 @@ pub enum EncodeError {
     /// The file to train on does not decode.
     #[error("cannot resume: {0}")]
     Resume(#[from] DecodeError),
+    /// A checkpoint to go on from is none, or its checksum does not match its bytes.
+    #[error("not a checkpoint, or a damaged one")]
+    CheckpointDamaged,
+    /// A checkpoint to go on from is of another picture, of other options, or of another version
+    /// of the encoder.
+    #[error("the checkpoint is of another encode: {saved} there, {wanted} here")]
+    CheckpointMismatch {
+        /// The first thing that differs, as it was when the checkpoint was saved.
+        saved: String,
+        /// The same as it is now.
+        wanted: String,
+    },
     /// A tensor operation failed.
     #[cfg(feature = "encode")]
     #[error("training failed: {0}")]

@@ -26,6 +26,7 @@
 //! # Encoding
 //!
 //! [`encode`] takes a [`Raster`] and [`EncodeOptions`] (feature `encode`, on by default).
+//! [`encode_with_checkpoints`] goes on where an earlier process ended.
 //!
 //! # With the `image` crate
 //!
@@ -65,7 +66,10 @@ pub mod train;
 pub use container::{BitDepth, Metadata};
 pub use decode::{Decoder, Limits, RenderOptions};
 #[cfg(feature = "encode")]
-pub use encode::{DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode};
+pub use encode::{
+    Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
+    encode_with_checkpoints,
+};
 pub use error::{DecodeError, EncodeError};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
 pub use network::{Channels, Jet, Siren, Topology};

@@ -6,7 +6,7 @@ use crate::geometry::Size;
 use crate::network::Channels;
 
 /// Samples row by row, the channels of a pixel side by side.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Samples {
     /// 8 bits a sample.
     U8(Vec<u8>),

@@ -106,6 +106,7 @@ fn a_run_that_is_stopped_keeps_what_it_has() {
     assert!(encoded.bytes.len() <= 1500 && encoded.psnr > 20.0, "{} dB", encoded.psnr);
     // A stop before the picture's own size is reached keeps the coarse levels.
     let early = stop_at(20).unwrap();
+    assert_eq!((early.steps_done, early.steps_planned), (20, 100));
     assert!(early.psnr < encoded.psnr && early.psnr > 10.0, "{} dB", early.psnr);
     // The settings make it again.
     let decoder = Decoder::new(&encoded.bytes).unwrap();

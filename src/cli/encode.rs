@@ -1,15 +1,16 @@
 //! `sirenc encode`: pictures to `.siren` files.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{self, Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sirenc::container::{Metadata, Representation, WeightCoding};
 use sirenc::{
-    Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
-    Target, Training,
+    Checkpoints, Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
+    Preset, Progress, Target, Training,
 };
 
 use super::output::{Destination, destinations};
@@ -73,6 +74,14 @@ pub(super) struct Options {
     /// worse
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "omega0", "omega0_hidden"])]
     resume: Option<PathBuf>,
+    /// Keep the state of the training in this file, and go on from it where it exists; the result
+    /// is that of a run without a break. Removed once that is written. For latent grids
+    #[arg(long, value_name = "FILE", conflicts_with = "timeout")]
+    checkpoint: Option<PathBuf>,
+    /// Time from one checkpoint to the next
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds,
+        requires = "checkpoint")]
+    checkpoint_every: Duration,
     /// Length of training in steps [default: by effort]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
@@ -184,6 +193,9 @@ enum Done {
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let batch = options.inputs.iter().any(|i| i.is_dir());
     let inputs = input::expand(&options.inputs, input::has_picture_extension)?;
+    if options.checkpoint.is_some() && inputs.len() > 1 {
+        bail!("--checkpoint is of one picture: give one input");
+    }
     let settings = settings(options, inputs.len() > 1)?;
     let destinations = destinations(&inputs, options.output.as_deref(), batch, "siren")?;
     let (mut done, mut failed) = (0, 0);
@@ -220,6 +232,11 @@ fn encode_one(
         return Ok(Done::Skipped);
     }
     destination.check(options.force)?;
+    let checkpoint = options.checkpoint.clone().map(Destination::Named);
+    let saved = match &options.checkpoint {
+        Some(path) => saved(path, destination)?,
+        None => None,
+    };
     let picture = input::picture(input)?;
     let mut settings = settings.clone();
     if !options.strip {
@@ -237,12 +254,30 @@ fn encode_one(
     };
     let encoded = {
         let _span = interrupt::TrainingSpan::begin();
-        let encoded = sirenc::encode(&picture.raster, &settings, observe);
+        let encoded = match &checkpoint {
+            None => sirenc::encode(&picture.raster, &settings, observe),
+            Some(file) => {
+                let mut save = |bytes: &[u8]| {
+                    // Training is worth more than its checkpoint.
+                    if let Err(error) = file.write(|file| Ok(file.write_all(bytes)?)) {
+                        bar.suspend(|| progress::message(&format!("warning: {error:#}")));
+                    }
+                };
+                let (from, every) = (saved.as_deref(), options.checkpoint_every);
+                let checkpoints = Checkpoints { from, every, save: &mut save };
+                sirenc::encode_with_checkpoints(&picture.raster, &settings, checkpoints, observe)
+            }
+        };
         bar.finish_and_clear();
         match encoded {
             Ok(encoded) => encoded,
             Err(EncodeError::Cancelled) => return Ok(Done::Interrupted),
-            Err(error) => return Err(error).with_context(|| input.display().to_string()),
+            Err(error) => {
+                use EncodeError::{CheckpointDamaged, CheckpointMismatch};
+                let of_checkpoint = matches!(error, CheckpointDamaged | CheckpointMismatch { .. });
+                let path = options.checkpoint.as_deref().filter(|_| of_checkpoint);
+                return Err(error).with_context(|| path.unwrap_or(input).display().to_string());
+            }
         }
     };
     destination.write(|file| Ok(file.write_all(&encoded.bytes)?))?;
@@ -250,7 +285,24 @@ fn encode_one(
     if interrupt::requested() {
         return Ok(Done::WrittenEarly);
     }
+    if let Some(path) = options.checkpoint.as_deref().filter(|path| path.exists()) {
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
     Ok(Done::Written)
+}
+
+/// The checkpoint at `path`, if there is one.
+fn saved(path: &Path, output: &Destination) -> Result<Option<Vec<u8>>> {
+    Destination::Named(path.to_owned()).check(false)?;
+    if let Some(output) = output.path()
+        && path::absolute(path)? == path::absolute(output)?
+    {
+        bail!("{} is the output; name another checkpoint", path.display());
+    }
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read.with_context(|| path.display().to_string())?)),
+    }
 }
 
 fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String {

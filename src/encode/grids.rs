@@ -1,6 +1,8 @@
 //! Latent grids for a wanted size or PSNR: sizes of the networks, training, rounding, and the
 //! last bytes that make the file fit.
 
+mod checkpoint;
+
 use super::{Attempt, Blank, EncodeOptions, Report, Target, decoded_psnr};
 use crate::coding::grids::Payload;
 use crate::container::{Container, Representation};
@@ -12,6 +14,8 @@ use crate::raster::{Raster, decibels};
 use crate::rate::Model;
 use crate::train::grid::{self, Goal, Length, Networks, Shape, Start, Trained};
 use crate::train::{Control, Progress, Training};
+pub use checkpoint::Checkpoints;
+use checkpoint::Trainings;
 
 /// Sizes of the networks: features of the sine layer and of the two layers of the entropy
 /// model, for files of at least so many bytes (docs/experiments.md).
@@ -58,19 +62,18 @@ const GAIN: f64 = 1.5;
 pub(super) fn attempt(
     raster: &Raster,
     options: &EncodeOptions,
+    checkpoints: Option<Checkpoints>,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
+    let mut trainings = Trainings::new(raster, options, checkpoints)?;
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
     let plan = Plan::new(raster, options, earlier.as_ref())?;
-    let mut trained = grid::train(raster, plan.start(earlier), observe);
-    let mut best = plan.finish(&mut trained)?;
+    let (mut best, mut lambda) = trainings.next(&plan, earlier, observe)?;
     let Target::Psnr(wanted) = options.target else { return Ok(best) };
     let stopped_early = |report: &Report| report.steps_done < report.steps_planned;
     let mut stopped = stopped_early(&best.report);
     let mut last = best.psnr;
-    let mut lambda = trained.lambda;
     let mut goal = wanted + ABOVE;
-    drop(trained);
     for run in 2..2 + ROUNDS {
         if stopped || (wanted..wanted + NEAR).contains(&last) {
             break;
@@ -84,13 +87,11 @@ pub(super) fn attempt(
         let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
         let file = Container::read(&best.bytes).expect("the encoder's own file");
         let earlier = if far { None } else { Some(Earlier::new(&file)?) };
-        let start = plan.start(earlier);
-        let mut trained = grid::train(raster, start, &mut observe);
-        let next = match plan.finish(&mut trained) {
+        let next;
+        (next, lambda) = match trainings.next(&plan, earlier, &mut observe) {
             Err(EncodeError::Cancelled) => break,
             next => next?,
         };
-        lambda = trained.lambda;
         stopped = stopped_early(&next.report);
         last = next.psnr;
         let better = match (best.psnr >= wanted, next.psnr >= wanted) {
@@ -267,15 +268,18 @@ impl<'a> Plan<'a> {
         if done < planned && psnr <= flat_psnr(self.raster) {
             return Err(EncodeError::Cancelled);
         }
-        let report = Report {
-            topology,
-            steps_done: done,
-            steps_planned: planned,
+        Ok(Attempt { bytes, psnr, report: self.report(done, planned) })
+    }
+
+    fn report(&self, steps_done: u32, steps_planned: u32) -> Report {
+        Report {
+            topology: self.topology(),
+            steps_done,
+            steps_planned,
             recoveries: 0,
             single_colour: false,
             device: "cpu",
-        };
-        Ok(Attempt { bytes, psnr, report })
+        }
     }
 
     fn topology(&self) -> Topology {

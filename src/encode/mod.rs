@@ -16,6 +16,7 @@ use crate::raster::{Raster, psnr};
 use crate::rate::{COMPACT_BITS, Model};
 use crate::train::grid::Length;
 use crate::train::{self, Control, DeviceChoice, OptimizerChoice, Progress, Trained, Training};
+pub use grids::Checkpoints;
 
 /// How large the file becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -213,13 +214,47 @@ pub fn encode(
     options: &EncodeOptions,
     mut observe: impl FnMut(&Progress) -> Control,
 ) -> Result<Encoded, EncodeError> {
+    encode_any(raster, options, None, &mut observe)
+}
+
+/// Encodes `raster` as [`encode`] does, with checkpoints on the way. Going on from one of them
+/// gives the file of a run without a break, byte for byte on the same kind of machine.
+///
+/// # Errors
+/// [`EncodeError::CheckpointDamaged`] and [`EncodeError::CheckpointMismatch`] before any training;
+/// [`EncodeError::Settings`] with a time-out, which makes the result depend on the clock, and where
+/// the picture becomes one SIREN, which has no checkpoints; others as of [`encode`].
+pub fn encode_with_checkpoints(
+    raster: &Raster,
+    options: &EncodeOptions,
+    checkpoints: Checkpoints,
+    mut observe: impl FnMut(&Progress) -> Control,
+) -> Result<Encoded, EncodeError> {
+    encode_any(raster, options, Some(checkpoints), &mut observe)
+}
+
+fn encode_any(
+    raster: &Raster,
+    options: &EncodeOptions,
+    checkpoints: Option<Checkpoints>,
+    observe: &mut dyn FnMut(&Progress) -> Control,
+) -> Result<Encoded, EncodeError> {
     let started = Instant::now();
     check(raster, options)?;
     let representation = options.representation(raster);
+    if checkpoints.is_some() {
+        let refused = |reason: &str| Err(EncodeError::Settings(reason.into()));
+        if options.training.timeout.is_some() {
+            return refused("checkpoints do not go with a time-out");
+        }
+        if representation == Representation::Siren {
+            return refused("one SIREN has no checkpoints: give --representation grid");
+        }
+    }
     let Attempt { bytes, psnr, report } = match (representation, options.target) {
-        (Representation::Grid, _) => grids::attempt(raster, options, &mut observe)?,
-        (_, Target::Psnr(wanted)) => search(raster, options, wanted, &mut observe)?,
-        (_, target) => attempt(raster, options, target, options.training.clone(), &mut observe)?,
+        (Representation::Grid, _) => grids::attempt(raster, options, checkpoints, observe)?,
+        (_, Target::Psnr(wanted)) => search(raster, options, wanted, observe)?,
+        (_, target) => attempt(raster, options, target, options.training.clone(), observe)?,
     };
     Ok(Encoded {
         psnr,

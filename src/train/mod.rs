@@ -36,6 +36,7 @@
 //! # }
 //! ```
 
+pub(crate) mod archive;
 mod device;
 mod effort;
 mod fused;

@@ -7,6 +7,8 @@ mod optimizer;
 
 use nalgebra::DMatrix;
 
+use super::archive::Archive;
+use crate::error::EncodeError;
 pub use optimizer::Soap;
 
 /// Settings of [`Soap`].
@@ -112,6 +114,18 @@ impl Matrix {
     fn vector_of(long: usize, wide: usize) -> Self {
         let zeros = || DMatrix::zeros(long, wide);
         Self { momentum: zeros(), squares: zeros(), left: None, right: None, steps: 0 }
+    }
+
+    /// Saves or restores all of it.
+    pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        archive.usize(&mut self.steps)?;
+        archive.f32s(self.momentum.as_mut_slice())?;
+        archive.f32s(self.squares.as_mut_slice())?;
+        for Side { factor, basis } in self.sides() {
+            archive.f32s(factor.as_mut_slice())?;
+            archive.f32s(basis.as_mut_slice())?;
+        }
+        Ok(())
     }
 
     /// Into the eigenbases.

@@ -11,8 +11,10 @@ mod synthesis;
 
 use std::time::{Duration, Instant};
 
+use super::archive::Archive;
 use super::{Control, Progress, Training, effort};
 use crate::coding::latents::TILE;
+use crate::error::EncodeError;
 use crate::geometry::Size;
 use crate::grids::{Plane, level_length};
 use crate::raster::{Raster, decibels};
@@ -169,14 +171,24 @@ const TRIAL: u32 = 4;
 /// Quantiles of the noise.
 const QUANTILES: usize = 2048;
 
-/// Trains on `raster` from `start` on. `observe` is called after every step and may end the run.
+/// Called after every step; may save the run, and end it.
+pub(crate) type Observe<'a> = dyn FnMut(&Progress, &mut Run) -> Control + 'a;
+
+/// Trains on `raster` from `start` on, or from what [`Run::archive`] wrote in a run of the same
+/// start.
 pub(crate) fn train(
     raster: &Raster,
     start: Start,
-    observe: &mut dyn FnMut(&Progress) -> Control,
-) -> Trained {
+    saved: Option<&[u8]>,
+    observe: &mut Observe,
+) -> Result<Trained, EncodeError> {
     let picture = planar(raster);
     let mut run = Run::new(&picture, start);
+    if let Some(saved) = saved {
+        run.archive(&mut Archive::Reading(saved))?;
+        run.restored = run.done;
+        run.stopped = run.is_at_stop();
+    }
     let levels = run.model.shape.levels;
     if run.start.planes.is_none() {
         let half = picture.halved();
@@ -190,10 +202,11 @@ pub(crate) fn train(
     }
     run.fine(&Stage::new(0, &picture, levels), observe);
     let Run { model, lambda, done, planned, .. } = run;
-    Trained { model, picture, lambda, steps_done: done, steps_planned: planned }
+    Ok(Trained { model, picture, lambda, steps_done: done, steps_planned: planned })
 }
 
-struct Run {
+/// A run in progress.
+pub(crate) struct Run {
     started: Instant,
     start: Start,
     /// Pixels of the picture.
@@ -201,6 +214,8 @@ struct Run {
     model: Model,
     lambda: f64,
     done: u32,
+    /// Of the steps done before the run was restored, those of this and later stages.
+    restored: u32,
     planned: u32,
     stopped: bool,
     noise: Vec<f32>,
@@ -214,7 +229,7 @@ impl Run {
             networks.set_colour(&picture.mean());
         }
         let mut model = Model::new((picture.width, picture.height), networks, start.seed);
-        let coarse = if resumed.is_some() { 0 } else { 2 * start.length.coarse };
+        let stages = if resumed.is_some() { 0 } else { (model.shape.levels - 1).min(2) as u32 };
         for (grid, plane) in model.grids.iter_mut().zip(resumed.iter().flatten()) {
             grid.values = plane.values().iter().map(|&q| f32::from(q)).collect();
         }
@@ -225,15 +240,28 @@ impl Run {
             model,
             lambda: start.lambda,
             done: 0,
-            planned: coarse + start.length.steps,
+            restored: 0,
+            planned: stages * start.length.coarse + start.length.steps,
             stopped: false,
             noise: Vec::new(),
             start,
         }
     }
 
+    /// Saves or restores what the next step hangs on and `start` does not tell.
+    pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        archive.f64(&mut self.lambda)?;
+        archive.u32(&mut self.done)?;
+        self.model.archive(archive)
+    }
+
+    /// Whether as many steps are done as the run is to stop after.
+    fn is_at_stop(&self) -> bool {
+        self.start.stop_after.is_some_and(|most| self.done >= most)
+    }
+
     /// Tells how a step went, and asks whether to go on.
-    fn tell(&mut self, measured: Measured, observe: &mut dyn FnMut(&Progress) -> Control) {
+    fn tell(&mut self, measured: Measured, observe: &mut Observe) {
         self.done += 1;
         let progress = Progress {
             run: 1,
@@ -242,9 +270,8 @@ impl Run {
             psnr: decibels(measured.error / self.pixels),
             bytes: Some(measured.bits / 8.0),
         };
-        self.stopped |= observe(&progress) == Control::Stop
-            || self.start.stop_after.is_some_and(|most| self.done >= most)
-            || self.spent() >= 1.0;
+        let control = observe(&progress, self);
+        self.stopped |= control == Control::Stop || self.is_at_stop() || self.spent() >= 1.0;
     }
 
     /// Share of the time that has passed; what comes after the training has its own.
@@ -256,12 +283,14 @@ impl Run {
     }
 
     /// Steps at 1 / 2^base of the size.
-    fn coarse(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
+    fn coarse(&mut self, stage: &Stage, observe: &mut Observe) {
         let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
         let rounding = SoftRounding::new(TEMPERATURES.0 as f32);
         kumaraswamy(NOISE.0, &mut self.noise);
         let share = COARSE_TIME / f64::from(stage.base as u32);
-        for _ in 0..self.start.length.coarse {
+        let passed = self.restored.min(self.start.length.coarse);
+        self.restored -= passed;
+        for _ in passed..self.start.length.coarse {
             if self.stopped || self.spent() >= share {
                 return;
             }
@@ -289,14 +318,17 @@ impl Run {
     }
 
     /// Steps at the picture's own size.
-    fn fine(&mut self, stage: &Stage, observe: &mut dyn FnMut(&Progress) -> Control) {
-        let before = self.done;
+    fn fine(&mut self, stage: &Stage, observe: &mut Observe) {
+        if self.stopped {
+            return;
+        }
+        let mut step = std::mem::take(&mut self.restored);
+        let (before, mut is_hard) = (self.done - step, false);
         let resumed = self.start.planes.is_some();
         let temperatures =
             if resumed { (RESUMED_TEMPERATURE, TEMPERATURES.1) } else { TEMPERATURES };
         let peak = self.latent_rate() * if resumed { super::RESUMED } else { 1.0 };
         let mut steps = self.start.length.steps;
-        let mut step = 0;
         self.planned = before + steps;
         let begun = self.spent();
         while step < steps && !self.stopped {
@@ -320,7 +352,7 @@ impl Run {
                 self.follow(measured, progress, steps);
                 measured
             } else {
-                if step == soft {
+                if !std::mem::replace(&mut is_hard, true) {
                     self.model.harden();
                 }
                 let rate = LAST_RATE * f64::from(steps - step) / f64::from(last);

@@ -9,8 +9,10 @@ use super::Shape;
 use super::context::{self, Band, BandResult, Plane, Wanted};
 use super::math::{Adam, SoftRounding};
 use super::synthesis::{self, Axis, Gradients, Latents, Picture, Synthesis};
+use crate::error::EncodeError;
 use crate::grids::Region;
 use crate::kernel::Level;
+use crate::train::archive::Archive;
 use crate::train::soap::{self, SoapParams};
 
 /// One level's latents in training.
@@ -47,6 +49,36 @@ impl Grid {
 
     fn plane(&self) -> Plane<'_> {
         Plane { width: self.width, height: self.height, values: &self.soft }
+    }
+
+    /// What carries over from step to step: `soft` and `slope` follow from the latents, the
+    /// gradient is made anew. `coarser` is the size of the next level.
+    fn archive(
+        &mut self,
+        archive: &mut Archive,
+        coarser: (usize, usize),
+    ) -> Result<(), EncodeError> {
+        archive.f32s(&mut self.values)?;
+        self.moments.archive(archive)?;
+        let sizes = [(self.width, self.height), coarser];
+        for BandResult { bits, gradients, .. } in &mut self.rates {
+            archive.f64(bits)?;
+            let mut count = gradients.len();
+            archive.usize(&mut count)?;
+            gradients.resize_with(count.min(sizes.len()), Default::default);
+            for ((region, gradient), (columns, rows)) in gradients.iter_mut().zip(sizes) {
+                let Region { x, y, width, height } = region;
+                for number in [&mut *x, &mut *y, &mut *width, &mut *height] {
+                    archive.usize(number)?;
+                }
+                if *width == 0 || *x + *width > columns || *y + *height > rows {
+                    return Err(EncodeError::CheckpointDamaged);
+                }
+                gradient.resize(*width * *height, 0.0);
+                archive.f32s(gradient)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -90,6 +122,11 @@ pub struct Moments {
 impl Moments {
     fn new(len: usize) -> Self {
         Self { means: [vec![0.0; len], vec![0.0; len]], steps: 0 }
+    }
+
+    fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        archive.u32(&mut self.steps)?;
+        self.means.iter_mut().try_for_each(|means| archive.f32s(means))
     }
 }
 
@@ -222,6 +259,25 @@ impl Model {
         for (layer, values) in self.entropy.iter_mut().zip(&networks.entropy) {
             layer.values.clone_from(values);
         }
+    }
+
+    /// Saves or restores what the next step hangs on.
+    pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        archive.u32(&mut self.steps)?;
+        for Weights { values, optimizer, .. } in [&mut self.sine, &mut self.output] {
+            archive.f32s(values)?;
+            optimizer.archive(archive)?;
+        }
+        for Weights { values, optimizer, .. } in &mut self.entropy {
+            archive.f32s(values)?;
+            optimizer.archive(archive)?;
+        }
+        let mut coarser = (0, 0);
+        for grid in self.grids.iter_mut().rev() {
+            grid.archive(archive, coarser)?;
+            coarser = (grid.width, grid.height);
+        }
+        Ok(())
     }
 
     /// One step of everything on the levels from `base` on, seen through soft rounding.
