@@ -6,7 +6,8 @@
 
 Encodes every picture of the folder PICTURES over a range of rates and writes OUT.csv (a line
 for each file), OUT.md (means and BD-rates), OUT.svg and OUT.png (the curves). Lines that
-OUT.csv has already are not measured again, so that an interrupted run goes on.
+OUT.csv has already are not measured again, so that an interrupted run goes on, and so that
+efforts measured one after the other stand side by side.
 
 Needs: python3 -m pip install pillow pillow-jxl-plugin numpy scipy matplotlib
 """
@@ -100,7 +101,7 @@ def measure(pictures, options):
              lambda path, work, peer=peer, value=value:
                  measure_peer(path, peer, value, options, work))
             for peer in PEERS for value in peer[4]]
-    jobs += [("sirenc", f"effort {options.effort}, {bpp} bpp",
+    jobs += [(f"sirenc, effort {options.effort}", f"{bpp} bpp",
               lambda path, work, bpp=bpp: measure_sirenc(path, bpp, options, work))
              for bpp in options.bpp]
     with table.open("a", newline="") as file, tempfile.TemporaryDirectory() as work:
@@ -165,9 +166,14 @@ def means(rows):
     return sorted(points, key=lambda point: point["bpp"])
 
 
+def is_ours(codec):
+    return codec.startswith("sirenc")
+
+
 def report(rows, pictures, options):
+    ours = sorted({r["codec"] for r in rows if is_ours(r["codec"])})
     by_codec = {name: [r for r in rows if r["codec"] == name]
-                for name in ["sirenc"] + [peer[0] for peer in PEERS]}
+                for name in ours + [peer[0] for peer in PEERS]}
     lines = [f"# Rate and distortion: sirenc beside other codecs, {len(pictures)} pictures", "",
              "Made by", "", f"    python3 benches/rate_distortion.py {' '.join(sys.argv[1:])}", "",
              "Means over the pictures; times are processor seconds a picture, all threads summed: of",
@@ -183,24 +189,22 @@ def report(rows, pictures, options):
         for point in means(codec_rows):
             lines.append("| {} | {setting} | {bpp:.3f} | {psnr:.2f} | {ssimulacra2:.1f} | {encode_s:.2f} "
                          "| {decode_s:.3f} |".format(name, **point))
-    lines += ["", "BD-rate of sirenc: bytes more (+) or fewer (-) at equal quality, mean of the "
-              "pictures' figures,", "in brackets the number of pictures with a common range of "
-              "qualities.", "", "| beside | PSNR | SSIMULACRA2 |", "|---|---|---|"]
-    for name, codec_rows in list(by_codec.items())[1:]:
-        cells = []
-        for metric, _ in METRICS:
-            figures = []
-            for path in pictures:
-                ours, theirs = ([r for r in group if r["picture"] == path.stem]
-                                for group in (by_codec["sirenc"], codec_rows))
-                figures.append(bd_rate(ours, theirs, metric))
-            figures = [figure for figure in figures if figure is not None]
-            cells.append(f"{np.mean(figures):+.0f} % ({len(figures)})" if figures else "none")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    coin = [{"bpp": bpp, "psnr": psnr} for bpp, psnr in COIN]
-    figure = bd_rate(means(by_codec["sirenc"]), coin, "psnr")
-    if figure is not None:
-        lines.append(f"| COIN, published means of 24 Kodak pictures | {figure:+.0f} % | |")
+    lines += ["", "BD-rate: bytes more (+) or fewer (-) at equal quality, mean of the pictures'",
+              "figures, in brackets the number of pictures with a common range of qualities."]
+    for own in ours:
+        lines += ["", f"| {own} beside | PSNR | SSIMULACRA2 |", "|---|---|---|"]
+        for name, _, _, _, _ in PEERS:
+            cells = []
+            for metric, _ in METRICS:
+                figures = [bd_rate(*([r for r in by_codec[codec] if r["picture"] == path.stem]
+                                     for codec in (own, name)), metric) for path in pictures]
+                figures = [figure for figure in figures if figure is not None]
+                cells.append(f"{np.mean(figures):+.1f} % ({len(figures)})" if figures else "none")
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        coin = [{"bpp": bpp, "psnr": psnr} for bpp, psnr in COIN]
+        figure = bd_rate(means(by_codec[own]), coin, "psnr")
+        if figure is not None:
+            lines.append(f"| COIN, published means of 24 Kodak pictures | {figure:+.0f} % | |")
     Path(f"{options.out}.md").write_text("\n".join(lines) + "\n")
     plot(by_codec, len(pictures), options)
 
@@ -211,7 +215,7 @@ def plot(by_codec, count, options):
     for (metric, label), axis in zip(METRICS, axes):
         for name, rows in by_codec.items():
             points = means(rows)
-            style = {"color": "black", "linewidth": 2.2} if name == "sirenc" else {}
+            style = {"color": "black", "linewidth": 2.2} if is_ours(name) else {}
             axis.plot([p["bpp"] for p in points], [p[metric] for p in points], marker=".",
                       label=name, **style)
         if metric == "psnr":
@@ -222,7 +226,7 @@ def plot(by_codec, count, options):
     axes[0].set_ylim(20, 42)
     axes[1].set_ylim(-60, 95)
     axes[0].legend()
-    figure.suptitle(f"Means over {count} pictures; sirenc at effort {options.effort}")
+    figure.suptitle(f"Means over {count} pictures")
     figure.tight_layout()
     figure.savefig(f"{options.out}.svg", metadata={"Date": None})
     figure.savefig(f"{options.out}.png", dpi=110)

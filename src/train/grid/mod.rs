@@ -159,8 +159,12 @@ const LEAST_RATE: f64 = 0.01;
 const THRIFT: Thrift = Thrift { weights: 4, bands: 2 };
 /// How fast lambda follows: per step, at least, at most, and in strides per run.
 const FOLLOW: (f64, f64, f64) = (0.004, 0.15, 12.0);
-/// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder, evenly.
-const FALL: f64 = 0.09;
+/// It is that fast from this share of the steps at full size on, and slower before: a new level
+/// begins with a burst of bits.
+const FOLLOW_FROM: f64 = 0.4;
+/// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder, evenly; by
+/// at most this share of the goal.
+const FALL: (f64, f64) = (0.09, 0.6);
 /// The coarse stages of a time-limited run end at a half of this share of its time, and at this
 /// share.
 const COARSE_TIME: f64 = 0.3;
@@ -367,7 +371,7 @@ impl Run {
     fn follow(&mut self, measured: Measured, progress: f64, steps: u32) {
         let excess = match self.start.goal {
             Goal::Bits(bits) => {
-                let ahead = FALL * (1.0 - progress) * self.pixels;
+                let ahead = (FALL.0 * self.pixels).min(FALL.1 * bits) * (1.0 - progress);
                 (measured.bits.max(1.0) / (bits + ahead)).ln()
             }
             Goal::Psnr(psnr) => {
@@ -376,7 +380,8 @@ impl Run {
             }
         };
         let speed = (FOLLOW.2 / f64::from(steps)).clamp(FOLLOW.0, FOLLOW.1);
-        self.lambda *= (speed * excess.clamp(-0.7, 0.7)).exp();
+        let trust = (progress / FOLLOW_FROM).min(1.0).powi(2);
+        self.lambda *= (speed * trust * excess.clamp(-0.7, 0.7)).exp();
     }
 }
 

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Time and memory of latent grids against the size of the picture.
+
+    python3 benches/scale.py OUT.md [--sirenc BIN] [--effort N] [--bpp B] [--megapixels M,M,...]
+
+Large pictures are patched together from random crops of the public-domain photographs of
+scikit-image and scikit-learn. Whole processes on all cores, wall time; nothing else should run.
+
+Needs: python3 -m pip install numpy pillow scikit-image scikit-learn; Linux.
+"""
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from skimage import data
+from sklearn.datasets import load_sample_image
+
+PATCH = (400, 250)
+
+
+def photograph(megapixels):
+    """3:2, of patches; the same on every run."""
+    sources = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(),
+               load_sample_image("china.jpg"), load_sample_image("flower.jpg")]
+    rng = np.random.default_rng(1)
+    width = round((megapixels * 1.5e6) ** 0.5)
+    height = round(width / 1.5)
+    out = np.zeros((height, width, 3), np.uint8)
+    for y in range(0, height, PATCH[1]):
+        for x in range(0, width, PATCH[0]):
+            source = sources[rng.integers(len(sources))]
+            h, w = min(PATCH[1], height - y), min(PATCH[0], width - x)
+            top = rng.integers(0, source.shape[0] - h + 1)
+            left = rng.integers(0, source.shape[1] - w + 1)
+            out[y:y + h, x:x + w] = source[top:top + h, left:left + w]
+    return Image.fromarray(out)
+
+
+def measured(*command):
+    """Wall seconds and the largest resident size in MB."""
+    start = time.monotonic()
+    with open(os.devnull, "w") as null:
+        process = subprocess.Popen([str(part) for part in command], stdout=null, stderr=null)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit(f"{' '.join(map(str, command))} failed")
+    return time.monotonic() - start, usage.ru_maxrss / 1000
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--sirenc", default="target/release/sirenc")
+    parser.add_argument("--effort", type=int, default=1)
+    parser.add_argument("--bpp", type=float, default=0.6)
+    parser.add_argument("--megapixels", default=[0.1, 0.4, 1.6, 6, 12, 24],
+                        type=lambda text: [float(m) for m in text.split(",")])
+    options = parser.parse_args()
+    lines = [f"Effort {options.effort}, {options.bpp} bits per pixel, {os.cpu_count()} cores:", "",
+             "| megapixels | encode, s | s per megapixel | memory, MB | decode to PPM, s "
+             "| megapixels a second | memory, MB | thumbnail of 96 pixels, s |",
+             "|---|---|---|---|---|---|---|---|"]
+    with tempfile.TemporaryDirectory() as work:
+        png, siren = Path(work) / "picture.png", Path(work) / "picture.siren"
+        ppm, thumbnail = Path(work) / "decoded.ppm", Path(work) / "thumbnail.png"
+        for megapixels in options.megapixels:
+            picture = photograph(megapixels)
+            picture.save(png, compress_level=1)
+            pixels = picture.width * picture.height / 1e6
+            encode, memory = measured(
+                options.sirenc, "encode", png, "-o", siren, "-e", options.effort,
+                "--bpp", options.bpp, "--representation", "grid", "--device", "cpu")
+            decode, decode_memory = min(
+                measured(options.sirenc, "decode", siren, "-o", ppm) for _ in range(3))
+            small, _ = min(measured(options.sirenc, "decode", siren, "--size", 96, "-o", thumbnail)
+                           for _ in range(3))
+            lines.append(f"| {pixels:.2f} | {encode:.1f} | {encode / pixels:.1f} | {memory:.0f} "
+                         f"| {decode:.3f} | {pixels / decode:.1f} | {decode_memory:.0f} "
+                         f"| {small:.3f} |")
+            print(lines[-1], flush=True)
+    options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
