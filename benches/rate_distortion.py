@@ -7,7 +7,7 @@
 Encodes every picture of the folder PICTURES over a range of rates and writes OUT.csv (a line
 for each file), OUT.md (means and BD-rates), OUT.svg and OUT.png (the curves). Lines that
 OUT.csv has already are not measured again, so that an interrupted run goes on, and so that
-efforts measured one after the other stand side by side.
+representations and efforts measured one after the other stand side by side.
 
 Needs: python3 -m pip install pillow pillow-jxl-plugin numpy scipy matplotlib
 """
@@ -42,6 +42,8 @@ PEERS = [
     ("AVIF", "avif", {"speed": 4, "subsampling": "4:4:4"}, "quality",
      [1, 5, 10, 18, 26, 35, 45, 55, 70, 80]),
 ]
+# What the representations are called in tables.
+OURS = {"siren": "one SIREN", "grid": "latent grids"}
 FIELDS = ["picture", "codec", "setting", "bytes", "bpp", "psnr", "ssimulacra2",
           "encode_s", "decode_s"]
 METRICS = [("psnr", "PSNR, dB"), ("ssimulacra2", "SSIMULACRA2")]
@@ -101,7 +103,7 @@ def measure(pictures, options):
              lambda path, work, peer=peer, value=value:
                  measure_peer(path, peer, value, options, work))
             for peer in PEERS for value in peer[4]]
-    jobs += [(f"sirenc, effort {options.effort}", f"{bpp} bpp",
+    jobs += [(f"{OURS[options.representation]}, effort {options.effort}", f"{bpp} bpp",
               lambda path, work, bpp=bpp: measure_sirenc(path, bpp, options, work))
              for bpp in options.bpp]
     with table.open("a", newline="") as file, tempfile.TemporaryDirectory() as work:
@@ -167,7 +169,7 @@ def means(rows):
 
 
 def is_ours(codec):
-    return codec.startswith("sirenc")
+    return codec.startswith(tuple(OURS.values()))
 
 
 def report(rows, pictures, options):
@@ -175,7 +177,7 @@ def report(rows, pictures, options):
     by_codec = {name: [r for r in rows if r["codec"] == name]
                 for name in ours + [peer[0] for peer in PEERS]}
     lines = [f"# Rate and distortion: sirenc beside other codecs, {len(pictures)} pictures", "",
-             "Made by", "", f"    python3 benches/rate_distortion.py {' '.join(sys.argv[1:])}", "",
+             "Made by runs of the bench, the last", "", f"    python3 benches/rate_distortion.py {' '.join(sys.argv[1:])}", "",
              "Means over the pictures; times are processor seconds a picture, all threads summed: of",
              "the whole process for sirenc, in memory for the others.", "",
              "Encoders: " + ", ".join(
@@ -215,7 +217,8 @@ def plot(by_codec, count, options):
     for (metric, label), axis in zip(METRICS, axes):
         for name, rows in by_codec.items():
             points = means(rows)
-            style = {"color": "black", "linewidth": 2.2} if is_ours(name) else {}
+            dashes = "--" if name.startswith(OURS["siren"]) else "-"
+            style = {"color": "black", "linestyle": dashes, "linewidth": 2.2} if is_ours(name) else {}
             axis.plot([p["bpp"] for p in points], [p[metric] for p in points], marker=".",
                       label=name, **style)
         if metric == "psnr":
@@ -238,7 +241,7 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--sirenc", default="target/release/sirenc")
     parser.add_argument("--effort", type=int, default=7)
-    parser.add_argument("--representation", default="siren", choices=["siren", "grid"])
+    parser.add_argument("--representation", default="siren", choices=OURS)
     parser.add_argument("--bpp", default=[0.02, 0.05, 0.1, 0.15, 0.3, 0.6],
                         type=lambda text: [float(bpp) for bpp in text.split(",")])
     options = parser.parse_args()

@@ -43,13 +43,19 @@ def photograph(megapixels):
 
 def measured(*command):
     """Wall seconds and the largest resident size in MB."""
-    start = time.monotonic()
-    with open(os.devnull, "w") as null:
-        process = subprocess.Popen([str(part) for part in command], stdout=null, stderr=null)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
+    start, memory = time.monotonic(), 0
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    status = Path(f"/proc/{process.pid}/status")
+    # The size that wait4 tells includes this process before exec.
+    while process.poll() is None:
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                memory = int(line.split()[1]) * 1024 / 1e6
+        time.sleep(0.002)
+    if process.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))} failed")
-    return time.monotonic() - start, usage.ru_maxrss / 1000
+    return time.monotonic() - start, memory
 
 
 def main():
@@ -61,7 +67,9 @@ def main():
     parser.add_argument("--megapixels", default=[0.1, 0.4, 1.6, 6, 12, 24],
                         type=lambda text: [float(m) for m in text.split(",")])
     options = parser.parse_args()
-    lines = [f"Effort {options.effort}, {options.bpp} bits per pixel, {os.cpu_count()} cores:", "",
+    lines = ["# Latent grids: time and memory against the size of the picture", "",
+             f"Made by `benches/scale.py` at effort {options.effort}, {options.bpp} bits per pixel, on "
+             f"{os.cpu_count()} cores; memory is the", "largest resident size.", "",
              "| megapixels | encode, s | s per megapixel | memory, MB | decode to PPM, s "
              "| megapixels a second | memory, MB | thumbnail of 96 pixels, s |",
              "|---|---|---|---|---|---|---|---|"]

@@ -241,7 +241,7 @@ impl<'a> Plan<'a> {
                 (low, high) = (high, THINNING * high);
                 continue;
             }
-            for _ in 0..(self.length.all() / STEPS_PER_HALVING).min(MOST_HALVINGS) {
+            for _ in 0..(done / STEPS_PER_HALVING).min(MOST_HALVINGS) {
                 let middle = 0.5 * (low + high);
                 trained.set_latents(&before);
                 trained.thin_out(middle);
