@@ -177,7 +177,8 @@ def report(rows, pictures, options):
     by_codec = {name: [r for r in rows if r["codec"] == name]
                 for name in ours + [peer[0] for peer in PEERS]}
     lines = [f"# Rate and distortion: sirenc beside other codecs, {len(pictures)} pictures", "",
-             "Made by runs of the bench, the last", "", f"    python3 benches/rate_distortion.py {' '.join(sys.argv[1:])}", "",
+             "Made by runs of the bench, the last", "",
+             f"    python3 benches/rate_distortion.py {' '.join(sys.argv[1:])}", "",
              "Means over the pictures; times are processor seconds a picture, all threads summed: of",
              "the whole process for sirenc, in memory for the others.", "",
              "Encoders: " + ", ".join(

@@ -8,25 +8,12 @@ use std::fs;
 use std::process::Child;
 use std::time::Duration;
 
-use sirenc::container::Representation;
+use common::{grid_options, picture_of_bytes};
 use sirenc::{
-    BitDepth, Channels, Checkpoints, Control, Decoder, EncodeError, EncodeOptions, Encoded,
-    Metadata, Progress, Raster, Samples, Size, Target, Training, encode, encode_with_checkpoints,
+    Channels, Checkpoints, Control, Decoder, EncodeError, EncodeOptions, Encoded, Metadata,
+    Progress, Raster, Samples, Size, Target, encode, encode_with_checkpoints,
 };
 use workplace::Workplace;
-
-fn picture(width: u32, height: u32, channels: Channels) -> Raster {
-    common::picture(Size { width, height }, channels, BitDepth::Eight)
-}
-
-fn options(target: Target, steps: u32) -> EncodeOptions {
-    EncodeOptions {
-        target,
-        representation: Some(Representation::Grid),
-        training: Training { steps: Some(steps), ..Training::default() },
-        ..EncodeOptions::default()
-    }
-}
 
 /// The result of going on from a checkpoint, and those of every step after it.
 fn go_on(
@@ -77,8 +64,8 @@ fn goes_on_from(
 fn a_size_is_gone_on_with_from_any_step() {
     // 25 steps each at a quarter and at a half of the size, 50 at full size, the last two of the
     // networks alone.
-    let raster = picture(96, 64, Channels::Rgb);
-    let mut options = options(Target::Bytes(1500), 100);
+    let raster = picture_of_bytes(96, 64, Channels::Rgb);
+    let mut options = grid_options(Target::Bytes(1500), 100);
     let picked = [1, 24, 25, 26, 49, 50, 51, 75, 97, 98, 99, 100];
     let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
     assert_eq!(steps.len(), 100);
@@ -92,8 +79,8 @@ fn a_size_is_gone_on_with_from_any_step() {
 
 #[test]
 fn a_psnr_is_gone_on_with_in_any_round() {
-    let raster = picture(64, 48, Channels::Grey);
-    let mut options = options(Target::Psnr(32.0), 60);
+    let raster = picture_of_bytes(64, 48, Channels::Grey);
+    let mut options = grid_options(Target::Psnr(32.0), 60);
     options.best_effort = true;
     let picked = |run, step| run > 1 && step % 13 == 1 || run == 1 && step == 31;
     let steps = goes_on_from(&raster, &options, picked);
@@ -103,9 +90,10 @@ fn a_psnr_is_gone_on_with_in_any_round() {
 #[test]
 fn a_resumed_file_is_gone_on_with() {
     // Several tiles.
-    let raster = picture(300, 80, Channels::GreyAlpha);
-    let first = encode(&raster, &options(Target::Bytes(2000), 20), |_| Control::Continue).unwrap();
-    let mut more = options(Target::Auto, 20);
+    let raster = picture_of_bytes(300, 80, Channels::GreyAlpha);
+    let first =
+        encode(&raster, &grid_options(Target::Bytes(2000), 20), |_| Control::Continue).unwrap();
+    let mut more = grid_options(Target::Auto, 20);
     more.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
     more.representation = None;
     let steps = goes_on_from(&raster, &more, |_, step| step == 4);
@@ -114,8 +102,8 @@ fn a_resumed_file_is_gone_on_with() {
 
 #[test]
 fn a_run_that_is_stopped_can_be_gone_on_with() {
-    let raster = picture(96, 64, Channels::Rgb);
-    let options = options(Target::Bytes(1500), 100);
+    let raster = picture_of_bytes(96, 64, Channels::Rgb);
+    let options = grid_options(Target::Bytes(1500), 100);
     let whole = encode(&raster, &options, |_| Control::Continue).unwrap();
     let mut saved = Vec::new();
     let mut save = |bytes: &[u8]| saved.push(bytes.to_vec());
@@ -132,8 +120,8 @@ fn a_run_that_is_stopped_can_be_gone_on_with() {
 
 #[test]
 fn checkpoints_of_other_encodes_are_refused() {
-    let raster = picture(24, 16, Channels::Rgb);
-    let ours = options(Target::Bytes(900), 8);
+    let raster = picture_of_bytes(24, 16, Channels::Rgb);
+    let ours = grid_options(Target::Bytes(900), 8);
     let saved = go_on(&raster, &ours, None, |_| Control::Continue).1.pop().unwrap();
     let refused = |raster: &Raster, options: &EncodeOptions, saved: &[u8], what: &str| {
         let (encoded, again) = go_on(raster, options, Some(saved), |_| unreachable!());
@@ -146,7 +134,7 @@ fn checkpoints_of_other_encodes_are_refused() {
     samples[100] ^= 1;
     let other = Raster::new(raster.size(), Channels::Rgb, Samples::U8(samples)).unwrap();
     refused(&other, &ours, &saved, "picture 24x16 RGB");
-    refused(&picture(16, 24, Channels::Rgb), &ours, &saved, "picture 16x24 RGB");
+    refused(&picture_of_bytes(16, 24, Channels::Rgb), &ours, &saved, "picture 16x24 RGB");
     type Change = fn(&mut EncodeOptions);
     let changes: [(&str, Change); 9] = [
         ("target Bytes(900) there, target Bytes(901) here", |o| o.target = Target::Bytes(901)),
@@ -183,8 +171,8 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn damaged_checkpoints_are_refused() {
-    let raster = picture(12, 8, Channels::Grey);
-    let options = options(Target::Psnr(40.0), 8);
+    let raster = picture_of_bytes(12, 8, Channels::Grey);
+    let options = grid_options(Target::Psnr(40.0), 8);
     let saved = go_on(&raster, &options, None, |_| Control::Continue).1.pop().unwrap();
     let is_refused = |bytes: &[u8], what: &str| {
         let (encoded, again) = go_on(&raster, &options, Some(bytes), |_| unreachable!());
@@ -211,16 +199,16 @@ fn damaged_checkpoints_are_refused() {
 
 #[test]
 fn some_encodes_have_no_checkpoints() {
-    let raster = picture(48, 32, Channels::Rgb);
+    let raster = picture_of_bytes(48, 32, Channels::Rgb);
     let refused = |options: &EncodeOptions, what: &str| {
         let error = go_on(&raster, options, None, |_| unreachable!()).0.unwrap_err();
         assert!(matches!(error, EncodeError::Settings(_)), "{error}");
         assert!(error.to_string().contains(what), "{error}");
     };
-    let mut automatic = options(Target::Bytes(500), 8);
+    let mut automatic = grid_options(Target::Bytes(500), 8);
     automatic.representation = None;
     refused(&automatic, "give --representation grid");
-    let mut timed = options(Target::Bytes(900), 8);
+    let mut timed = grid_options(Target::Bytes(900), 8);
     timed.training.timeout = Some(Duration::from_secs(9));
     refused(&timed, "time-out");
 }
@@ -229,7 +217,7 @@ const ENCODE: &str = "encode a.pnm -o a.siren --bytes 1500 --representation grid
 
 impl Workplace {
     fn pnm(&self, name: &str) {
-        let raster = picture(96, 64, Channels::Rgb);
+        let raster = picture_of_bytes(96, 64, Channels::Rgb);
         let Samples::U8(samples) = raster.samples() else { panic!() };
         fs::write(self.path(name), [b"P6 96 64 255\n", samples.as_slice()].concat()).unwrap();
     }

@@ -5,24 +5,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::{grid_options, picture_of_bytes};
 use sirenc::container::Representation;
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, Raster,
-    RenderOptions, Samples, Size, Target, Training, encode, psnr,
+    RenderOptions, Samples, Size, Target, encode, psnr,
 };
-
-fn picture(width: u32, height: u32, channels: Channels) -> Raster {
-    common::picture(Size { width, height }, channels, BitDepth::Eight)
-}
-
-fn options(target: Target, steps: u32) -> EncodeOptions {
-    EncodeOptions {
-        target,
-        representation: Some(Representation::Grid),
-        training: Training { steps: Some(steps), ..Training::default() },
-        ..EncodeOptions::default()
-    }
-}
 
 fn run(raster: &Raster, options: &EncodeOptions) -> Encoded {
     encode(raster, options, |_| Control::Continue).unwrap()
@@ -34,10 +22,10 @@ fn decoded(encoded: &Encoded) -> Raster {
 
 #[test]
 fn a_size_is_kept_and_nearly_used() {
-    let raster = picture(96, 64, Channels::Rgb);
+    let raster = picture_of_bytes(96, 64, Channels::Rgb);
     let mut last = 0.0;
     for bytes in [700, 1000, 1500] {
-        let encoded = run(&raster, &options(Target::Bytes(bytes), 300));
+        let encoded = run(&raster, &grid_options(Target::Bytes(bytes), 300));
         let used = encoded.bytes.len() as u64;
         assert!(used <= bytes && used * 10 > bytes * 8, "{used} of {bytes} bytes");
         let psnr = psnr(&raster, &decoded(&encoded));
@@ -45,24 +33,24 @@ fn a_size_is_kept_and_nearly_used() {
         assert!(psnr > last && psnr > 22.0, "{bytes} bytes: {psnr} dB after {last}");
         last = psnr;
     }
-    let error = encode(&raster, &options(Target::Bytes(200), 40), |_| Control::Continue);
+    let error = encode(&raster, &grid_options(Target::Bytes(200), 40), |_| Control::Continue);
     let Err(EncodeError::TooFewBytes { wanted: 200, smallest }) = error else { panic!() };
     assert!((200..900).contains(&smallest), "{smallest}");
 }
 
 #[test]
 fn a_psnr_is_reached_or_refused() {
-    let raster = picture(64, 48, Channels::Grey);
-    let encoded = run(&raster, &options(Target::Psnr(30.0), 120));
+    let raster = picture_of_bytes(64, 48, Channels::Grey);
+    let encoded = run(&raster, &grid_options(Target::Psnr(30.0), 120));
     assert!((30.0..32.0).contains(&encoded.psnr), "{} dB", encoded.psnr);
-    let error = encode(&raster, &options(Target::Psnr(90.0), 40), |_| Control::Continue);
+    let error = encode(&raster, &grid_options(Target::Psnr(90.0), 40), |_| Control::Continue);
     assert!(matches!(error, Err(EncodeError::PsnrUnreached { .. })));
 }
 
 #[test]
 fn the_seed_decides_and_not_the_threads() {
-    let raster = picture(300, 40, Channels::Rgb);
-    let options = options(Target::Bytes(2500), 24);
+    let raster = picture_of_bytes(300, 40, Channels::Rgb);
+    let options = grid_options(Target::Bytes(2500), 24);
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&raster, &options).bytes)
@@ -78,8 +66,8 @@ fn the_seed_decides_and_not_the_threads() {
 fn odd_pictures_become_files() {
     for (width, height) in [(1, 1), (2, 3), (1, 70), (33, 1), (17, 16)] {
         for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
-            let raster = picture(width, height, channels);
-            let encoded = run(&raster, &options(Target::Auto, 20));
+            let raster = picture_of_bytes(width, height, channels);
+            let encoded = run(&raster, &grid_options(Target::Auto, 20));
             assert_eq!(decoded(&encoded).size(), raster.size());
             assert_eq!(decoded(&encoded).channels(), channels);
         }
@@ -87,14 +75,14 @@ fn odd_pictures_become_files() {
     let samples = (0..60 * 40u32).map(|i| (i * 27) as u16).collect();
     let size = Size { width: 60, height: 40 };
     let raster = Raster::new(size, Channels::Grey, Samples::U16(samples)).unwrap();
-    let encoded = run(&raster, &options(Target::Bytes(900), 60));
+    let encoded = run(&raster, &grid_options(Target::Bytes(900), 60));
     assert_eq!(decoded(&encoded).depth(), BitDepth::Sixteen);
 }
 
 #[test]
 fn a_run_that_is_stopped_keeps_what_it_has() {
-    let raster = picture(96, 64, Channels::Rgb);
-    let options = options(Target::Bytes(1500), 100);
+    let raster = picture_of_bytes(96, 64, Channels::Rgb);
+    let options = grid_options(Target::Bytes(1500), 100);
     let stop_at = |last: u32| {
         encode(&raster, &options, |progress| {
             assert!(progress.bytes.is_some() && progress.psnr.is_finite());
@@ -116,8 +104,8 @@ fn a_run_that_is_stopped_keeps_what_it_has() {
 
 #[test]
 fn a_run_ends_in_time() {
-    let raster = picture(400, 300, Channels::Rgb);
-    let mut options = options(Target::Bpp(0.5), 100_000);
+    let raster = picture_of_bytes(400, 300, Channels::Rgb);
+    let mut options = grid_options(Target::Bpp(0.5), 100_000);
     options.training.timeout = Some(Duration::from_secs(3));
     let started = Instant::now();
     let encoded = run(&raster, &options);
@@ -128,9 +116,9 @@ fn a_run_ends_in_time() {
 
 #[test]
 fn training_goes_on_from_a_file() {
-    let raster = picture(96, 64, Channels::Rgb);
-    let first = run(&raster, &options(Target::Bytes(1500), 40));
-    let mut more = options(Target::Auto, 60);
+    let raster = picture_of_bytes(96, 64, Channels::Rgb);
+    let first = run(&raster, &grid_options(Target::Bytes(1500), 40));
+    let mut more = grid_options(Target::Auto, 60);
     more.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
     more.representation = None;
     let second = run(&raster, &more);
@@ -140,9 +128,9 @@ fn training_goes_on_from_a_file() {
 
 #[test]
 fn the_representation_follows_the_size() {
-    let raster = picture(96, 64, Channels::Rgb);
+    let raster = picture_of_bytes(96, 64, Channels::Rgb);
     let of = |target, steps| {
-        let mut options = options(target, steps);
+        let mut options = grid_options(target, steps);
         options.representation = None;
         run(&raster, &options).representation
     };

@@ -208,6 +208,22 @@ pub fn picture(size: Size, channels: Channels, depth: BitDepth) -> Raster {
     Raster::new(size, channels, samples).unwrap()
 }
 
+/// The same, of 8 bits.
+pub fn picture_of_bytes(width: u32, height: u32, channels: Channels) -> Raster {
+    picture(Size { width, height }, channels, BitDepth::Eight)
+}
+
+/// Encodes as latent grids in so many steps.
+#[cfg(feature = "encode")]
+pub fn grid_options(target: sirenc::Target, steps: u32) -> sirenc::EncodeOptions {
+    sirenc::EncodeOptions {
+        target,
+        representation: Some(Representation::Grid),
+        training: sirenc::Training { steps: Some(steps), ..sirenc::Training::default() },
+        ..sirenc::EncodeOptions::default()
+    }
+}
+
 /// No file that differs from this one in one bit is read.
 pub fn refuses_every_bit_flip(bytes: &[u8]) {
     for bit in 0..bytes.len() * 8 {
