@@ -12,7 +12,8 @@ use crate::geometry::{Grid, Size, View, plane_point};
 use crate::grids::{Grids, Plane, Region, footprint, levels_left_out};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
-use crate::render::{Field, Render};
+use crate::reduce::{self, Reduction};
+use crate::render::{Field, Render, Sampling};
 
 /// Bounds on what a decoder will do for a file, checked before anything is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct RenderOptions {
     pub view: View,
     /// The picture or a derivative of it.
     pub field: Field,
+    /// What is done about detail that the render is too small for.
+    pub sampling: Sampling,
     /// Bits per sample; `None` is the depth of the source picture.
     pub depth: Option<BitDepth>,
     /// So many of the coarsest levels of latent grids, at least one: a preview; `None` is all.
@@ -237,26 +240,38 @@ impl Decoder {
         let grid = Grid::new(self.size(), &options.view)?;
         options.limits.check(grid.size)?;
         let depth = options.depth.unwrap_or(self.container.depth);
-        Ok(match &self.function {
+        let filtered = options.sampling == Sampling::Filtered && options.field == Field::Value;
+        let (lattice, reduction) = match filtered.then(|| Reduction::new(&grid)).flatten() {
+            Some((fine, reduction)) => (fine, Some(reduction)),
+            None => (grid, None),
+        };
+        let render = match &self.function {
             Function::Siren(evaluator) => {
-                Render::new(evaluator, self.size(), grid, options.field, depth)
+                Render::new(evaluator, self.size(), lattice, options.field, depth)
             }
             Function::Grids { payload, .. } => {
                 let levels = options.levels.unwrap_or(usize::MAX).max(1);
                 let there = levels.min(payload.complete_levels());
-                let left_out = levels_left_out(grid.reduction(), payload.levels())
-                    .max(payload.levels() - there);
-                let Size { width, height } = grid.size;
-                let u = grid.u(0)..=grid.u(width - 1);
-                let v = grid.v(0)..=grid.v(height - 1);
+                let left_out = match reduction {
+                    Some(_) => reduce::levels_left_out(grid.reduction(), payload.levels()),
+                    None => levels_left_out(grid.reduction(), payload.levels()),
+                };
+                let left_out = left_out.max(payload.levels() - there);
+                let Size { width, height } = lattice.size;
+                let u = lattice.u(0)..=lattice.u(width - 1);
+                let v = lattice.v(0)..=lattice.v(height - 1);
                 let needed: Vec<Region> = (0..payload.levels())
                     .map(|level| footprint(self.size(), level, u.clone(), v.clone()))
                     .collect();
                 let grids =
                     self.decode(payload, left_out, Some(&needed), options.limits.max_pixels)?;
                 let evaluator = Arc::new(GridEvaluator::new(grids, left_out));
-                Render::of_grids(evaluator, grid, options.field, depth)
+                Render::of_grids(evaluator, lattice, options.field, depth)
             }
+        };
+        Ok(match reduction {
+            Some(reduction) => render.reduced(reduction),
+            None => render,
         })
     }
 

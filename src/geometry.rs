@@ -92,10 +92,33 @@ impl Axis {
         place * self.native / (self.total * self.longer)
     }
 
+    /// See [`Grid::refined`]; the axis has `pixels` pixels.
+    fn refined(&self, pixels: u32, points: u32, margin: u32) -> (Self, Lattice) {
+        let n = f64::from(points);
+        let (origin, total) = (self.origin * n, self.total * n);
+        let margin = f64::from(margin) * n;
+        let lead = margin.min(origin.floor());
+        let after = margin.min((total - origin - f64::from(pixels) * n).floor().max(0.0));
+        let count = pixels * points + lead as u32 + after as u32;
+        let axis = Self { origin: origin - lead, total, ..*self };
+        (axis, Lattice { points, count, lead: lead as u32 })
+    }
+
     /// The same in native pixels: `((2 (origin + i) + 1) * native) / (2 total)`.
     fn position(&self, i: u32) -> f64 {
         (2.0 * (self.origin + f64::from(i)) + 1.0) * self.native / (2.0 * self.total)
     }
+}
+
+/// How an axis of a refined grid lies to the one that it refines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lattice {
+    /// Points in place of a pixel.
+    pub points: u32,
+    /// Points in all.
+    pub count: u32,
+    /// Points before those of the first pixel.
+    pub lead: u32,
 }
 
 impl Grid {
@@ -190,10 +213,24 @@ impl Grid {
         self.y.position(row)
     }
 
-    /// Native pixels for one of the whole picture's output pixels, along the axis where they
-    /// are fewer.
+    /// Native pixels for one of the whole picture's output pixels, along each axis.
+    pub fn reductions(&self) -> [f64; 2] {
+        [self.x, self.y].map(|axis| axis.native / axis.total)
+    }
+
+    /// The same along the axis where they are fewer.
     pub fn reduction(&self) -> f64 {
-        (self.x.native / self.x.total).min(self.y.native / self.y.total)
+        let [x, y] = self.reductions();
+        x.min(y)
+    }
+
+    /// The grid with `points` in place of each pixel along both axes, and with those that lie up
+    /// to `margin` pixels beyond it, as far as they are inside the picture.
+    pub(crate) fn refined(&self, points: [u32; 2], margin: [u32; 2]) -> (Self, [Lattice; 2]) {
+        let (x, columns) = self.x.refined(self.size.width, points[0], margin[0]);
+        let (y, rows) = self.y.refined(self.size.height, points[1], margin[1]);
+        let size = Size { width: columns.count, height: rows.count };
+        (Self { size, x, y }, [columns, rows])
     }
 
     /// Centre of pixel `index`, counted row by row, in the precision of the evaluator.

@@ -59,6 +59,7 @@ mod quantize;
 mod raster;
 #[cfg(feature = "encode")]
 mod rate;
+mod reduce;
 mod render;
 #[cfg(feature = "encode")]
 pub mod train;
@@ -78,6 +79,6 @@ pub use plugin::SirenEncoder;
 #[cfg(feature = "image")]
 pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
-pub use render::{Field, Render};
+pub use render::{Field, Render, Sampling};
 #[cfg(feature = "encode")]
 pub use train::{Control, DeviceChoice, OptimizerChoice, Progress, Training};

@@ -1,5 +1,6 @@
 //! Pixels from a function: a grid of points goes through the evaluator on all cores and
-//! comes out as samples (spec section 8). Memory and work follow the output alone.
+//! comes out as samples (spec section 8), reduced where the grid is finer than the render.
+//! Memory and work follow the output alone.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::{Grid, Size};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
+use crate::reduce::{self, Reduction};
 
 /// What is rendered of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -30,11 +32,24 @@ pub enum Field {
     },
 }
 
+/// How a picture is sampled below its native size. Derivatives are always sampled at points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sampling {
+    /// A lattice up to eight times finer, reduced by Lanczos's filter: no aliasing.
+    #[default]
+    Filtered,
+    /// The function at each pixel's centre, as section 8 of the spec defines a render.
+    Point,
+}
+
 /// A view of a picture, ready to be evaluated row by row.
 #[derive(Debug, Clone)]
 pub struct Render<'a> {
     function: Function<'a>,
+    /// The points that are evaluated.
     grid: Grid,
+    /// What makes the render of a finer grid.
+    reduction: Option<Reduction>,
     field: Field,
     depth: BitDepth,
     /// The function's derivatives times this are per native pixel.
@@ -49,6 +64,8 @@ enum Function<'a> {
 
 /// Pixels that a strip aims at: enough for all cores, little enough for the cache.
 const STRIP_PIXELS: u64 = 1 << 20;
+/// Rows of a finer grid that are held at a time.
+const FINE_ROWS: usize = 64;
 
 impl<'a> Render<'a> {
     /// Prepares a render of `grid`; `native` is the picture's own size.
@@ -60,7 +77,8 @@ impl<'a> Render<'a> {
         depth: BitDepth,
     ) -> Self {
         let per_pixel = 2.0 / f64::from(native.longer_side());
-        Self { function: Function::Siren(evaluator), grid, field, depth, per_pixel }
+        let function = Function::Siren(evaluator);
+        Self { function, grid, reduction: None, field, depth, per_pixel }
     }
 
     /// Prepares a render of `grid`, whose picture's own size must be that of the grids.
@@ -75,12 +93,18 @@ impl<'a> Render<'a> {
         let u: Vec<f64> = (0..grid.size.width).map(|column| grid.u(column)).collect();
         let columns = evaluator.columns(&u, field != Field::Value);
         let function = Function::Grids { evaluator, columns };
-        Self { function, grid, field, depth, per_pixel: 1.0 }
+        Self { function, grid, reduction: None, field, depth, per_pixel: 1.0 }
+    }
+
+    /// Reduces the render's pixels, which are values.
+    pub(crate) fn reduced(mut self, reduction: Reduction) -> Self {
+        self.reduction = Some(reduction);
+        self
     }
 
     /// Size of the whole render.
     pub fn size(&self) -> Size {
-        self.grid.size
+        self.reduction.as_ref().map_or(self.grid.size, Reduction::size)
     }
 
     /// Bits of each sample.
@@ -105,10 +129,11 @@ impl<'a> Render<'a> {
         self.rows(0..self.size().height)
     }
 
-    /// Rows of a strip of about a million pixels.
+    /// Rows of a strip of about a million evaluated points.
     pub fn strip_rows(&self) -> u32 {
-        let Size { width, height } = self.size();
-        (STRIP_PIXELS / u64::from(width)).clamp(1, height.into()) as u32
+        let height = self.size().height;
+        let points = self.grid.size.pixels() / u64::from(height);
+        (STRIP_PIXELS / points.max(1)).clamp(1, height.into()) as u32
     }
 
     /// The render from top to bottom in strips of [`Render::strip_rows`] rows; the last
@@ -131,19 +156,58 @@ impl<'a> Render<'a> {
         let size = Size { width: self.size().width, height: rows.end - rows.start };
         let channels = self.channels();
         let count = size.pixels() as usize * channels.count();
+        let eight = |unit: f32| (unit * 255.0 + 0.5) as u8;
+        let sixteen = |unit: f32| (unit * 65535.0 + 0.5) as u16;
         let samples = match self.depth {
             BitDepth::Eight => {
                 let mut samples = vec![0u8; count];
-                self.fill(rows.start, &mut samples, |unit| (unit * 255.0 + 0.5) as u8);
+                self.samples(rows, &mut samples, eight);
                 Samples::U8(samples)
             }
             BitDepth::Sixteen => {
                 let mut samples = vec![0u16; count];
-                self.fill(rows.start, &mut samples, |unit| (unit * 65535.0 + 0.5) as u16);
+                self.samples(rows, &mut samples, sixteen);
                 Samples::U16(samples)
             }
         };
         Raster::new(size, channels, samples).expect("as many samples as pixels")
+    }
+
+    fn samples<T: Send>(
+        &self,
+        rows: Range<u32>,
+        samples: &mut [T],
+        quantize: impl Fn(f32) -> T + Sync,
+    ) {
+        let Some(reduction) = &self.reduction else {
+            return self.fill(rows.start, samples, quantize);
+        };
+        let channels = self.channels();
+        let count = channels.count();
+        let (fine_width, width) = (self.grid.size.width as usize, self.size().width as usize);
+        let fine_rows = reduction.fine_rows(rows.clone());
+        let mut fine = vec![0.0f32; FINE_ROWS.min(fine_rows.len()) * fine_width * count];
+        let mut across = vec![0.0f32; fine_rows.len() * width * count];
+        let tops = fine_rows.clone().step_by(FINE_ROWS);
+        for (top, out) in tops.zip(across.chunks_mut(FINE_ROWS * width * count)) {
+            let here = out.len() / width * fine_width;
+            let fine = &mut fine[..here];
+            // What a decoder would show; NaN is 0.
+            self.fill(top, fine, |unit| unit.max(0.0).min(1.0));
+            let fine = fine.par_chunks_mut(fine_width * count);
+            fine.zip(out.par_chunks_mut(width * count)).for_each(|(fine, out)| {
+                reduce::premultiply(channels, fine);
+                reduction.across(fine, count, out);
+            });
+        }
+        samples.par_chunks_mut(width * count).enumerate().for_each_init(
+            || vec![0.0; width * count],
+            |row, (index, samples)| {
+                reduction.down(rows.start + index as u32, &across, fine_rows.start, row);
+                reduce::straighten(channels, row);
+                samples.iter_mut().zip(row).for_each(|(sample, unit)| *sample = quantize(*unit));
+            },
+        );
     }
 
     /// Fills `samples` from row `top` on. `quantize` rounds half up and, as Rust's casts
@@ -165,7 +229,7 @@ impl<'a> Render<'a> {
         quantize: impl Fn(f32) -> T + Sync,
     ) {
         let channels = self.channels().count();
-        let first = u64::from(top) * u64::from(self.size().width);
+        let first = u64::from(top) * u64::from(self.grid.size.width);
         samples.par_chunks_mut(BLOCK * channels).enumerate().for_each_init(
             || {
                 let rows = vec![0.0; 4 * evaluator.channels() * BLOCK];
@@ -194,7 +258,7 @@ impl<'a> Render<'a> {
         quantize: impl Fn(f32) -> T + Sync,
     ) {
         let channels = self.channels().count();
-        let width = self.size().width as usize;
+        let width = self.grid.size.width as usize;
         samples.par_chunks_mut(width * channels).enumerate().for_each_init(
             || evaluator.scratch(columns),
             |scratch, (row, samples)| {

@@ -16,8 +16,8 @@ use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
 use sirenc::container::{Cicp, Container};
 use sirenc::grids::{Grids, Plane, level_length};
 use sirenc::{
-    BitDepth, Channels, DecodeError, Decoder, Grid, Raster, RenderOptions, Samples, Scale, Size,
-    Topology, View,
+    BitDepth, Channels, DecodeError, Decoder, Grid, Raster, RenderOptions, Samples, Sampling,
+    Scale, Size, Topology, View,
 };
 
 fn directory() -> PathBuf {
@@ -89,7 +89,8 @@ fn every_vector_is_met() {
         assert!(stored.iter().zip(&computed).all(|(a, b)| (a - b).abs() < 1e-9), "{name}");
 
         let depth = Some(BitDepth::Eight);
-        let options = RenderOptions { view: view(size), depth, ..Default::default() };
+        let sampling = Sampling::Point;
+        let options = RenderOptions { view: view(size), depth, sampling, ..Default::default() };
         let raster = decoder.render(&options).unwrap();
         let Samples::U8(samples) = raster.samples() else { unreachable!("8 bits") };
         let mut equal = 0;

@@ -10,7 +10,7 @@ use sirenc::eval::{BLOCK, Evaluator, GridEvaluator, Points};
 use sirenc::grids::Grids;
 use sirenc::{
     BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Limits, Raster, Render,
-    RenderOptions, Samples, Scale, Size, Topology, View,
+    RenderOptions, Samples, Sampling, Scale, Size, Topology, View,
 };
 
 fn decoder(width: u32, height: u32, topology: Topology, seed: u64) -> Decoder {
@@ -169,6 +169,79 @@ fn strips_and_threads_do_not_change_a_pixel() {
     assert_eq!(whole, one.install(|| decoder.render(&options).unwrap()));
     let rows: Vec<u8> = (0..1300).flat_map(|r| bytes(&render.rows(r..r + 1)).to_vec()).collect();
     assert_eq!(bytes(&whole), rows);
+}
+
+/// Waves of `period` native pixels along x, between 0 and 1.
+fn waves(size: Size, period: f64) -> Decoder {
+    let mut file = container(size.width, size.height, uniform(Channels::Grey, 1, 1), 0);
+    let frequency = std::f64::consts::PI * f64::from(size.longer_side()) / period;
+    let weights: [f32; 5] = [frequency as f32, 0.0, 0.3, 1.0, 0.0];
+    file.weights = weights.iter().flat_map(|&w| half::f16::from_f32(w).to_le_bytes()).collect();
+    Decoder::new(&file.write()).unwrap()
+}
+
+#[test]
+fn reduced_renders_filter_what_they_cannot_show() {
+    let size = Size { width: 640, height: 64 };
+    let reduced = |period, sampling| {
+        let view = View { crop: None, scale: Scale::Factor(0.1) };
+        let options = RenderOptions { view, sampling, ..Default::default() };
+        bytes(&waves(size, period).render(&options).unwrap()).to_vec()
+    };
+    let spread = |row: &[u8]| row.iter().max().unwrap() - row.iter().min().unwrap();
+    // Ten native pixels a pixel: waves of 13 are too fine, waves of 60 are not.
+    assert!(spread(&reduced(13.0, Sampling::Point)) > 200);
+    assert!(spread(&reduced(13.0, Sampling::Filtered)[5..59]) < 12);
+    let (filtered, point) = (reduced(60.0, Sampling::Filtered), reduced(60.0, Sampling::Point));
+    let inner = filtered[5..59].iter().zip(&point[5..59]);
+    assert!(inner.clone().all(|(a, b)| a.abs_diff(*b) < 12));
+    assert!(spread(&filtered) > 220);
+}
+
+#[test]
+fn strips_threads_and_crops_do_not_change_a_pixel_of_reduced_renders() {
+    let file = common::grid_container(
+        Size { width: 1400, height: 1000 },
+        6,
+        uniform(Channels::Rgba, 1, 7),
+        (3, 4),
+        122,
+    );
+    let siren = decoder(1400, 1000, uniform(Channels::GreyAlpha, 2, 6), 9);
+    for decoder in [siren, Decoder::new(&file.write()).unwrap()] {
+        let scale = Scale::Factor(0.25);
+        let view = View { crop: None, scale };
+        let options = RenderOptions { view, ..Default::default() };
+        let whole = decoder.render(&options).unwrap();
+        let prepared = decoder.prepare(&options).unwrap();
+        let (width, height) = (350, 250);
+        assert_eq!(prepared.size(), Size { width, height });
+        let rows: Vec<u8> =
+            (0..height).flat_map(|r| bytes(&prepared.rows(r..r + 1)).to_vec()).collect();
+        assert_eq!(bytes(&whole), rows);
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(whole, one.install(|| decoder.render(&options).unwrap()));
+        let crop = Crop { x: 400.0, y: 200.0, width: 120.0, height: 80.0 };
+        let part = render(&decoder, Some(crop), scale);
+        let channels = decoder.channels().count();
+        for (row, line) in bytes(&part).chunks_exact(30 * channels).enumerate() {
+            let start = ((50 + row) * 350 + 100) * channels;
+            assert_eq!(line, &bytes(&whole)[start..start + line.len()], "row {row}");
+        }
+    }
+}
+
+#[test]
+fn what_is_transparent_does_not_bleed() {
+    // Black and opaque on the left, white and transparent on the right.
+    let mut file = container(64, 16, uniform(Channels::GreyAlpha, 1, 1), 0);
+    let weights: [f32; 7] = [1.5, 0.0, 0.0, 50.0, -50.0, 0.0, 0.0];
+    file.weights = weights.iter().flat_map(|&w| half::f16::from_f32(w).to_le_bytes()).collect();
+    let raster = render(&Decoder::new(&file.write()).unwrap(), None, Scale::LongerSide(9));
+    for pixel in bytes(&raster).chunks_exact(2) {
+        assert!(pixel[1] == 0 || pixel[0] < 40, "{pixel:?}");
+    }
+    assert!(bytes(&raster).chunks_exact(2).any(|pixel| (100..156).contains(&pixel[1])));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use sirenc::{BitDepth, Crop, Decoder, Field, Limits, RenderOptions, Scale, Size, View};
+use sirenc::{BitDepth, Crop, Decoder, Field, Limits, RenderOptions, Sampling, Scale, Size, View};
 
 use super::output::destinations;
 use super::picture::{self, Format};
@@ -34,6 +34,10 @@ pub(super) struct Options {
     /// Amplification of the derivative [default: 4 for the gradient, 2 for the Laplacian]
     #[arg(long, value_name = "FACTOR", requires = "derivative")]
     gain: Option<f64>,
+    /// Below native size: filter what the output is too small to show, or take the function at
+    /// the centre of each pixel
+    #[arg(long, value_name = "KIND", default_value = "filtered")]
+    sampling: SamplingName,
     /// Render the K coarsest levels of latent grids only: a preview
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..))]
     levels: Option<u8>,
@@ -58,6 +62,14 @@ pub(super) struct Options {
     /// Do not write ICC profile, EXIF and XMP
     #[arg(long)]
     strip: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SamplingName {
+    /// A finer lattice, reduced by Lanczos's filter
+    Filtered,
+    /// The raw function; derivatives are always sampled like that
+    Point,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -129,6 +141,10 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         Some(Derivative::Gradient) => Field::Gradient { gain: options.gain.unwrap_or(4.0) },
         Some(Derivative::Laplacian) => Field::Laplacian { gain: options.gain.unwrap_or(2.0) },
     };
+    let sampling = match options.sampling {
+        SamplingName::Filtered => Sampling::Filtered,
+        SamplingName::Point => Sampling::Point,
+    };
     let depth = options.depth.unwrap_or(match format.max_depth() {
         BitDepth::Eight => BitDepth::Eight,
         BitDepth::Sixteen => source,
@@ -144,6 +160,7 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
     RenderOptions {
         view,
         field,
+        sampling,
         depth: Some(depth),
         levels: options.levels.map(usize::from),
         limits,

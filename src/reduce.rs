@@ -1,0 +1,199 @@
+//! Renders below the native size: a finer lattice is evaluated and reduced by Lanczos's filter,
+//! so that detail which the output cannot hold does not alias (spec section 8).
+//! Knows lattices and weights; evaluates nothing and starts no threads.
+
+use crate::geometry::{Grid, Lattice, Size};
+use crate::network::Channels;
+
+/// The filter's lobes to either side, each an output pixel wide.
+const LOBES: u32 = 3;
+/// Evaluated points along an axis: one for so many native pixels, but from 2 to 8 for an
+/// output pixel, so that the work follows the output.
+const SPACING: f64 = 1.5;
+const POINTS: (f64, f64) = (2.0, 8.0);
+/// Latents along an axis for an output pixel from which a level is left out.
+const FINEST: f64 = 8.0;
+
+/// How a finer lattice becomes the pixels of a render.
+#[derive(Debug, Clone)]
+pub struct Reduction {
+    size: Size,
+    columns: Vec<Taps>,
+    rows: Vec<Taps>,
+}
+
+/// What an output pixel takes of the finer lattice along an axis.
+#[derive(Debug, Clone)]
+struct Taps {
+    first: u32,
+    /// They sum to 1.
+    weights: Vec<f32>,
+}
+
+impl Reduction {
+    /// The lattice to evaluate for a render of `grid`, and what makes the render of it; `None`
+    /// where no side of the picture is reduced.
+    pub fn new(grid: &Grid) -> Option<(Grid, Self)> {
+        let points = grid.reductions().map(|reduction| {
+            if reduction <= 1.0 {
+                return 1;
+            }
+            (reduction / SPACING).ceil().clamp(POINTS.0, POINTS.1) as u32
+        });
+        if points == [1, 1] {
+            return None;
+        }
+        let margin = points.map(|n| if n > 1 { LOBES } else { 0 });
+        let (fine, [x, y]) = grid.refined(points, margin);
+        let Size { width, height } = grid.size;
+        let columns = (0..width).map(|i| Taps::new(i, &x)).collect();
+        let rows = (0..height).map(|j| Taps::new(j, &y)).collect();
+        Some((fine, Self { size: grid.size, columns, rows }))
+    }
+
+    /// Size of the render.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The rows of the finer lattice that rows of the render take.
+    pub fn fine_rows(&self, rows: std::ops::Range<u32>) -> std::ops::Range<u32> {
+        let end = |taps: &Taps| taps.first + taps.weights.len() as u32;
+        let taps = &self.rows[rows.start as usize..rows.end as usize];
+        // Firsts and ends both rise from row to row.
+        taps.first().map_or(0, |taps| taps.first)..taps.last().map_or(0, end)
+    }
+
+    /// Reduces one row of the finer lattice, `count` numbers a pixel, to the width of the render.
+    pub fn across(&self, fine: &[f32], count: usize, out: &mut [f32]) {
+        for (taps, out) in self.columns.iter().zip(out.chunks_exact_mut(count)) {
+            out.fill(0.0);
+            let pixels = fine[taps.first as usize * count..].chunks_exact(count);
+            for (weight, pixel) in taps.weights.iter().zip(pixels) {
+                out.iter_mut().zip(pixel).for_each(|(out, value)| *out += weight * value);
+            }
+        }
+    }
+
+    /// Row `row` of the render from rows that [`Reduction::across`] made, `first` being the first
+    /// of them.
+    pub fn down(&self, row: u32, fine: &[f32], first: u32, out: &mut [f32]) {
+        let taps = &self.rows[row as usize];
+        out.fill(0.0);
+        let rows = fine.chunks_exact(out.len()).skip((taps.first - first) as usize);
+        for (weight, row) in taps.weights.iter().zip(rows) {
+            out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
+        }
+    }
+}
+
+impl Taps {
+    /// Of output pixel `index` along an axis.
+    fn new(index: u32, lattice: &Lattice) -> Self {
+        let points = f64::from(lattice.points);
+        let centre = f64::from(lattice.lead) + (f64::from(index) + 0.5) * points - 0.5;
+        let reach = if lattice.points > 1 { f64::from(LOBES) * points } else { 0.0 };
+        let first = (centre - reach).ceil().max(0.0) as u32;
+        let last = (centre + reach).floor().min(f64::from(lattice.count - 1)) as u32;
+        let weights = (first..=last).map(|at| lanczos((f64::from(at) - centre) / points));
+        let weights: Vec<f64> = weights.collect();
+        let sum: f64 = weights.iter().sum();
+        Self { first, weights: weights.iter().map(|weight| (weight / sum) as f32).collect() }
+    }
+}
+
+/// Lanczos's window times the sinc, `x` in output pixels.
+fn lanczos(x: f64) -> f64 {
+    let sinc = |x: f64| if x == 0.0 { 1.0 } else { x.sin() / x };
+    let x = std::f64::consts::PI * x;
+    sinc(x) * sinc(x / f64::from(LOBES))
+}
+
+/// How many of the finest of `levels` levels a filtered render leaves out that takes one pixel
+/// for every `reduction` native ones along an axis. Finer levels matter more than their place
+/// suggests: what goes through a sine does not average out.
+pub fn levels_left_out(reduction: f64, levels: usize) -> usize {
+    crate::grids::levels_left_out(reduction / FINEST, levels)
+}
+
+/// Multiplies the colours of pixels by their alpha, so that what is transparent does not bleed.
+pub fn premultiply(channels: Channels, samples: &mut [f32]) {
+    for_each_alpha(channels, samples, |colour, alpha| *colour *= alpha);
+}
+
+/// The inverse of [`premultiply`]; colours under no alpha are 0.
+pub fn straighten(channels: Channels, samples: &mut [f32]) {
+    let straight = |colour: f32, alpha: f32| if alpha > 0.0 { colour / alpha } else { 0.0 };
+    for_each_alpha(channels, samples, |colour, alpha| *colour = straight(*colour, alpha));
+}
+
+fn for_each_alpha(channels: Channels, samples: &mut [f32], each: impl Fn(&mut f32, f32)) {
+    if channels == channels.without_alpha() {
+        return;
+    }
+    for pixel in samples.chunks_exact_mut(channels.count()) {
+        let (alpha, colours) = pixel.split_last_mut().expect("colours and alpha");
+        colours.iter_mut().for_each(|colour| each(colour, *alpha));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::{Crop, Scale, View};
+
+    const NATIVE: Size = Size { width: 768, height: 512 };
+
+    fn reduction(crop: Option<Crop>, scale: Scale) -> Option<(Grid, Reduction)> {
+        Reduction::new(&Grid::new(NATIVE, &View { crop, scale }).unwrap())
+    }
+
+    #[test]
+    fn only_reduced_axes_are_filtered() {
+        assert!(reduction(None, Scale::Native).is_none());
+        assert!(reduction(None, Scale::Factor(3.0)).is_none());
+        let size = Size { width: 96, height: 1024 };
+        let (fine, reduction) = reduction(None, Scale::Exact(size)).unwrap();
+        assert_eq!(fine.size, Size { width: 6 * 96, height: 1024 });
+        assert!(reduction.rows.iter().all(|taps| taps.weights == [1.0]));
+        assert_eq!(reduction.fine_rows(3..9), 3..9);
+    }
+
+    #[test]
+    fn weights_sum_to_one_and_are_centred() {
+        for side in [1, 7, 64, 500, 767] {
+            let (fine, reduction) = reduction(None, Scale::LongerSide(side)).unwrap();
+            let per_pixel = f64::from(fine.size.width) / f64::from(side);
+            for (i, taps) in reduction.columns.iter().enumerate() {
+                assert!((taps.weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                if (3..side as usize - 3).contains(&i) && side > 6 {
+                    let places = taps.weights.iter().zip(taps.first..);
+                    let mean: f64 = places.map(|(w, at)| f64::from(*w) * f64::from(at)).sum();
+                    assert!((mean + 0.5 - (i as f64 + 0.5) * per_pixel).abs() < 1e-3);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_crop_takes_what_the_whole_takes() {
+        let (whole, of_whole) = reduction(None, Scale::Factor(0.25)).unwrap();
+        let crop = Some(Crop { x: 40.0, y: 80.0, width: 200.0, height: 100.0 });
+        let (part, of_part) = reduction(crop, Scale::Factor(0.25)).unwrap();
+        for i in 0..of_part.size.width {
+            let (of_part, of_whole) =
+                (&of_part.columns[i as usize], &of_whole.columns[10 + i as usize]);
+            assert_eq!(of_part.weights, of_whole.weights);
+            assert_eq!(part.u(of_part.first), whole.u(of_whole.first));
+        }
+    }
+
+    #[test]
+    fn alpha_comes_and_goes() {
+        let mut samples = [0.5, 0.25, 1.0, 0.5, 0.9, 0.9, 0.9, 0.0];
+        premultiply(Channels::Rgba, &mut samples);
+        assert_eq!(samples, [0.25, 0.125, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]);
+        straighten(Channels::Rgba, &mut samples);
+        assert_eq!(samples, [0.5, 0.25, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
+    }
+}
