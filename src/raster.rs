@@ -62,6 +62,17 @@ impl Raster {
         self.samples
     }
 
+    /// A copy of one row.
+    pub(crate) fn row(&self, row: u32) -> Self {
+        let length = self.size.width as usize * self.channels.count();
+        let at = row as usize * length..(row as usize + 1) * length;
+        let samples = match &self.samples {
+            Samples::U8(samples) => Samples::U8(samples[at].to_vec()),
+            Samples::U16(samples) => Samples::U16(samples[at].to_vec()),
+        };
+        Self { size: Size { width: self.size.width, height: 1 }, channels: self.channels, samples }
+    }
+
     /// Sample `index` (in row order, channels side by side) as a number in [0, 1].
     pub fn unit(&self, index: usize) -> f32 {
         match &self.samples {
@@ -89,14 +100,25 @@ impl Raster {
 }
 
 /// PSNR in dB between two rasters of the same size, channels and depth: peak is the
-/// largest sample, the error is averaged over all channels. Infinite if they are equal.
+/// largest sample, the error is averaged over all channels, colours premultiplied by alpha where
+/// there is one. Infinite if they are equal.
 ///
 /// # Panics
 /// If size, channels or depth differ.
 pub fn psnr(a: &Raster, b: &Raster) -> f64 {
+    decibels(squared_error(a, b) / a.sample_count() as f64)
+}
+
+/// The sum of squared errors between two rasters as [`psnr`] has them, of samples in [0, 1].
+///
+/// # Panics
+/// As [`psnr`].
+pub(crate) fn squared_error(a: &Raster, b: &Raster) -> f64 {
     let same = a.size() == b.size() && a.channels() == b.channels() && a.depth() == b.depth();
     assert!(same, "rasters must have the same shape");
-    let count = a.sample_count() as f64;
+    if a.channels() != a.channels().without_alpha() {
+        return premultiplied_error(a, b);
+    }
     let sum: f64 = match (a.samples(), b.samples()) {
         (Samples::U8(a), Samples::U8(b)) => {
             a.iter().zip(b).map(|(&a, &b)| f64::from(a.abs_diff(b)).powi(2)).sum()
@@ -110,7 +132,22 @@ pub fn psnr(a: &Raster, b: &Raster) -> f64 {
         BitDepth::Eight => 255.0,
         BitDepth::Sixteen => 65535.0,
     };
-    decibels(sum / count / (peak * peak))
+    sum / (peak * peak)
+}
+
+/// The sum of squared errors of premultiplied colours and of alpha, all in [0, 1].
+fn premultiplied_error(a: &Raster, b: &Raster) -> f64 {
+    let channels = a.channels().count();
+    let mut sum = 0.0;
+    for first in (0..a.sample_count()).step_by(channels) {
+        let unit = |raster: &Raster, channel: usize| f64::from(raster.unit(first + channel));
+        let [of_a, of_b] = [a, b].map(|raster| unit(raster, channels - 1));
+        sum += (of_a - of_b).powi(2);
+        for channel in 0..channels - 1 {
+            sum += (unit(a, channel) * of_a - unit(b, channel) * of_b).powi(2);
+        }
+    }
+    sum
 }
 
 /// Mean squared error in [0, 1] as PSNR in dB.

@@ -193,7 +193,7 @@ impl<'a> Render<'a> {
             let here = out.len() / width * fine_width;
             let fine = &mut fine[..here];
             // What a decoder would show; NaN is 0.
-            self.fill(top, fine, |unit| unit.max(0.0).min(1.0));
+            self.fill(top, fine, |unit| if unit > 0.0 { unit.min(1.0) } else { 0.0 });
             let fine = fine.par_chunks_mut(fine_width * count);
             fine.zip(out.par_chunks_mut(width * count)).for_each(|(fine, out)| {
                 reduce::premultiply(channels, fine);

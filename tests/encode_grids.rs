@@ -29,7 +29,7 @@ fn a_size_is_kept_and_nearly_used() {
         let used = encoded.bytes.len() as u64;
         assert!(used <= bytes && used * 10 > bytes * 8, "{used} of {bytes} bytes");
         let psnr = psnr(&raster, &decoded(&encoded));
-        assert_eq!(psnr, encoded.psnr);
+        assert!((psnr - encoded.psnr).abs() < 1e-9);
         assert!(psnr > last && psnr > 22.0, "{bytes} bytes: {psnr} dB after {last}");
         last = psnr;
     }

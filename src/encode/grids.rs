@@ -26,6 +26,9 @@ const SIZES: [(f64, usize, [usize; 2]); 5] = [
     (20_000.0, 32, [24, 24]),
     (50_000.0, 48, [32, 32]),
 ];
+/// The largest networks take a third more time a step, which short runs have no use for: they are
+/// of this effort and more.
+const LARGEST_FROM: u8 = 4;
 /// Bits of a weight.
 const WEIGHT_BITS: f64 = 7.0;
 /// Bytes of a stream that are neither latents nor weights: its length and its end.
@@ -55,6 +58,8 @@ const ROUND_STEPS: f64 = 0.25;
 const FAR: f64 = 0.7;
 /// No PSNR lies more than this many bits per pixel away.
 const MOST_BPP: f64 = 16.0;
+/// The first lambda is for no more than this PSNR in dB.
+const MOST_PSNR: f64 = 50.0;
 /// What grids gain over a SIREN of as many bytes, in dB, for the first lambda.
 const GAIN: f64 = 1.5;
 
@@ -159,7 +164,7 @@ impl<'a> Plan<'a> {
         };
         let shape = match earlier {
             Some(earlier) => earlier.networks.shape(),
-            None => shape(raster, payload),
+            None => shape(raster, payload, training.effort),
         };
         let overhead = shape.weight_count() as f64 * WEIGHT_BITS / 8.0
             + shape.streams(raster.size()) as f64 * STREAM_BYTES;
@@ -181,7 +186,8 @@ impl<'a> Plan<'a> {
         };
         let psnr = match options.target {
             Target::Psnr(psnr) => psnr,
-            _ => model.psnr(payload, training.effort) + GAIN,
+            // A few coefficients may be all that a drawing has.
+            _ => (model.psnr(payload, training.effort) + GAIN).min(MOST_PSNR),
         };
         // Where the squared error falls with one over the bits, this is its slope.
         let lambda = 10f64.powf(-psnr / 10.0) * pixels / bits;
@@ -218,7 +224,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Rounds what was trained so that the file keeps to its limit.
-    fn finish(&self, trained: &mut Trained) -> Result<Attempt, EncodeError> {
+    fn finish(&self, trained: &mut Trained<'_>) -> Result<Attempt, EncodeError> {
         let (done, planned) = (trained.steps_done, trained.steps_planned);
         let training = Training {
             steps: Some(planned),
@@ -319,9 +325,10 @@ fn room(raster: &Raster, options: &EncodeOptions, limit: u64) -> usize {
 }
 
 /// Sizes for a payload of about so many bytes.
-fn shape(raster: &Raster, payload: f64) -> Shape {
+fn shape(raster: &Raster, payload: f64, effort: u8) -> Shape {
+    let sizes = if effort < LARGEST_FROM { &SIZES[..SIZES.len() - 1] } else { &SIZES[..] };
     let &(_, sines, hidden) =
-        SIZES.iter().rev().find(|(least, ..)| payload >= *least).unwrap_or(&SIZES[0]);
+        sizes.iter().rev().find(|(least, ..)| payload >= *least).unwrap_or(&SIZES[0]);
     let longer = raster.size().longer_side();
     let levels = ((longer.ilog2() as usize).saturating_sub(1)).clamp(1, LEVELS);
     Shape { levels, sines, hidden, channels: raster.channels().count() }

@@ -101,7 +101,8 @@ impl FusedLoss {
     /// `weights` is one dimension, f32: for each layer `[W | b]` row by row, `outputs` rows
     /// of `inputs + 1`. `inputs` is `[2, points]`; `targets` is `[channels + 1, points]`,
     /// the last row the weight of each point. Both are contiguous. The loss is the mean over
-    /// points and channels of weight times squared error. The gradient is that of `weights`
+    /// points and channels of weight times squared error, that of colours times the square of
+    /// the target's alpha where there is one. The gradient is that of `weights`
     /// alone; it is computed together with the loss.
     ///
     /// # Errors
@@ -375,11 +376,18 @@ impl Scratch {
     fn compare(&mut self, targets: &[f32], points: usize, first: usize, count: usize) -> f64 {
         let block = self.block();
         let (targets, weights) = targets.split_at(targets.len() - points);
+        let of_colours = colour_weights(targets, &weights[first..], points, first, count);
+        let channels = targets.len() / points;
         let mut sum = 0.0;
-        for (row, target) in self.delta.chunks_exact_mut(block).zip(targets.chunks_exact(points)) {
+        let rows = self.delta.chunks_exact_mut(block).zip(targets.chunks_exact(points));
+        for (channel, (row, target)) in rows.enumerate() {
             let (used, unused) = row.split_at_mut(count);
             let mut row_sum = 0.0;
-            let targets = target[first..].iter().zip(&weights[first..]);
+            let weights = match &of_colours {
+                Some(weights) if channel + 1 < channels => weights,
+                _ => &weights[first..],
+            };
+            let targets = target[first..].iter().zip(weights);
             for (value, (target, weight)) in used.iter_mut().zip(targets) {
                 let error = *value - target;
                 *value = weight * error;
@@ -390,4 +398,19 @@ impl Scratch {
         }
         sum
     }
+}
+
+/// Weights of the colours of `count` points: the points' times the squares of their alpha, which
+/// makes the error that of premultiplied colours. `None` without alpha.
+fn colour_weights(
+    targets: &[f32],
+    weights: &[f32],
+    points: usize,
+    first: usize,
+    count: usize,
+) -> Option<Vec<f32>> {
+    let channels = targets.len() / points;
+    let alpha = channels.is_multiple_of(2).then(|| &targets[(channels - 1) * points..])?;
+    let alpha = alpha[first..first + count].iter().map(|target| 0.5 * (target + 1.0));
+    Some(alpha.zip(weights).map(|(alpha, weight)| weight * alpha * alpha).collect())
 }

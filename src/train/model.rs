@@ -169,7 +169,7 @@ impl Model {
     /// on the CPU, else by candle's operations.
     ///
     /// `inputs` is `[2, points]`; `targets` is `[channels + 1, points]`, the last row the
-    /// weight of each point.
+    /// weight of each point, to which that of colours adds the square of the target's alpha.
     ///
     /// # Errors
     /// candle's, for other shapes than these.
@@ -194,7 +194,14 @@ impl Model {
         let channels = self.topology.channels().count();
         let weights = targets.narrow(0, channels, 1)?;
         let errors = (self.forward(inputs)? - targets.narrow(0, 0, channels)?)?;
-        errors.sqr()?.broadcast_mul(&weights)?.mean_all()
+        let errors = errors.sqr()?.broadcast_mul(&weights)?;
+        if !channels.is_multiple_of(2) {
+            return errors.mean_all();
+        }
+        let colours = channels - 1;
+        let alpha = targets.narrow(0, colours, 1)?.affine(0.5, 0.5)?;
+        let of_colours = errors.narrow(0, 0, colours)?.broadcast_mul(&alpha.sqr()?)?;
+        Tensor::cat(&[of_colours, errors.narrow(0, colours, 1)?], 0)?.mean_all()
     }
 
     /// `[2, points]` to `[channels, points]`.

@@ -1,4 +1,5 @@
-//! How well a network reproduces a raster: squared errors in the outputs' range [-1, 1].
+//! How well a network reproduces a raster: squared errors in the outputs' range [-1, 1], those of
+//! colours times the square of alpha.
 
 use rayon::prelude::*;
 
@@ -63,14 +64,19 @@ pub(super) fn measure(raster: &Raster, siren: &Siren, flat: &[f32], pixels: u64)
                     evaluator.values(points, scratch, out);
                     for (i, at) in picked.iter().enumerate() {
                         let tile = &mut tiles[at.0 / TILE];
+                        let first = pixel(at) * channels;
+                        let alpha = channels
+                            .is_multiple_of(2)
+                            .then(|| f64::from(raster.unit(first + channels - 1)).powi(2));
                         for channel in 0..channels {
-                            let sample = raster.unit(pixel(at) * channels + channel);
+                            let weight = alpha.filter(|_| channel + 1 < channels).unwrap_or(1.0);
+                            let sample = raster.unit(first + channel);
                             let target = 2.0 * sample - 1.0;
                             let value = out[channel * BLOCK + i];
                             let value =
                                 if value.is_nan() { f32::INFINITY } else { value.clamp(-1.0, 1.0) };
-                            tile.error += f64::from(value - target).powi(2);
-                            tile.flat += f64::from(flat[channel] - target).powi(2);
+                            tile.error += weight * f64::from(value - target).powi(2);
+                            tile.flat += weight * f64::from(flat[channel] - target).powi(2);
                             tile.count += 1.0;
                         }
                     }

@@ -279,6 +279,16 @@ fn compare_rows<S: Simd>(simd: S, targets: &[f32], outputs: &mut [f32], factor: 
     sum
 }
 
+/// The same with weights, whose square roots are `roots`.
+pub fn compare_weighted(targets: &[f32], roots: &[f32], outputs: &mut [f32], factor: f32) -> f32 {
+    let mut sum = 0.0;
+    for (output, (target, root)) in outputs.iter_mut().zip(targets.iter().zip(roots)) {
+        sum += (root * (output.clamp(-1.0, 1.0) - target)).powi(2);
+        *output = (*output - target) * factor * root * root;
+    }
+    sum
+}
+
 /// Adam (Kingma and Ba 2015) of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Adam {

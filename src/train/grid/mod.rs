@@ -124,9 +124,9 @@ pub(crate) struct Start {
 }
 
 /// A trained picture; the latents are not rounded yet.
-pub(crate) struct Trained {
+pub(crate) struct Trained<'a> {
     model: Model,
-    picture: Picture,
+    picture: Picture<'a>,
     /// The last lambda.
     pub lambda: f64,
     pub steps_done: u32,
@@ -180,13 +180,13 @@ pub(crate) type Observe<'a> = dyn FnMut(&Progress, &mut Run) -> Control + 'a;
 
 /// Trains on `raster` from `start` on, or from what [`Run::archive`] wrote in a run of the same
 /// start.
-pub(crate) fn train(
-    raster: &Raster,
+pub(crate) fn train<'a>(
+    raster: &'a Raster,
     start: Start,
     saved: Option<&[u8]>,
     observe: &mut Observe,
-) -> Result<Trained, EncodeError> {
-    let picture = planar(raster);
+) -> Result<Trained<'a>, EncodeError> {
+    let picture = Picture::new(raster);
     let mut run = Run::new(&picture, start);
     if let Some(saved) = saved {
         run.archive(&mut Archive::Reading(saved))?;
@@ -196,12 +196,12 @@ pub(crate) fn train(
     let levels = run.model.shape.levels;
     if run.start.planes.is_none() {
         let half = picture.halved();
-        let quarter = half.halved();
-        for (base, picture) in [(2, &quarter), (1, &half)] {
-            // A picture of few levels has none that are as coarse.
-            if levels > base {
-                run.coarse(&Stage::new(base, picture, levels), observe);
-            }
+        // A picture of few levels has none that are as coarse.
+        if levels > 2 {
+            run.coarse(&Stage::new(2, &half.halved(), levels), observe);
+        }
+        if levels > 1 {
+            run.coarse(&Stage::new(1, &half, levels), observe);
         }
     }
     run.fine(&Stage::new(0, &picture, levels), observe);
@@ -395,19 +395,4 @@ fn kumaraswamy(a: f64, table: &mut Vec<f32>) {
     };
     table.clear();
     table.extend((0..QUANTILES).map(quantile));
-}
-
-/// The samples of a raster, channel by channel, in [-1, 1].
-fn planar(raster: &Raster) -> Picture {
-    let size = raster.size();
-    let channels = raster.channels().count();
-    let pixels = size.pixels() as usize;
-    let mut samples = vec![0.0; pixels * channels];
-    for (channel, plane) in samples.chunks_exact_mut(pixels).enumerate() {
-        for (i, sample) in plane.iter_mut().enumerate() {
-            *sample = 2.0 * raster.unit(i * channels + channel) - 1.0;
-        }
-    }
-    let (width, height) = (size.width as usize, size.height as usize);
-    Picture { width, height, channels, samples, weight: 1.0 }
 }

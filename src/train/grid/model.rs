@@ -172,13 +172,13 @@ pub struct Measured {
 /// The picture at 1 / 2^base of its size, for the levels from `base` on.
 pub struct Stage<'a> {
     pub base: usize,
-    pub picture: &'a Picture,
+    pub picture: &'a Picture<'a>,
     /// Columns and rows.
     pub axes: [Axis; 2],
 }
 
 impl<'a> Stage<'a> {
-    pub fn new(base: usize, picture: &'a Picture, levels: usize) -> Self {
+    pub fn new(base: usize, picture: &'a Picture<'a>, levels: usize) -> Self {
         let axis = |len| Axis::new(len, levels - base);
         Self { base, picture, axes: [axis(picture.width), axis(picture.height)] }
     }
@@ -342,6 +342,14 @@ impl Model {
                 }
                 rounding.apply(level, values, soft, slope);
             });
+        }
+    }
+
+    /// Drops what only training needs.
+    pub fn end_training(&mut self) {
+        for grid in &mut self.grids {
+            grid.moments = Moments::new(0);
+            grid.slope = Vec::new();
         }
     }
 

@@ -85,7 +85,7 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn new(model: &'a mut Model, picture: &'a Picture, lambda: f64) -> Self {
+    fn new(model: &'a mut Model, picture: &'a Picture<'a>, lambda: f64) -> Self {
         let share = (picture.width * picture.height).div_ceil(SAMPLE);
         let stage = Stage::new(0, picture, model.shape.levels);
         Self { model, stage, lambda, share }
@@ -152,10 +152,11 @@ fn rounded(networks: &Networks, grain: &Grain) -> Option<(Rounded, Networks)> {
     Some((Rounded { sines, output, context }, seen))
 }
 
-impl Trained {
+impl Trained<'_> {
     /// Rounds the latents to the nearest and then the networks: each part's steps grow as long
     /// as squared error plus lambda times the bits falls.
     pub fn round_networks(&mut self) -> Rounded {
+        self.model.end_training();
         self.model.harden();
         let Self { model, picture, lambda, .. } = self;
         let networks = model.networks();

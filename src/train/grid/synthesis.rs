@@ -6,57 +6,116 @@ use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
 
 use super::math;
 use crate::grids::Taps;
+use crate::raster::{Raster, Samples};
 
 /// Width and height of a block in pixels.
 pub const BLOCK: (usize, usize) = (256, 32);
 
-/// The pixels that are trained on, planar, in [-1, 1].
+/// The pixels that are trained on.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct Picture<'a> {
     pub width: usize,
     pub height: usize,
     pub channels: usize,
-    /// Channel by channel, row by row.
-    pub samples: Vec<f32>,
+    pub pixels: Pixels<'a>,
     /// How many pixels of the whole picture one of these stands for.
     pub weight: f32,
 }
 
-impl Picture {
-    /// The mean of each channel.
-    pub fn mean(&self) -> Vec<f32> {
-        let planes = self.samples.chunks_exact(self.width * self.height);
-        let mean = |plane: &[f32]| {
-            let sum: f64 = plane.iter().map(|&sample| f64::from(sample)).sum();
-            (sum / plane.len() as f64) as f32
-        };
-        planes.map(mean).collect()
+/// Where the pixels are.
+#[derive(Debug, Clone)]
+pub enum Pixels<'a> {
+    /// As they came.
+    Raster(&'a Raster),
+    /// Channel by channel, row by row, in [-1, 1].
+    Planar(Vec<f32>),
+}
+
+impl<'a> Picture<'a> {
+    /// All of a raster.
+    pub fn new(raster: &'a Raster) -> Self {
+        let (size, channels) = (raster.size(), raster.channels().count());
+        let (width, height) = (size.width as usize, size.height as usize);
+        Self { width, height, channels, pixels: Pixels::Raster(raster), weight: 1.0 }
     }
 
-    /// The picture at half the size: means of four pixels, of fewer at the far borders.
-    pub fn halved(&self) -> Self {
+    /// Samples of a channel from pixel `start` on, in [-1, 1].
+    pub fn samples(&self, channel: usize, start: usize, out: &mut [f32]) {
+        fn signed<T: Copy>(samples: &[T], step: usize, out: &mut [f32], unit: impl Fn(T) -> f32) {
+            for (out, sample) in out.iter_mut().zip(samples.iter().step_by(step)) {
+                *out = 2.0 * unit(*sample) - 1.0;
+            }
+        }
+        let channels = self.channels;
+        let first = start * channels + channel;
+        match &self.pixels {
+            Pixels::Planar(samples) => {
+                let start = channel * self.width * self.height + start;
+                out.copy_from_slice(&samples[start..start + out.len()]);
+            }
+            Pixels::Raster(raster) => match raster.samples() {
+                Samples::U8(s) => signed(&s[first..], channels, out, |s| f32::from(s) / 255.0),
+                Samples::U16(s) => signed(&s[first..], channels, out, |s| f32::from(s) / 65535.0),
+            },
+        }
+    }
+
+    /// Whether the last channel is alpha.
+    pub fn has_alpha(&self) -> bool {
+        self.channels.is_multiple_of(2)
+    }
+
+    /// The mean of each channel.
+    pub fn mean(&self) -> Vec<f32> {
+        let mut row = vec![0.0; self.width];
+        let mut mean = |channel: usize| {
+            let mut sum = 0.0;
+            for y in 0..self.height {
+                self.samples(channel, y * self.width, &mut row);
+                sum += row.iter().map(|&sample| f64::from(sample)).sum::<f64>();
+            }
+            (sum / (self.width * self.height) as f64) as f32
+        };
+        (0..self.channels).map(&mut mean).collect()
+    }
+
+    /// The picture at half the size: means of four pixels, of fewer at the far borders; those of
+    /// colours weighted by alpha.
+    pub fn halved(&self) -> Picture<'static> {
         let (width, height) = (self.width.div_ceil(2), self.height.div_ceil(2));
-        let halve = |plane: &[f32]| {
-            let mut out = Vec::with_capacity(width * height);
-            for y in 0..height {
-                let rows = [2 * y, (2 * y + 1).min(self.height - 1)];
-                for x in 0..width {
+        let mut samples = vec![0.0; self.channels * width * height];
+        let row = || vec![0.0; self.width];
+        let (mut rows, mut alphas) = ([row(), row()], [row(), row()]);
+        for y in 0..height {
+            let read = |channel: usize, rows: &mut [Vec<f32>; 2]| {
+                for (k, row) in rows.iter_mut().enumerate() {
+                    let y = (2 * y + k).min(self.height - 1);
+                    self.samples(channel, y * self.width, row);
+                }
+            };
+            if self.has_alpha() {
+                read(self.channels - 1, &mut alphas);
+            }
+            for channel in 0..self.channels {
+                read(channel, &mut rows);
+                let weighted = self.has_alpha() && channel + 1 < self.channels;
+                let out = &mut samples[(channel * height + y) * width..][..width];
+                for (x, out) in out.iter_mut().enumerate() {
                     let columns = [2 * x, (2 * x + 1).min(self.width - 1)];
-                    let at = |row: usize, column: usize| plane[row * self.width + column];
-                    let sum: f32 = rows.iter().flat_map(|&r| columns.map(|c| at(r, c))).sum();
-                    out.push(0.25 * sum);
+                    let places = || (0..2).flat_map(|k| columns.map(|column| (k, column)));
+                    let sum: f32 = places().map(|(k, column)| rows[k][column]).sum();
+                    *out = 0.25 * sum;
+                    if weighted {
+                        let weight = |(k, column): (usize, usize)| 0.5 * (alphas[k][column] + 1.0);
+                        let weights: f32 = places().map(weight).sum();
+                        let sum: f32 = places().map(|at| weight(at) * rows[at.0][at.1]).sum();
+                        *out = if weights > 0.0 { sum / weights } else { *out };
+                    }
                 }
             }
-            out
-        };
-        let pixels = self.width * self.height;
-        Self {
-            width,
-            height,
-            channels: self.channels,
-            samples: self.samples.chunks_exact(pixels).flat_map(halve).collect(),
-            weight: 4.0 * self.weight,
         }
+        let (channels, pixels) = (self.channels, Pixels::Planar(samples));
+        Picture { width, height, channels, pixels, weight: 4.0 * self.weight }
     }
 }
 
@@ -203,6 +262,10 @@ pub struct Scratch {
     stretched: Vec<f32>,
     by_stretched: Vec<f32>,
     local: Vec<f32>,
+    /// A row's samples, channel by channel, and what the square root of the weight of its colours
+    /// is: their alpha, or 1.
+    targets: Vec<f32>,
+    visible: Vec<f32>,
 }
 
 /// What is asked of a block besides its error.
@@ -237,7 +300,7 @@ impl Gradients {
 /// The function on the pixel lattice of a picture.
 pub struct Synthesis<'a> {
     pub level: Level,
-    pub picture: &'a Picture,
+    pub picture: &'a Picture<'a>,
     pub x: &'a Axis,
     pub y: &'a Axis,
     pub packed: &'a Packed,
@@ -269,7 +332,8 @@ impl Synthesis<'_> {
         let width = BLOCK.0.min(self.x.len - corner.0);
         let height = BLOCK.1.min(self.y.len - corner.1);
         let points = points(width);
-        let Scratch { h, slope, delta, by_level, stretched, by_stretched, local } = scratch;
+        let Scratch { h, slope, delta, by_level, stretched, by_stretched, .. } = scratch;
+        let Scratch { local, targets, visible, .. } = scratch;
         h.resize((sines + levels + 1) * points, 0.0);
         h[(sines + levels) * points..].fill(1.0);
         slope.resize(sines * points, 0.0);
@@ -336,12 +400,13 @@ impl Synthesis<'_> {
                 &h[..(sines + levels) * points],
                 out,
             );
-            error += self.compare(corner, row, width, points, out);
+            self.read(corner, row, width, targets, visible);
+            error += self.compare(targets, visible, points, out);
             if gradients == Gradients::None {
                 continue;
             }
             if gradients == Gradients::Curvatures {
-                self.curvatures(width, slope, delta, by_level, local);
+                self.curvatures(visible, slope, delta, by_level, local);
             } else {
                 let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
                 packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
@@ -388,7 +453,7 @@ impl Synthesis<'_> {
     /// each level. `delta` is working memory as large as in [`Self::block`], so is `squares`.
     fn curvatures(
         &self,
-        width: usize,
+        visible: &[f32],
         slope: &[f32],
         delta: &mut [f32],
         by_level: &mut [f32],
@@ -401,7 +466,11 @@ impl Synthesis<'_> {
         for channel in 0..channels {
             let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
             by_outputs.fill(0.0);
-            by_outputs[channel * points..][..width].fill(1.0);
+            let output = &mut by_outputs[channel * points..][..visible.len()];
+            match self.is_colour(channel) {
+                true => output.copy_from_slice(visible),
+                false => output.fill(1.0),
+            }
             self.packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
             self.packed.back_to_levels.product(self.level, delta, by_level);
             squares.iter_mut().zip(by_level.iter()).for_each(|(sum, d)| *sum += d * d);
@@ -417,26 +486,50 @@ impl Synthesis<'_> {
         ((first - from) as usize, &axis.phases[phase])
     }
 
-    /// Squared errors of a row of outputs, which become their gradients.
-    fn compare(
+    /// Whether a channel is one of colour.
+    fn is_colour(&self, channel: usize) -> bool {
+        !(self.picture.has_alpha() && channel + 1 == self.picture.channels)
+    }
+
+    /// Reads the samples of a block's row, and how visible its colours are.
+    fn read(
         &self,
         corner: (usize, usize),
         row: usize,
         width: usize,
-        points: usize,
-        out: &mut [f32],
-    ) -> f64 {
-        let Picture { samples, channels, weight, .. } = self.picture;
-        let pixels = self.picture.width * self.picture.height;
+        targets: &mut Vec<f32>,
+        visible: &mut Vec<f32>,
+    ) {
         let start = (corner.1 + row) * self.picture.width + corner.0;
+        targets.resize(self.picture.channels * width, 0.0);
+        for (channel, targets) in targets.chunks_exact_mut(width).enumerate() {
+            self.picture.samples(channel, start, targets);
+        }
+        visible.clear();
+        visible.resize(width, 1.0);
+        if self.picture.has_alpha() {
+            let alpha = &targets[targets.len() - width..];
+            visible.iter_mut().zip(alpha).for_each(|(to, alpha)| *to = 0.5 * (alpha + 1.0));
+        }
+    }
+
+    /// Squared errors of a row of outputs, which become their gradients; those of colours count by
+    /// the square of their alpha.
+    fn compare(&self, targets: &[f32], visible: &[f32], points: usize, out: &mut [f32]) -> f64 {
+        let Picture { channels, weight, .. } = *self.picture;
         // Of [-1, 1] against [0, 1], averaged over the channels.
-        let scale = 0.25 * weight / *channels as f32;
+        let scale = 0.25 * weight / channels as f32;
         let mut error = 0.0;
-        for (channel, out) in out.chunks_exact_mut(points).enumerate() {
-            let targets = &samples[channel * pixels + start..][..width];
-            let (out, beyond) = out.split_at_mut(width);
+        let targets = targets.chunks_exact(visible.len());
+        for (channel, (out, targets)) in out.chunks_exact_mut(points).zip(targets).enumerate() {
+            let (out, beyond) = out.split_at_mut(visible.len());
             beyond.fill(0.0);
-            error += f64::from(scale * math::compare(self.level, targets, out, 2.0 * scale));
+            let sum = if self.picture.has_alpha() && self.is_colour(channel) {
+                math::compare_weighted(targets, visible, out, 2.0 * scale)
+            } else {
+                math::compare(self.level, targets, out, 2.0 * scale)
+            };
+            error += f64::from(scale * sum);
         }
         error
     }

@@ -15,7 +15,9 @@ type Parameters = Vec<Vec<f64>>;
 struct Reference {
     shape: Shape,
     sizes: Vec<(usize, usize)>,
-    picture: Picture,
+    size: (usize, usize),
+    /// Channel by channel.
+    samples: Vec<f32>,
 }
 
 impl Reference {
@@ -25,7 +27,7 @@ impl Reference {
     }
 
     fn error(&self, planes: &[Vec<f64>], sine: &[f64], output: &[f64]) -> f64 {
-        let Picture { width, height, channels, ref samples, .. } = self.picture;
+        let (channels, (width, height)) = (self.shape.channels, self.size);
         let mut sum = 0.0;
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
             let mut h: Vec<f64> = Vec::new();
@@ -49,8 +51,13 @@ impl Reference {
             let sines = sine.chunks_exact(h.len() + 1).map(|row| affine(row, &h).sin());
             let all: Vec<f64> = sines.chain(h.iter().copied()).collect();
             for (channel, row) in output.chunks_exact(all.len() + 1).enumerate() {
-                let target = f64::from(samples[(channel * height + y) * width + x]);
-                sum += (affine(row, &all) - target).powi(2) / (4 * channels) as f64;
+                let sample = |channel| f64::from(self.samples[(channel * height + y) * width + x]);
+                let is_colour = channels % 2 == 1 || channel + 1 < channels;
+                let alpha =
+                    if channels % 2 == 0 { 0.5 * (sample(channels - 1) + 1.0) } else { 1.0 };
+                let weight = if is_colour { alpha * alpha } else { 1.0 };
+                let error = affine(row, &all) - sample(channel);
+                sum += weight * error.powi(2) / (4 * channels) as f64;
             }
         }
         sum
@@ -115,8 +122,7 @@ fn curvatures_are_second_differences_of_a_square() {
         row[4..].iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
     }
     let mut model = Model::new(size, networks, 0);
-    let samples = vec![0.0; 3 * size.0 * size.1];
-    let picture = Picture { width: size.0, height: size.1, channels: 3, samples, weight: 1.0 };
+    let picture = planar(size, 3, vec![0.0; 3 * size.0 * size.1]);
     let stage = Stage::new(0, &picture, 3);
     model.synthesis(&stage, Gradients::Curvatures, 1);
     let curvatures: Vec<Vec<f32>> = model.grids.iter().map(|g| g.gradient.clone()).collect();
@@ -138,17 +144,33 @@ fn curvatures_are_second_differences_of_a_square() {
     }
 }
 
+/// A picture of samples channel by channel.
+fn planar(size: (usize, usize), channels: usize, samples: Vec<f32>) -> Picture<'static> {
+    let (width, height) = size;
+    Picture { width, height, channels, pixels: synthesis::Pixels::Planar(samples), weight: 1.0 }
+}
+
 #[test]
 fn gradients_are_those_of_a_plain_loss() {
-    let shape = Shape { levels: 3, sines: 5, hidden: [7, 6], channels: 3 };
+    gradients_of(3);
+}
+
+#[test]
+fn gradients_with_alpha_are_those_of_a_plain_loss() {
+    gradients_of(4);
+}
+
+fn gradients_of(channels: usize) {
+    let shape = Shape { levels: 3, sines: 5, hidden: [7, 6], channels };
     let size = (37, 29);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut networks = super::super::start::networks(shape, 1e-2, 3);
     // A scale of its own for every group.
     networks.output.iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
     let mut model = Model::new(size, networks, 0);
-    let samples = (0..3 * size.0 * size.1).map(|_| rng.random_range(-1.0..1.0)).collect();
-    let picture = Picture { width: size.0, height: size.1, channels: 3, samples, weight: 1.0 };
+    let count = channels * size.0 * size.1;
+    let samples: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let picture = planar(size, channels, samples.clone());
     for grid in &mut model.grids {
         grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
     }
@@ -158,7 +180,7 @@ fn gradients_are_those_of_a_plain_loss() {
     model.join_rates(0, LAMBDA as f32);
 
     let sizes = model.grids.iter().map(|grid| (grid.width, grid.height)).collect();
-    let reference = Reference { shape, sizes, picture };
+    let reference = Reference { shape, sizes, size, samples };
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
     let mut parameters: Parameters = model.grids.iter().map(|grid| wide(&grid.soft)).collect();
     let mut gradients: Vec<Vec<f64>> = model.grids.iter().map(|g| wide(&g.gradient)).collect();
