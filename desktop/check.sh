@@ -27,7 +27,7 @@ expect() { # WHAT WANTED FOUND
     fi
 }
 
-ask() { # WANTED, by name and content, by content alone, by name alone
+ask() { # WANTED: by name and content, by content alone, by name alone
     cp "$sample" "$work/a picture.siren"
     cp "$sample" "$work/nameless"
     echo "no picture" >"$work/text.siren"
@@ -64,7 +64,7 @@ for i in "${!words[@]}"; do
     esac
 done
 touch "$work/thumbnail.XYZ" # made beforehand
-said=$("${words[@]}" 2>&1)
+said=$("${words[@]}" 2>&1) || said="failed: $said"
 [[ -z $said ]] || { echo "the thumbnailer said: $said" >&2; exit 1; }
 expect "the thumbnail" "PNG image data, 128 x 85, 8-bit/color RGB" \
     "$(file --brief "$work/thumbnail.XYZ")"
@@ -75,8 +75,8 @@ expect "the thumbnail" "PNG image data, 128 x 85, 8-bit/color RGB" \
 left=$(grep -rl siren "$HOME" || true)
 [[ -z $left ]] || { echo "left after --uninstall: $left" >&2; exit 1; }
 
-"$here/install.sh" --prefix "$work/prefix" >/dev/null
 export XDG_DATA_DIRS=$work/prefix/share:$XDG_DATA_DIRS
+"$here/install.sh" --prefix "$work/prefix" >/dev/null
 ask image/x-siren
 "$here/install.sh" --prefix "$work/prefix" --uninstall
 left=$(grep -rl siren "$work/prefix" || true)
