@@ -72,7 +72,7 @@ fn load(path: &Path) -> Result<Raster> {
         let decoder = Decoder::new(&bytes).with_context(context)?;
         return decoder.render(&RenderOptions::default()).with_context(context);
     }
-    Ok(input::decode(&bytes).with_context(context)?.raster)
+    Ok(input::decode(&bytes, path).with_context(context)?.raster)
 }
 
 /// Both pictures in the one layout that holds all others.

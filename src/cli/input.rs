@@ -1,14 +1,22 @@
 //! Reading inputs: `.siren` files, and pictures in what formats the `image` crate knows.
 
 use std::fs;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use image::codecs::gif::GifDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{
+    AnimationDecoder, DynamicImage, ExtendedColorType, ImageDecoder, ImageError, ImageFormat,
+    ImageReader,
+};
 use sirenc::container::{Cicp, Metadata, SIGNATURE};
 use sirenc::{Channels, Decoder, Raster, Samples, Size};
+use tiff::tags::Tag;
+
+use super::jpeg;
 
 /// Memory that decoding one input picture may take.
 const MAX_INPUT_BYTES: u64 = 4 << 30;
@@ -18,6 +26,9 @@ pub(super) struct Picture {
     pub raster: Raster,
     #[cfg_attr(not(feature = "encode"), expect(dead_code))]
     pub metadata: Metadata,
+    /// What of the file is not in the picture, one sentence each.
+    #[cfg_attr(not(feature = "encode"), expect(dead_code))]
+    pub losses: Vec<&'static str>,
 }
 
 /// The bytes of a file, or of stdin for `-`; never none.
@@ -51,25 +62,40 @@ pub(super) fn is_siren(bytes: &[u8]) -> bool {
     bytes.starts_with(&SIGNATURE)
 }
 
-/// Decodes a picture; its orientation is applied.
+/// Decodes a picture, says what is lost of its file.
 #[cfg(feature = "encode")]
 pub(super) fn picture(path: &Path) -> Result<Picture> {
-    decode(&bytes(path)?).with_context(|| path.display().to_string())
+    let picture = decode(&bytes(path)?, path).with_context(|| path.display().to_string())?;
+    for loss in &picture.losses {
+        super::progress::message(&format!("warning: {}: {loss}", path.display()));
+    }
+    Ok(picture)
 }
 
-/// Decodes the bytes of a picture that is not a `.siren` file.
-pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
+/// Decodes the bytes of a picture that is not a `.siren` file; its orientation is applied. The
+/// extension of `path` tells formats without a signature.
+pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
     if is_siren(bytes) {
         bail!("this is a .siren file already; `sirenc decode` makes a picture of it");
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    let Some(format) = reader.format() else {
+    let by_name = || ImageFormat::from_path(path).ok().filter(|&f| f == ImageFormat::Tga);
+    let Some(format) = reader.format().or_else(by_name) else {
         bail!("not a picture in a format that sirenc reads");
     };
-    // Limits come after the metadata: with them, `image` 0.25 loses the ICC profile of a
-    // TIFF file that is larger than its pixels.
+    reader.set_format(format);
+    let jpeg = (format == ImageFormat::Jpeg).then(|| jpeg::markers(bytes));
+    if jpeg.as_ref().is_some_and(|markers| !markers.ended) {
+        bail!("cut short: a JPEG file without its end");
+    }
+    // Limits come when the size is known.
     reader.no_limits();
-    let mut decoder = reader.into_decoder().context("cannot decode")?;
+    let mut decoder = reader.into_decoder().map_err(cannot_decode)?;
+    let cmyk = jpeg.is_some_and(|markers| markers.components == 4)
+        || matches!(
+            decoder.original_color_type(),
+            ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16
+        );
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     // Metadata that cannot be read is no reason to refuse a picture.
     let mut metadata = Metadata {
@@ -79,17 +105,90 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
         xmp: decoder.xmp_metadata().ok().flatten(),
         settings: None,
     };
+    if format == ImageFormat::Tiff {
+        (metadata.icc, metadata.xmp) = tiff_icc_and_xmp(bytes);
+    }
+    if cmyk {
+        // The pixels are RGB now, which this profile does not describe.
+        metadata.icc = None;
+    }
     if let Some(exif) = &mut metadata.exif {
         // The pixels are turned below, so the tag must not turn them again.
         let _ = Orientation::remove_from_exif_chunk(exif);
+    }
+    if let Some(xmp) = &mut metadata.xmp {
+        remove_orientation_from_xmp(xmp);
     }
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(MAX_INPUT_BYTES);
     limits.reserve(decoder.total_bytes())?;
     decoder.set_limits(limits)?;
-    let mut image = DynamicImage::from_decoder(decoder).context("cannot decode")?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(cannot_decode)?;
+    if format == ImageFormat::Gif && image.as_rgba8().is_some_and(is_opaque) {
+        // `image` makes RGBA of every GIF file.
+        image = image.into_rgb8().into();
+    }
     image.apply_orientation(orientation);
-    Ok(Picture { raster: raster(image)?, metadata })
+    let mut losses = Vec::new();
+    if cmyk {
+        losses.push("CMYK was converted without its profile; colours are approximate");
+    }
+    if holds_more(bytes, format) {
+        losses.push("holds several pictures, as an animation does; only the first is read");
+    }
+    Ok(Picture { raster: raster(image)?, metadata, losses })
+}
+
+/// Says of a file's early end what it is; `image` is terse about it.
+fn cannot_decode(error: ImageError) -> anyhow::Error {
+    match &error {
+        ImageError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {
+            anyhow!("cannot decode: the file is cut short")
+        }
+        _ => anyhow!(error).context("cannot decode"),
+    }
+}
+
+fn is_opaque(image: &image::RgbaImage) -> bool {
+    image.pixels().all(|pixel| pixel.0[3] == u8::MAX)
+}
+
+/// Whether the file has another frame or page after the picture that is read.
+fn holds_more(bytes: &[u8], format: ImageFormat) -> bool {
+    let input = Cursor::new(bytes);
+    match format {
+        ImageFormat::Png => png::Decoder::new(input).read_info().is_ok_and(|reader| {
+            reader.info().animation_control.is_some_and(|animation| animation.num_frames > 1)
+        }),
+        ImageFormat::Gif => GifDecoder::new(input).is_ok_and(has_second_frame),
+        ImageFormat::WebP => WebPDecoder::new(input)
+            .is_ok_and(|decoder| decoder.has_animation() && has_second_frame(decoder)),
+        // A reduced copy of the first page is none of its own.
+        ImageFormat::Tiff => tiff::decoder::Decoder::new(input).is_ok_and(|mut decoder| {
+            decoder.more_images()
+                && decoder.next_image().is_ok()
+                && !decoder.get_tag_u32(Tag::NewSubfileType).is_ok_and(|kind| kind & 1 == 1)
+        }),
+        _ => false,
+    }
+}
+
+fn has_second_frame<'a>(decoder: impl AnimationDecoder<'a>) -> bool {
+    decoder.into_frames().nth(1).is_some_and(|frame| frame.is_ok())
+}
+
+/// Says upright wherever XMP has an orientation, as attribute or element.
+fn remove_orientation_from_xmp(xmp: &mut [u8]) {
+    const NAME: &[u8] = b"tiff:Orientation";
+    for end in NAME.len()..xmp.len() {
+        let (before, after) = xmp.split_at_mut(end);
+        if before.ends_with(NAME)
+            && let Some(value) = after.iter_mut().find(|byte| !b"=>\"' \t\r\n".contains(byte))
+            && value.is_ascii_digit()
+        {
+            *value = b'1';
+        }
+    }
 }
 
 /// Samples as they are stored; alpha is straight in every format that `image` reads.
@@ -108,6 +207,16 @@ fn raster(image: DynamicImage) -> Result<Raster> {
     };
     Raster::new(size, channels, samples)
         .with_context(|| format!("{}x{} is not a picture", size.width, size.height))
+}
+
+/// ICC profile and XMP of a TIFF file, which `image` 0.25 loses where they are large beside its
+/// pixels.
+fn tiff_icc_and_xmp(bytes: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    const XMP: Tag = Tag::Unknown(700);
+    let Ok(mut decoder) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else {
+        return (None, None);
+    };
+    (decoder.get_tag_u8_vec(Tag::IccProfile).ok(), decoder.get_tag_u8_vec(XMP).ok())
 }
 
 /// The cICP chunk of a PNG file, which `image` does not hand on.
