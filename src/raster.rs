@@ -116,7 +116,7 @@ pub fn psnr(a: &Raster, b: &Raster) -> f64 {
 pub(crate) fn squared_error(a: &Raster, b: &Raster) -> f64 {
     let same = a.size() == b.size() && a.channels() == b.channels() && a.depth() == b.depth();
     assert!(same, "rasters must have the same shape");
-    if a.channels() != a.channels().without_alpha() {
+    if a.channels().has_alpha() {
         return premultiplied_error(a, b);
     }
     let sum: f64 = match (a.samples(), b.samples()) {

@@ -128,7 +128,7 @@ pub fn straighten(channels: Channels, samples: &mut [f32]) {
 }
 
 fn for_each_alpha(channels: Channels, samples: &mut [f32], each: impl Fn(&mut f32, f32)) {
-    if channels == channels.without_alpha() {
+    if !channels.has_alpha() {
         return;
     }
     for pixel in samples.chunks_exact_mut(channels.count()) {

@@ -34,10 +34,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         let (a, b) = (a.size(), b.size());
         bail!("the pictures differ in size: {}x{} and {}x{}", a.width, a.height, b.width, b.height);
     }
-    let psnr = match (a.channels() == b.channels(), a.depth() == b.depth()) {
-        (true, true) => psnr(&a, &b),
-        _ => psnr(&to_rgba16(&a), &to_rgba16(&b)),
-    };
+    let psnr = psnr_of(&a, &b);
     let ssimulacra2 = ssimulacra2(&a, &b)?;
     let ms_ssim = ms_ssim_of(&a, &b);
     let text = if options.json {
@@ -73,6 +70,27 @@ fn load(path: &Path) -> Result<Raster> {
         return decoder.render(&RenderOptions::default()).with_context(context);
     }
     Ok(input::decode(&bytes, path).with_context(context)?.raster)
+}
+
+/// PSNR of the channels that both need: alpha counts where one of them is not opaque.
+fn psnr_of(a: &Raster, b: &Raster) -> f64 {
+    if !a.channels().has_alpha() && a.channels() == b.channels() && a.depth() == b.depth() {
+        return psnr(a, b);
+    }
+    let (a, b) = (to_rgba16(a), to_rgba16(b));
+    let samples = |raster: &Raster| match raster.samples() {
+        Samples::U16(samples) => samples.clone(),
+        Samples::U8(_) => unreachable!("16 bits"),
+    };
+    let opaque = |raster: &Raster| samples(raster).chunks_exact(4).all(|p| p[3] == u16::MAX);
+    if !opaque(&a) || !opaque(&b) {
+        return psnr(&a, &b);
+    }
+    let rgb = |raster: &Raster| {
+        let samples = samples(raster).chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+        Raster::new(raster.size(), Channels::Rgb, Samples::U16(samples)).expect("three a pixel")
+    };
+    psnr(&rgb(&a), &rgb(&b))
 }
 
 /// Both pictures in the one layout that holds all others.

@@ -153,8 +153,9 @@ pub struct Encoded {
 pub const DEFAULT_QUALITY: f64 = 60.0;
 
 /// Fewest and most bytes of the weights for a quality: a recognizable picture, and what trains
-/// in minutes.
+/// in minutes. Pictures of fewer samples than the fewest have as many, down to the last.
 const QUALITY_BYTES: (f64, f64) = (350.0, 262_144.0);
+const ICON_BYTES: f64 = 60.0;
 /// Fewest bytes of the weights for a PSNR.
 const PSNR_LEAST_BYTES: f64 = 60.0;
 /// A PSNR is out of reach where so many bits per pixel do not reach it, though at least 64 KiB
@@ -473,6 +474,11 @@ fn search(
     }
 }
 
+/// Fewest bytes of the weights for a quality.
+fn least_for_quality(raster: &Raster) -> f64 {
+    (raster.sample_count() as f64).clamp(ICON_BYTES, QUALITY_BYTES.0)
+}
+
 /// Fewest and most bytes of a given network's weights in the compact coding.
 fn given_bytes(topology: &Topology) -> (f64, f64) {
     let weights = topology.weight_count() as f64;
@@ -582,7 +588,8 @@ impl Plan {
             (Target::Bpp(_) | Target::Bytes(_), _) => target.file_bytes(raster),
             (_, Some(_)) if !compact => None,
             (Target::Quality(quality), given) => {
-                let range = given.as_ref().map_or(QUALITY_BYTES, given_bytes);
+                let range = (least_for_quality(raster), QUALITY_BYTES.1);
+                let range = given.as_ref().map_or(range, given_bytes);
                 let weights = Model::new(raster).bytes_of_quality(quality, range);
                 Some(Self::file_bytes(raster, options, weights))
             }
@@ -659,7 +666,7 @@ impl EncodeOptions {
         let bytes = self.target.file_bytes(raster).map_or_else(
             || {
                 let model = Model::new(raster);
-                let range = (QUALITY_BYTES.0, f64::MAX.sqrt());
+                let range = (least_for_quality(raster), f64::MAX.sqrt());
                 match self.target {
                     Target::Psnr(psnr) => model.bytes_of_psnr(psnr, 3, range),
                     Target::Quality(quality) => model.bytes_of_quality(quality, range),

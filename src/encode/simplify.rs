@@ -40,7 +40,7 @@ fn simplify<T: Sample>(
     keep_colour: bool,
 ) -> Option<(Channels, Vec<T>)> {
     let colours = channels.without_alpha().count();
-    let has_alpha = channels.count() > colours;
+    let has_alpha = channels.has_alpha();
     let pixels = || samples.chunks_exact(channels.count());
     let alpha = |pixel: &[T]| if has_alpha { pixel[colours] } else { T::MOST };
     let hidden = |pixel: &[T]| alpha(pixel).into() == 0;
