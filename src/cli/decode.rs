@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sirenc::{BitDepth, Crop, Decoder, Field, Limits, RenderOptions, Scale, Size, View};
 
+use super::metadata::{self, Selection};
 use super::output::destinations;
 use super::picture::{self, Format};
 use super::{Outcome, input, progress};
@@ -55,9 +56,8 @@ pub(super) struct Options {
     /// Overwrite files that were not named with -o
     #[arg(long)]
     force: bool,
-    /// Do not write ICC profile, EXIF and XMP
-    #[arg(long)]
-    strip: bool,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -93,10 +93,12 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
             bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
         }
         let render = decoder.prepare(&render_options(options, format, decoder.depth()))?;
-        let metadata = if options.strip { &Default::default() } else { decoder.metadata() };
+        let mut metadata = decoder.metadata().clone();
+        metadata::make_upright(&mut metadata);
+        options.selection.apply(&mut metadata);
         let bar = progress::bar(&input.display().to_string(), render.size().height.into());
         let result = destination.write(|file| {
-            picture::write(&render, metadata, format, options.jpeg_quality, &bar, file)
+            picture::write(&render, &metadata, format, options.jpeg_quality, &bar, file)
         });
         bar.finish_and_clear();
         result.with_context(|| input.display().to_string())?;

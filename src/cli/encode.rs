@@ -13,6 +13,7 @@ use sirenc::{
     Preset, Progress, Target, Training,
 };
 
+use super::metadata::Selection;
 use super::output::{Destination, destinations};
 use super::{Outcome, input, interrupt, progress};
 
@@ -110,9 +111,8 @@ pub(super) struct Options {
     /// Do not store encoder settings and seed
     #[arg(long)]
     no_settings: bool,
-    /// Do not store ICC profile, EXIF and XMP
-    #[arg(long)]
-    strip: bool,
+    #[command(flatten)]
+    selection: Selection,
     /// Overwrite files that were not named with -o
     #[arg(long)]
     force: bool,
@@ -239,9 +239,8 @@ fn encode_one(
     };
     let picture = input::picture(input)?;
     let mut settings = settings.clone();
-    if !options.strip {
-        settings.metadata = picture.metadata;
-    }
+    settings.metadata = picture.metadata;
+    options.selection.apply(&mut settings.metadata);
     let bar = progress::bar(&input.display().to_string(), settings.training.steps().into());
     let pixels = picture.raster.size().pixels() as f64;
     let observe = |at: &Progress| {

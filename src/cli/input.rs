@@ -10,8 +10,13 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use sirenc::container::{Cicp, Metadata, SIGNATURE};
 use sirenc::{Channels, Decoder, Raster, Samples, Size};
 
+use super::metadata;
+
 /// Memory that decoding one input picture may take.
 const MAX_INPUT_BYTES: u64 = 4 << 30;
+
+/// What stands before the TIFF header of EXIF in a JPEG file.
+pub(super) const EXIF_OF_JPEG: &[u8] = b"Exif\0\0";
 
 /// A picture with what came along in its file.
 pub(super) struct Picture {
@@ -70,7 +75,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     // TIFF file that is larger than its pixels.
     reader.no_limits();
     let mut decoder = reader.into_decoder().context("cannot decode")?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     // Metadata that cannot be read is no reason to refuse a picture.
     let mut metadata = Metadata {
         icc: decoder.icc_profile().ok().flatten(),
@@ -79,10 +84,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
         xmp: decoder.xmp_metadata().ok().flatten(),
         settings: None,
     };
-    if let Some(exif) = &mut metadata.exif {
-        // The pixels are turned below, so the tag must not turn them again.
-        let _ = Orientation::remove_from_exif_chunk(exif);
+    if let Some(exif) = &mut metadata.exif
+        && exif.starts_with(EXIF_OF_JPEG)
+    {
+        // Some writers of WebP leave this in, and `image` 0.25 then misses the orientation.
+        exif.drain(..EXIF_OF_JPEG.len());
+        orientation = Orientation::from_exif_chunk(exif).unwrap_or(orientation);
     }
+    // The pixels are turned below, so nothing must turn them again.
+    metadata::make_upright(&mut metadata);
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(MAX_INPUT_BYTES);
     limits.reserve(decoder.total_bytes())?;

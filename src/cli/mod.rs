@@ -9,6 +9,7 @@ mod export;
 mod info;
 mod input;
 mod interrupt;
+mod metadata;
 mod output;
 mod picture;
 mod progress;
