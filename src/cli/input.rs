@@ -9,6 +9,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use sirenc::container::{Cicp, Metadata, SIGNATURE};
 use sirenc::{Channels, Decoder, Raster, Samples, Size};
+use tiff::tags::Tag;
 
 use super::metadata;
 
@@ -71,8 +72,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
     let Some(format) = reader.format() else {
         bail!("not a picture in a format that sirenc reads");
     };
-    // Limits come after the metadata: with them, `image` 0.25 loses the ICC profile of a
-    // TIFF file that is larger than its pixels.
+    // Limits come after the metadata, which they do not bound.
     reader.no_limits();
     let mut decoder = reader.into_decoder().context("cannot decode")?;
     let mut orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -84,6 +84,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture> {
         xmp: decoder.xmp_metadata().ok().flatten(),
         settings: None,
     };
+    if format == ImageFormat::Tiff {
+        // `image` 0.25 loses blocks that are larger than a 32nd of the pixels.
+        metadata.icc = tiff_block(bytes, Tag::IccProfile);
+        metadata.xmp = tiff_block(bytes, Tag::Unknown(700));
+    }
     if let Some(exif) = &mut metadata.exif
         && exif.starts_with(EXIF_OF_JPEG)
     {
@@ -132,39 +137,56 @@ fn png_cicp(bytes: &[u8]) -> Option<Cicp> {
     })
 }
 
+/// A block of bytes in the first directory of a TIFF file.
+fn tiff_block(bytes: &[u8], tag: Tag) -> Option<Vec<u8>> {
+    let decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?;
+    decoder.with_limits(tiff::decoder::Limits::unlimited()).get_tag_u8_vec(tag).ok()
+}
+
 /// Inputs with every directory replaced by the files in it that `wanted` accepts, in
-/// the order of their names.
-pub(super) fn expand(inputs: &[PathBuf], wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+/// the order of their names; for what is not there, why.
+pub(super) fn expand(
+    inputs: &[PathBuf],
+    wanted: impl Fn(&Path) -> bool,
+) -> Vec<(PathBuf, Result<(), String>)> {
     let mut files = Vec::new();
     for input in inputs {
-        if !input.is_dir() {
-            if input != Path::new("-") {
-                // Before any work is done for the inputs before it.
-                fs::metadata(input).with_context(|| match inputs {
-                    [_, last] if last == input => {
-                        format!("cannot read {} (an output is named with -o)", input.display())
-                    }
-                    _ => format!("cannot read {}", input.display()),
-                })?;
+        if input.is_dir() {
+            match files_in(input, &wanted) {
+                Ok(found) => files.extend(found.into_iter().map(|file| (file, Ok(())))),
+                Err(error) => files.push((input.clone(), Err(format!("{error:#}")))),
             }
-            files.push(input.clone());
             continue;
         }
-        let context = || format!("cannot read {}", input.display());
-        let mut found = Vec::new();
-        for entry in fs::read_dir(input).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            if path.is_file() && wanted(&path) {
-                found.push(path);
+        let hint = match inputs {
+            [_, last] if last == input => " (an output is named with -o)",
+            _ => "",
+        };
+        let found = match fs::metadata(input) {
+            Err(error) if input != Path::new("-") => {
+                Err(format!("cannot read {}{hint}: {error}", input.display()))
             }
-        }
-        if found.is_empty() {
-            bail!("no suitable files in {}", input.display());
-        }
-        found.sort();
-        files.append(&mut found);
+            _ => Ok(()),
+        };
+        files.push((input.clone(), found));
     }
-    Ok(files)
+    files
+}
+
+fn files_in(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot read {}", directory.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.is_file() && wanted(&path) {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        bail!("no suitable files in {}", directory.display());
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Whether a name's extension is one of a picture format that can be read.
