@@ -176,12 +176,12 @@ enum DeviceName {
 }
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
-    let output = options.output.as_deref();
-    let flags = &options.flags;
-    let jobs = batch::jobs(&options.inputs, input::has_picture_extension, output, "siren", flags)?;
-    if options.checkpoint.is_some() && jobs.len() > 1 {
+    let wanted = input::has_picture_extension;
+    if options.checkpoint.is_some() && input::expand(&options.inputs, wanted).len() > 1 {
         bail!("--checkpoint is of one picture: give one input");
     }
+    let (output, flags) = (options.output.as_deref(), &options.flags);
+    let jobs = batch::jobs(&options.inputs, wanted, output, "siren", flags)?;
     let settings = settings(options, jobs.len() > 1)?;
     batch::run(&jobs, flags, |input, destination, facts| {
         encode_one(input, destination, options, &settings, facts)
