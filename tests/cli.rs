@@ -148,8 +148,13 @@ fn every_output_format_is_written_whole() {
         w.siren("a.siren", channels);
         w.run("decode a.siren -o a.png").success();
         let reference = image::open(w.path("a.png")).unwrap();
-        for name in ["a.jpg", "a.webp", "a.tiff", "a.ppm"] {
+        for name in ["a.jpg", "a.webp", "a.tiff", "a.ppm", "a.pnm", "a.pam"] {
             let run = w.run(&format!("decode a.siren -o {name}"));
+            if name == "a.ppm" && alpha {
+                run.failure().stderr(predicate::str::contains("write .pam or .png"));
+                assert!(!w.path("a.ppm").exists());
+                continue;
+            }
             if name == "a.jpg" && alpha {
                 run.failure().stderr(predicate::str::contains("JPEG has no alpha"));
                 continue;
@@ -160,8 +165,11 @@ fn every_output_format_is_written_whole() {
             if name != "a.jpg" {
                 assert_eq!(picture.into_rgba8(), reference.to_rgba8(), "{channels} {name}");
             }
+            let is_pam = fs::read(w.path(name)).unwrap().starts_with(b"P7\n");
+            assert_eq!(is_pam, name == "a.pam" || name == "a.pnm" && alpha, "{channels} {name}");
         }
-        for name in ["b.png", "b.tiff", "b.ppm"] {
+        let _ = fs::remove_file(w.path("a.ppm"));
+        for name in ["b.png", "b.tiff", "b.pnm"] {
             w.run(&format!("decode a.siren --depth 16 -o {name}")).success();
             let sixteen = image::open(w.path(name)).unwrap();
             assert_eq!(sixteen.color().bytes_per_pixel() / sixteen.color().channel_count(), 2);
@@ -169,6 +177,9 @@ fn every_output_format_is_written_whole() {
             assert!(a.iter().zip(b.iter()).all(|(a, b)| a.abs_diff(*b) <= 129), "{name}");
         }
     }
+    w.siren("rgb.siren", Channels::Rgb);
+    w.fails("decode rgb.siren -o c.pgm", "would need colours; write .ppm");
+    w.run("decode rgb.siren --format pam -o c.ppm").success();
     w.fails("decode a.siren --depth 16 -o c.webp", "WEBP holds 8 bits only");
     w.fails("decode a.siren -o c.xyz", "has no extension of a format");
     w.fails("decode a.siren -o c", "has no extension of a format");
@@ -195,6 +206,16 @@ fn crops_scales_and_derivatives_render() {
     w.run("decode a.siren --size 0 -o out2.png").code(2);
     w.run("decode a.siren --size 10 --scale 2 -o out2.png").code(2);
     w.fails("decode a.siren --scale 1e12 -o out2.png", "2^31");
+    for options in ["--size 100000000", "--size 100000x100000", "--scale 4000"] {
+        let started = Instant::now();
+        w.fails(&format!("decode a.siren {options} -o out2.png"), "--max-pixels N allows it");
+        assert!(started.elapsed() < Duration::from_secs(5), "refused at once");
+    }
+    w.fails(
+        "decode a.siren --size 300 --max-pixels 59999 -o out2.png",
+        "exceeds the limit of 59999",
+    );
+    w.run("decode a.siren --size 300 --max-pixels 60000 -o out.png").success();
     assert!(!w.path("out2.png").exists());
 }
 
@@ -267,7 +288,145 @@ fn batches_report_every_failure_and_can_be_resumed() {
     assert_eq!(dimensions(&w.path("pictures/c.png")), (48, 32));
     w.fails(&format!("encode in/a.png in/c.png -o - {QUICK}"), "several outputs");
     w.png("a.png", Channels::Rgb, BitDepth::Eight);
-    w.fails(&format!("encode a.png in/a.png -o out {QUICK}"), "two inputs would be written");
+    w.fails(
+        &format!("encode a.png in/a.png -o out {QUICK}"),
+        "a.png and in/a.png would be written to one file, out/a.siren",
+    );
+}
+
+#[test]
+fn a_batch_goes_on_without_what_is_missing_or_clashes() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.png("b.png", Channels::Rgb, BitDepth::Eight);
+    fs::copy(w.path("b.png"), w.path("b.jpg")).unwrap();
+    let inputs = "missing.png a.png b.png b.jpg";
+    // Nothing is begun where something cannot be done.
+    w.fails(&format!("encode {inputs} {QUICK}"), "cannot read missing.png");
+    let clash = "b.png and b.jpg would be written to one file, b.siren";
+    w.fails(&format!("encode a.png b.png b.jpg {QUICK}"), clash);
+    assert_eq!(w.names(), ["a.png", "b.jpg", "b.png"]);
+    let run = w.run(&format!("encode {inputs} {QUICK} --keep-going --json")).code(3);
+    let output = run.get_output();
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(stderr.contains("cannot read missing.png") && stderr.contains(clash), "{stderr}");
+    let records = records(&output.stdout);
+    let statuses: Vec<_> = records.iter().map(|r| r["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["failed", "written", "failed", "failed"]);
+    assert!(records[3]["error"].as_str().unwrap().starts_with(clash));
+    assert_eq!(w.names(), ["a.png", "a.siren", "b.jpg", "b.png"]);
+
+    w.siren("b.siren", Channels::Rgb);
+    fs::write(w.path("bad.siren"), "none").unwrap();
+    w.fails("decode a.siren missing.siren b.siren -o out", "cannot read missing.siren");
+    assert!(!w.path("out").exists());
+    let batch = "decode bad.siren a.siren missing.siren b.siren -o out";
+    w.run(&format!("{batch} --keep-going")).code(3).stderr(predicate::str::contains("bad.siren"));
+    assert!(w.path("out/a.png").exists() && w.path("out/b.png").exists());
+    fs::write(w.path("out/a.png"), "kept").unwrap();
+    w.run("decode a.siren b.siren -o out --skip-existing").success().stdout("").stderr("");
+    assert_eq!(fs::read(w.path("out/a.png")).unwrap(), b"kept");
+}
+
+/// What `--json` has printed.
+fn records(stdout: &[u8]) -> Vec<serde_json::Value> {
+    let text = std::str::from_utf8(stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn records_tell_of_every_file() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Sixteen);
+    let run = w.run(&format!("encode a.png {QUICK} --json")).success();
+    let encoded = records(&run.get_output().stdout).remove(0);
+    let bytes = fs::metadata(w.path("a.siren")).unwrap().len();
+    for (key, value) in [
+        ("schema", serde_json::json!(1)),
+        ("input", "a.png".into()),
+        ("output", "a.siren".into()),
+        ("status", "written".into()),
+        ("error", serde_json::Value::Null),
+        ("width", 48.into()),
+        ("height", 32.into()),
+        ("channels", 3.into()),
+        ("bit_depth", 16.into()),
+        ("representation", "siren".into()),
+        ("bytes", bytes.into()),
+        ("bpp", (8.0 * bytes as f64 / (48.0 * 32.0)).into()),
+        ("steps", 60.into()),
+        ("stopped_early", false.into()),
+    ] {
+        assert_eq!(encoded[key], value, "{key}");
+    }
+    assert!(encoded["psnr"].as_f64().unwrap() > 5.0);
+    assert!(encoded["seconds"].as_f64().unwrap() > 0.0);
+
+    let run = w.run("decode a.siren --size 96 --depth 8 -o b.png --json").success();
+    let decoded = records(&run.get_output().stdout).remove(0);
+    assert_eq!((&decoded["width"], &decoded["height"]), (&96.into(), &64.into()));
+    assert_eq!(decoded["bytes"], fs::metadata(w.path("b.png")).unwrap().len());
+    assert!(decoded["psnr"].is_null() && decoded["bit_depth"] == 8);
+    // All records have the same keys.
+    let keys = |record: &serde_json::Value| -> Vec<String> {
+        record.as_object().unwrap().keys().cloned().collect()
+    };
+    let run = w.run("decode a.siren missing.siren --json").code(1);
+    let refused = records(&run.get_output().stdout);
+    assert_eq!(refused.len(), 1, "the other one was not begun");
+    let error = refused[0]["error"].as_str().unwrap();
+    assert!(error.starts_with("cannot read missing.siren"), "{error}");
+    assert_eq!(keys(&refused[0]), keys(&encoded));
+    let run = w.run("encode a.png --skip-existing --json").success();
+    let skipped = records(&run.get_output().stdout).remove(0);
+    assert_eq!((&skipped["status"], &skipped["output"]), (&"skipped".into(), &"a.siren".into()));
+    assert_eq!(keys(&skipped), keys(&decoded));
+    w.fails("decode a.siren -o - --json", "--json prints to stdout; name an output");
+}
+
+#[test]
+fn quiet_leaves_errors_only() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.run(&format!("encode a.png {QUICK} --quiet")).success().stdout("").stderr("");
+    w.run("--quiet decode a.siren -o b.png").success().stdout("").stderr("");
+    w.run("--quiet decode none.siren -o b.png").code(1).stderr(predicate::str::contains("error: "));
+}
+
+#[test]
+fn outputs_can_have_the_time_of_their_inputs() {
+    let w = Workplace::new();
+    let past = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let png = w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    fs::File::options().write(true).open(png).unwrap().set_modified(past).unwrap();
+    let time = |name: &str| fs::metadata(w.path(name)).unwrap().modified().unwrap();
+    w.run(&format!("encode a.png {QUICK} --preserve")).success();
+    w.run("decode a.siren -o b.png --preserve").success();
+    w.run("edit a.siren --in-place --strip --preserve").success();
+    w.run("decode a.siren -o c.png").success();
+    assert_eq!([time("a.siren"), time("b.png")], [past; 2]);
+    assert!(time("c.png") > past);
+    w.fails("decode a.siren -o - --preserve", "stdout has no time");
+}
+
+#[test]
+fn info_takes_several_files() {
+    let w = Workplace::new();
+    for name in ["a.siren", "b.siren"] {
+        w.siren(name, Channels::Rgb);
+    }
+    let run = w.run("info a.siren b.siren").success();
+    let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
+    assert!(text.starts_with("file            a.siren\n"), "{text}");
+    assert!(text.contains("\n\nfile            b.siren\n"), "{text}");
+    let run = w.run("info . none.siren --json").code(3);
+    let run = run.stderr(predicate::str::contains("cannot read none.siren"));
+    let files = records(&run.get_output().stdout);
+    assert_eq!(files.len(), 2);
+    assert!(files.iter().all(|file| file["schema"] == 1 && file["width"] == 60));
+    // One alone is spread over lines, as ever.
+    let run = w.run("info a.siren --json").success();
+    assert!(run.get_output().stdout.starts_with(b"{\n"));
 }
 
 #[test]
@@ -338,7 +497,7 @@ fn comparisons_notice_what_differs() {
     w.png("b.png", Channels::Rgb, BitDepth::Sixteen);
     w.png("c.png", Channels::Rgba, BitDepth::Eight);
     w.run("compare a.png a.png").success().stdout(predicate::str::contains("identical"));
-    w.run("compare a.png b.png").success().stdout(predicate::str::contains("PSNR        60"));
+    w.run("compare a.png b.png").success().stdout(predicate::str::contains("PSNR        58"));
     w.run("compare a.png c.png").success().stdout(predicate::str::contains("MS-SSIM"));
     w.siren("a.siren", Channels::Rgb);
     w.fails("compare a.png a.siren", "the pictures differ in size: 48x32 and 60x40");
@@ -477,7 +636,9 @@ fn helpers_are_generated() {
         run.stdout(predicate::str::contains("sirenc"));
     }
     w.run("man man1").success();
-    assert!(w.path("man1/sirenc-encode.1").exists());
+    for command in ["encode", "decode", "edit"] {
+        assert!(w.path(&format!("man1/sirenc-{command}.1")).exists());
+    }
 }
 
 #[cfg(unix)]

@@ -146,7 +146,7 @@ fn damaged_latents_get_one_clear_line() {
         w.fails(command, message);
     }
     w.run("decode bad.siren --levels 3 -o good.png").success();
-    w.run("decode bad.siren --size 30 -o small.png").success();
+    w.run("decode bad.siren --size 30 --sampling point -o small.png").success();
     assert_eq!(w.names(), ["bad.siren", "good.png", "small.png"]);
 }
 
@@ -200,7 +200,7 @@ fn exports_hold_the_function() {
             // At its own size, enlarged, and with levels left out.
             for (width, size) in [("60", "60x40"), ("90", "90x60"), ("13", "13x9")] {
                 w.python("py.pnm", width);
-                w.run(&format!("decode a.siren --size {size} -o a.png")).success();
+                w.run(&format!("decode a.siren --size {size} --sampling point -o a.png")).success();
                 w.alike("a.png", "py.pnm");
             }
         }

@@ -2,12 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
-use sirenc::{BitDepth, Crop, Decoder, Field, Limits, RenderOptions, Sampling, Scale, Size, View};
+use sirenc::{
+    BitDepth, Crop, DecodeError, Decoder, Field, Limits, RenderOptions, Sampling, Scale, Size, View,
+};
 
-use super::output::destinations;
-use super::picture::{self, Format};
+use super::batch::{self, Done, Facts, Flags};
+use super::colour::ToSrgb;
+use super::metadata::{self, Selection};
+use super::output::Destination;
+use super::picture::{self, Format, Source};
 use super::{Outcome, input, progress};
 
 #[derive(Args)]
@@ -53,15 +58,16 @@ pub(super) struct Options {
     /// JPEG quality, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     jpeg_quality: u8,
-    /// Most pixels to render [default: 268,435,456, or what --size asks for]
+    /// Most pixels to render [default: 268,435,456]
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
-    /// Overwrite files that were not named with -o
-    #[arg(long)]
-    force: bool,
-    /// Do not write ICC profile, EXIF and XMP
-    #[arg(long)]
-    strip: bool,
+    /// Convert the colours to sRGB, from what the file's cICP or ICC profile says
+    #[arg(long, conflicts_with = "derivative")]
+    to_srgb: bool,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -80,13 +86,12 @@ enum Derivative {
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let batch = options.inputs.iter().any(|i| i.is_dir());
-    let inputs = input::expand(&options.inputs, input::has_siren_extension)?;
     let named = options.output.as_deref().filter(|o| !batch && !o.is_dir());
     let format = match (options.format, named.and_then(Format::of_path)) {
         (Some(format), _) => format,
         (None, Some(format)) => format,
         (None, None) => match named {
-            Some(path) if inputs.len() == 1 && path.as_os_str() != "-" => bail!(
+            Some(path) if options.inputs.len() == 1 && path.as_os_str() != "-" => bail!(
                 "{} has no extension of a format that can be written; use --format",
                 path.display()
             ),
@@ -96,24 +101,62 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     if options.depth == Some(BitDepth::Sixteen) && format.max_depth() == BitDepth::Eight {
         bail!("{} holds 8 bits only; leave out --depth 16", format.extension().to_uppercase());
     }
-    let destinations = destinations(&inputs, options.output.as_deref(), batch, format.extension())?;
-    for (input, destination) in inputs.iter().zip(&destinations) {
-        destination.check(options.force)?;
-        let decoder =
-            if options.allow_truncated { truncated(input)? } else { input::siren(input)? };
-        if options.levels.is_some() && decoder.payload().is_none() {
-            bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
-        }
-        let render = decoder.prepare(&render_options(options, format, decoder.depth()))?;
-        let metadata = if options.strip { &Default::default() } else { decoder.metadata() };
-        let bar = progress::bar(&input.display().to_string(), render.size().height.into());
-        let result = destination.write(|file| {
-            picture::write(&render, metadata, format, options.jpeg_quality, &bar, file)
-        });
-        bar.finish_and_clear();
-        result.with_context(|| input.display().to_string())?;
+    let output = options.output.as_deref();
+    let wanted = input::has_siren_extension;
+    let jobs = batch::jobs(&options.inputs, wanted, output, format.extension(), &options.flags)?;
+    batch::run(&jobs, &options.flags, |input, destination, facts| {
+        decode_one(input, destination, options, format, facts)?;
+        Ok(Done::Written)
+    })
+}
+
+fn decode_one(
+    input: &Path,
+    destination: &Destination,
+    options: &Options,
+    format: Format,
+    facts: &mut Facts,
+) -> Result<()> {
+    options.flags.check(destination)?;
+    let decoder = if options.allow_truncated { truncated(input)? } else { input::siren(input)? };
+    if options.levels.is_some() && decoder.payload().is_none() {
+        bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
     }
-    Ok(Outcome::Success)
+    let name = || input.display().to_string();
+    let render = decoder
+        .prepare(&render_options(options, format, decoder.depth()))
+        .map_err(|error| match error {
+            DecodeError::LimitExceeded { .. } => {
+                anyhow!(error).context("too large a render: --max-pixels N allows it")
+            }
+            other => other.into(),
+        })
+        .with_context(name)?;
+    facts.picture(render.size(), render.channels(), render.depth());
+    facts.representation(decoder.container().representation);
+    if let Some(path) = destination.path() {
+        format.check_name(path, render.channels())?;
+    }
+    let mut metadata = decoder.metadata().clone();
+    metadata::make_upright(&mut metadata);
+    let to_srgb = match options.to_srgb {
+        true => ToSrgb::new(&mut metadata, render.channels(), render.depth()).with_context(name)?,
+        false => None,
+    };
+    options.selection.apply(&mut metadata);
+    if let Some(lost) = format.loses_colour_space(&metadata).filter(|_| !options.to_srgb) {
+        let (input, format) = (input.display(), format.extension().to_uppercase());
+        progress::message(&format!(
+            "warning: {input}: {format} holds no {lost}; write PNG, or convert with --to-srgb"
+        ));
+    }
+    let bar = progress::bar(&name(), render.size().height.into());
+    let source = Source { render, to_srgb };
+    let result = options.flags.write(input, destination, facts, |file| {
+        picture::write(&source, &metadata, format, options.jpeg_quality, &bar, file)
+    });
+    bar.finish_and_clear();
+    result.with_context(name)
 }
 
 /// Opens a file that may be cut short, and says so if it is.
@@ -149,11 +192,10 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         BitDepth::Eight => BitDepth::Eight,
         BitDepth::Sixteen => source,
     });
-    // What a file claims is bounded; what the user asks for is the user's to choose.
-    let unbounded = |max_pixels| Limits { max_pixels, ..Limits::NONE };
+    // Sides are for --size to choose; time and disk go by the number of pixels.
     let limits = match (options.max_pixels, options.size) {
-        (Some(max_pixels), _) => unbounded(max_pixels),
-        (None, Some(size)) => unbounded(Limits::default().max_pixels.max(most_pixels(size))),
+        (Some(max_pixels), _) => Limits { max_pixels, ..Limits::NONE },
+        (None, Some(_)) => Limits { max_dimension: u32::MAX, ..Limits::default() },
         (None, None) => Limits::default(),
     };
     let view = View { crop: options.crop, scale };
@@ -164,15 +206,6 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         depth: Some(depth),
         levels: options.levels.map(usize::from),
         limits,
-    }
-}
-
-/// Most pixels that a render of a size from `--size` has.
-fn most_pixels(size: Scale) -> u64 {
-    match size {
-        Scale::Exact(size) => size.pixels(),
-        Scale::LongerSide(side) => u64::from(side).pow(2),
-        Scale::Native | Scale::Factor(_) => 0,
     }
 }
 

@@ -13,7 +13,9 @@ use sirenc::{
     Preset, Progress, Target, Training,
 };
 
-use super::output::{Destination, destinations};
+use super::batch::{self, Done, Facts, Flags};
+use super::metadata::Selection;
+use super::output::Destination;
 use super::{Outcome, input, interrupt, progress};
 
 #[derive(Args)]
@@ -110,18 +112,10 @@ pub(super) struct Options {
     /// Do not store encoder settings and seed
     #[arg(long)]
     no_settings: bool,
-    /// Do not store ICC profile, EXIF and XMP
-    #[arg(long)]
-    strip: bool,
-    /// Overwrite files that were not named with -o
-    #[arg(long)]
-    force: bool,
-    /// Leave out inputs whose output exists already
-    #[arg(long, conflicts_with = "force")]
-    skip_existing: bool,
-    /// Go on with the next input when one fails
-    #[arg(long)]
-    keep_going: bool,
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -181,45 +175,17 @@ enum DeviceName {
     Metal,
 }
 
-/// What became of one input.
-enum Done {
-    Written,
-    Skipped,
-    /// Interrupted; there was a result and it was written.
-    WrittenEarly,
-    Interrupted,
-}
-
 pub(super) fn run(options: &Options) -> Result<Outcome> {
-    let batch = options.inputs.iter().any(|i| i.is_dir());
-    let inputs = input::expand(&options.inputs, input::has_picture_extension)?;
-    if options.checkpoint.is_some() && inputs.len() > 1 {
+    let wanted = input::has_picture_extension;
+    if options.checkpoint.is_some() && input::expand(&options.inputs, wanted).len() > 1 {
         bail!("--checkpoint is of one picture: give one input");
     }
-    let settings = settings(options, inputs.len() > 1)?;
-    let destinations = destinations(&inputs, options.output.as_deref(), batch, "siren")?;
-    let (mut done, mut failed) = (0, 0);
-    for (input, destination) in inputs.iter().zip(&destinations) {
-        match encode_one(input, destination, options, &settings) {
-            Ok(Done::Interrupted) => return Ok(Outcome::Interrupted),
-            Ok(Done::WrittenEarly) if inputs.len() > 1 => return Ok(Outcome::Interrupted),
-            Ok(Done::Written | Done::WrittenEarly | Done::Skipped) => done += 1,
-            Err(error) if inputs.len() == 1 => return Err(error),
-            Err(error) => {
-                progress::message(&format!("error: {error:#}"));
-                failed += 1;
-                if !options.keep_going {
-                    break;
-                }
-            }
-        }
-    }
-    match (done, failed) {
-        (_, 0) => Ok(Outcome::Success),
-        (0, _) if !options.keep_going => bail!("stopped; --keep-going goes on with the next input"),
-        (0, _) => bail!("no input could be encoded"),
-        _ => Ok(Outcome::Partial),
-    }
+    let (output, flags) = (options.output.as_deref(), &options.flags);
+    let jobs = batch::jobs(&options.inputs, wanted, output, "siren", flags)?;
+    let settings = settings(options, jobs.len() > 1)?;
+    batch::run(&jobs, flags, |input, destination, facts| {
+        encode_one(input, destination, options, &settings, facts)
+    })
 }
 
 fn encode_one(
@@ -227,21 +193,20 @@ fn encode_one(
     destination: &Destination,
     options: &Options,
     settings: &EncodeOptions,
+    facts: &mut Facts,
 ) -> Result<Done> {
-    if options.skip_existing && destination.path().is_some_and(Path::exists) {
-        return Ok(Done::Skipped);
-    }
-    destination.check(options.force)?;
+    options.flags.check(destination)?;
     let checkpoint = options.checkpoint.clone().map(Destination::Named);
     let saved = match &options.checkpoint {
         Some(path) => saved(path, destination)?,
         None => None,
     };
     let picture = input::picture(input)?;
+    let raster = &picture.raster;
+    facts.picture(raster.size(), raster.channels(), raster.depth());
     let mut settings = settings.clone();
-    if !options.strip {
-        settings.metadata = picture.metadata;
-    }
+    settings.metadata = picture.metadata;
+    options.selection.apply(&mut settings.metadata);
     let bar = progress::bar(&input.display().to_string(), settings.training.steps().into());
     let pixels = picture.raster.size().pixels() as f64;
     let observe = |at: &Progress| {
@@ -280,7 +245,11 @@ fn encode_one(
             }
         }
     };
-    destination.write(|file| Ok(file.write_all(&encoded.bytes)?))?;
+    facts.representation(encoded.representation);
+    facts.psnr = Some(encoded.psnr);
+    facts.steps = Some(encoded.steps_done);
+    facts.stopped_early = Some(stopped_early(&encoded));
+    options.flags.write(input, destination, facts, |file| Ok(file.write_all(&encoded.bytes)?))?;
     progress::message(&summary(input, destination, &encoded));
     if interrupt::requested() {
         return Ok(Done::WrittenEarly);
@@ -305,6 +274,11 @@ fn saved(path: &Path, output: &Destination) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// A picture of one colour takes no steps.
+fn stopped_early(encoded: &Encoded) -> bool {
+    (1..encoded.steps_planned).contains(&encoded.steps_done)
+}
+
 fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String {
     let Encoded { bytes, psnr, bpp, topology, device, elapsed, .. } = encoded;
     let (done, planned) = (encoded.steps_done, encoded.steps_planned);
@@ -319,8 +293,7 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
         bytes.len(),
         elapsed.as_secs_f64(),
     );
-    // A picture of one colour takes no steps.
-    if 0 < done && done < planned {
+    if stopped_early(encoded) {
         text.push_str(&format!(" (stopped early, of {planned}; best result kept)"));
     }
     if encoded.single_colour && done > 0 {

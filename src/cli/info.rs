@@ -1,30 +1,59 @@
-//! `sirenc info`: what a `.siren` file holds.
+//! `sirenc info`: what `.siren` files hold.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde_json::json;
 use sirenc::Decoder;
 use sirenc::coding;
 use sirenc::container::{Container, Representation, TrainingOmega};
 
-use super::{Outcome, input, output};
+use super::{Outcome, input, output, progress};
 
 #[derive(Args)]
 pub(super) struct Options {
-    /// A .siren file; `-` is stdin
-    #[arg(value_name = "IN")]
-    input: PathBuf,
+    /// .siren files; `-` is stdin; a directory stands for the .siren files in it
+    #[arg(required = true, value_name = "IN")]
+    inputs: Vec<PathBuf>,
     /// Machine-readable output
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
-    let bytes = input::bytes(&options.input)?;
-    let decoder = input::siren_from(&options.input, &bytes)?;
-    let input = options.input.display().to_string();
+    let inputs = input::expand(&options.inputs, input::has_siren_extension);
+    if let [(input, Ok(()))] = inputs.as_slice() {
+        return output::print(show(input, options.json, false)?.as_bytes());
+    }
+    let (mut done, mut failed) = (0, 0);
+    for (input, found) in &inputs {
+        let shown = found.clone().map_err(|error| anyhow!(error));
+        match shown.and_then(|()| show(input, options.json, true)) {
+            Ok(text) => {
+                let gap = if options.json || done == 0 { "" } else { "\n" };
+                output::print(format!("{gap}{text}").as_bytes())?;
+                done += 1;
+            }
+            Err(error) if inputs.len() == 1 => return Err(error),
+            Err(error) => {
+                progress::error(&error);
+                failed += 1;
+            }
+        }
+    }
+    match (done, failed) {
+        (_, 0) => Ok(Outcome::Success),
+        (0, _) => bail!("none of them is a .siren file that can be read"),
+        _ => Ok(Outcome::Partial),
+    }
+}
+
+/// What a file holds; `one_of_several` are a line each as JSON.
+fn show(path: &Path, json: bool, one_of_several: bool) -> Result<String> {
+    let bytes = input::bytes(path)?;
+    let decoder = input::siren_from(path, &bytes)?;
+    let input = path.display().to_string();
     let Container { coding, topology, weights, .. } = decoder.container();
     let bits_per_weight = match decoder.payload() {
         Some(_) => Vec::new(),
@@ -33,8 +62,11 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         }
     };
     let facts = Facts { decoder: &decoder, bytes: bytes.len(), bits_per_weight, input };
-    let text = if options.json { format!("{:#}\n", facts.json()) } else { facts.text() };
-    output::print(text.as_bytes())
+    Ok(match (json, one_of_several) {
+        (false, _) => facts.text(),
+        (true, false) => format!("{:#}\n", facts.json()),
+        (true, true) => format!("{}\n", facts.json()),
+    })
 }
 
 struct Facts<'a> {

@@ -16,10 +16,13 @@ use sirenc::container::{Cicp, Metadata, SIGNATURE};
 use sirenc::{Channels, Decoder, Raster, Samples, Size};
 use tiff::tags::Tag;
 
-use super::jpeg;
+use super::{jpeg, metadata};
 
 /// Memory that decoding one input picture may take.
 const MAX_INPUT_BYTES: u64 = 4 << 30;
+
+/// What stands before the TIFF header of EXIF in a JPEG file.
+pub(super) const EXIF_OF_JPEG: &[u8] = b"Exif\0\0";
 
 /// A picture with what came along in its file.
 pub(super) struct Picture {
@@ -88,7 +91,7 @@ pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
     if jpeg.as_ref().is_some_and(|markers| !markers.ended) {
         bail!("cut short: a JPEG file without its end");
     }
-    // Limits come when the size is known.
+    // Limits come after the metadata, which they do not bound.
     reader.no_limits();
     let mut decoder = reader.into_decoder().map_err(cannot_decode)?;
     let cmyk = jpeg.is_some_and(|markers| markers.components == 4)
@@ -96,7 +99,7 @@ pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
             decoder.original_color_type(),
             ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16
         );
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     // Metadata that cannot be read is no reason to refuse a picture.
     let mut metadata = Metadata {
         icc: decoder.icc_profile().ok().flatten(),
@@ -106,19 +109,23 @@ pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
         settings: None,
     };
     if format == ImageFormat::Tiff {
-        (metadata.icc, metadata.xmp) = tiff_icc_and_xmp(bytes);
+        // `image` 0.25 loses blocks that are larger than a 32nd of the pixels.
+        metadata.icc = tiff_block(bytes, Tag::IccProfile);
+        metadata.xmp = tiff_block(bytes, Tag::Unknown(700));
     }
     if cmyk {
         // The pixels are RGB now, which this profile does not describe.
         metadata.icc = None;
     }
-    if let Some(exif) = &mut metadata.exif {
-        // The pixels are turned below, so the tag must not turn them again.
-        let _ = Orientation::remove_from_exif_chunk(exif);
+    if let Some(exif) = &mut metadata.exif
+        && exif.starts_with(EXIF_OF_JPEG)
+    {
+        // Some writers of WebP leave this in, and `image` 0.25 then misses the orientation.
+        exif.drain(..EXIF_OF_JPEG.len());
+        orientation = Orientation::from_exif_chunk(exif).unwrap_or(orientation);
     }
-    if let Some(xmp) = &mut metadata.xmp {
-        remove_orientation_from_xmp(xmp);
-    }
+    // The pixels are turned below, so nothing must turn them again.
+    metadata::make_upright(&mut metadata);
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(MAX_INPUT_BYTES);
     limits.reserve(decoder.total_bytes())?;
@@ -177,20 +184,6 @@ fn has_second_frame<'a>(decoder: impl AnimationDecoder<'a>) -> bool {
     decoder.into_frames().nth(1).is_some_and(|frame| frame.is_ok())
 }
 
-/// Says upright wherever XMP has an orientation, as attribute or element.
-fn remove_orientation_from_xmp(xmp: &mut [u8]) {
-    const NAME: &[u8] = b"tiff:Orientation";
-    for end in NAME.len()..xmp.len() {
-        let (before, after) = xmp.split_at_mut(end);
-        if before.ends_with(NAME)
-            && let Some(value) = after.iter_mut().find(|byte| !b"=>\"' \t\r\n".contains(byte))
-            && value.is_ascii_digit()
-        {
-            *value = b'1';
-        }
-    }
-}
-
 /// Samples as they are stored; alpha is straight in every format that `image` reads.
 fn raster(image: DynamicImage) -> Result<Raster> {
     let size = Size { width: image.width(), height: image.height() };
@@ -209,16 +202,6 @@ fn raster(image: DynamicImage) -> Result<Raster> {
         .with_context(|| format!("{}x{} is not a picture", size.width, size.height))
 }
 
-/// ICC profile and XMP of a TIFF file, which `image` 0.25 loses where they are large beside its
-/// pixels.
-fn tiff_icc_and_xmp(bytes: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-    const XMP: Tag = Tag::Unknown(700);
-    let Ok(mut decoder) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else {
-        return (None, None);
-    };
-    (decoder.get_tag_u8_vec(Tag::IccProfile).ok(), decoder.get_tag_u8_vec(XMP).ok())
-}
-
 /// The cICP chunk of a PNG file, which `image` does not hand on.
 fn png_cicp(bytes: &[u8]) -> Option<Cicp> {
     let reader = png::Decoder::new(Cursor::new(bytes)).read_info().ok()?;
@@ -231,39 +214,56 @@ fn png_cicp(bytes: &[u8]) -> Option<Cicp> {
     })
 }
 
+/// A block of bytes in the first directory of a TIFF file.
+fn tiff_block(bytes: &[u8], tag: Tag) -> Option<Vec<u8>> {
+    let decoder = tiff::decoder::Decoder::new(Cursor::new(bytes)).ok()?;
+    decoder.with_limits(tiff::decoder::Limits::unlimited()).get_tag_u8_vec(tag).ok()
+}
+
 /// Inputs with every directory replaced by the files in it that `wanted` accepts, in
-/// the order of their names.
-pub(super) fn expand(inputs: &[PathBuf], wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+/// the order of their names; for what is not there, why.
+pub(super) fn expand(
+    inputs: &[PathBuf],
+    wanted: impl Fn(&Path) -> bool,
+) -> Vec<(PathBuf, Result<(), String>)> {
     let mut files = Vec::new();
     for input in inputs {
-        if !input.is_dir() {
-            if input != Path::new("-") {
-                // Before any work is done for the inputs before it.
-                fs::metadata(input).with_context(|| match inputs {
-                    [_, last] if last == input => {
-                        format!("cannot read {} (an output is named with -o)", input.display())
-                    }
-                    _ => format!("cannot read {}", input.display()),
-                })?;
+        if input.is_dir() {
+            match files_in(input, &wanted) {
+                Ok(found) => files.extend(found.into_iter().map(|file| (file, Ok(())))),
+                Err(error) => files.push((input.clone(), Err(format!("{error:#}")))),
             }
-            files.push(input.clone());
             continue;
         }
-        let context = || format!("cannot read {}", input.display());
-        let mut found = Vec::new();
-        for entry in fs::read_dir(input).with_context(context)? {
-            let path = entry.with_context(context)?.path();
-            if path.is_file() && wanted(&path) {
-                found.push(path);
+        let hint = match inputs {
+            [_, last] if last == input => " (an output is named with -o)",
+            _ => "",
+        };
+        let found = match fs::metadata(input) {
+            Err(error) if input != Path::new("-") => {
+                Err(format!("cannot read {}{hint}: {error}", input.display()))
             }
-        }
-        if found.is_empty() {
-            bail!("no suitable files in {}", input.display());
-        }
-        found.sort();
-        files.append(&mut found);
+            _ => Ok(()),
+        };
+        files.push((input.clone(), found));
     }
-    Ok(files)
+    files
+}
+
+fn files_in(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot read {}", directory.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        if path.is_file() && wanted(&path) {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        bail!("no suitable files in {}", directory.display());
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Whether a name's extension is one of a picture format that can be read.

@@ -1,8 +1,11 @@
 //! The command line: arguments, one file a subcommand, and what people read on a
 //! terminal. The only place that prints.
 
+mod batch;
+mod colour;
 mod compare;
 mod decode;
+mod edit;
 #[cfg(feature = "encode")]
 mod encode;
 mod export;
@@ -10,6 +13,7 @@ mod info;
 mod input;
 mod interrupt;
 mod jpeg;
+mod metadata;
 mod output;
 mod picture;
 mod progress;
@@ -41,6 +45,9 @@ struct Arguments {
     /// Use so many threads instead of one a core
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Print errors only: no progress, no summaries, no warnings
+    #[arg(long, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -50,7 +57,9 @@ enum Command {
     Encode(encode::Options),
     /// Render .siren files to pictures of any size
     Decode(decode::Options),
-    /// Show what a .siren file holds
+    /// Replace or take out metadata of .siren files; the picture stays as it is
+    Edit(edit::Options),
+    /// Show what .siren files hold
     Info(info::Options),
     /// Print the colour, gradient and Laplacian at one place
     Sample(sample::Options),
@@ -71,7 +80,6 @@ enum Command {
 }
 
 /// How a command ended, other than by an error.
-#[cfg_attr(not(feature = "encode"), expect(dead_code))]
 enum Outcome {
     Success,
     /// Some inputs of a batch failed; each has been reported.
@@ -82,6 +90,9 @@ enum Outcome {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.quiet {
+        progress::be_quiet();
+    }
     interrupt::install();
     match dispatch(arguments) {
         Ok(Outcome::Success) => ExitCode::SUCCESS,
@@ -90,7 +101,7 @@ pub fn run() -> ExitCode {
         // A reader that has seen enough (`sirenc info | head -1`) is not a failure.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::message(&format!("error: {error:#}"));
+            progress::error(&error);
             ExitCode::FAILURE
         }
     }
@@ -107,6 +118,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Outcome> {
         #[cfg(feature = "encode")]
         Command::Encode(options) => encode::run(&options),
         Command::Decode(options) => decode::run(&options),
+        Command::Edit(options) => edit::run(&options),
         Command::Info(options) => info::run(&options),
         Command::Sample(options) => sample::run(&options),
         Command::Compare(options) => compare::run(&options),

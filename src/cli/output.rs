@@ -1,9 +1,10 @@
 //! Writing outputs: names, refusal to overwrite, and files that appear whole or not at
 //! all.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -29,7 +30,6 @@ impl Destination {
     }
 
     /// For messages.
-    #[cfg(feature = "encode")]
     pub fn name(&self) -> String {
         self.path().map_or("stdout".into(), |path| path.display().to_string())
     }
@@ -61,28 +61,17 @@ impl Destination {
     }
 }
 
-/// One destination for each input. `-o` may name a file for one input, a directory for
-/// any number, or stdout.
+/// One destination for each input, or why there is none. `-o` may name a file for one input, a
+/// directory for any number, or stdout.
 pub(super) fn destinations(
-    inputs: &[PathBuf],
+    inputs: &[&Path],
     output: Option<&Path>,
-    batch: bool,
+    several: bool,
     extension: &str,
-) -> Result<Vec<Destination>> {
-    let derived = |input: &Path, directory: Option<&Path>| -> Result<PathBuf> {
-        let stem = input.file_stem().filter(|_| input != Path::new("-"));
-        let stem = stem.context("stdin has no name to derive the output's from; use -o")?;
-        let mut name = stem.to_owned();
-        name.push(".");
-        name.push(extension);
-        Ok(match directory {
-            Some(directory) => directory.join(name),
-            None => input.with_file_name(name),
-        })
-    };
+) -> Result<Vec<Result<Destination, String>>> {
     let names_directory =
         |o: &Path| o.is_dir() || o.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR);
-    let directory = output.filter(|o| batch || inputs.len() > 1 || names_directory(o));
+    let directory = output.filter(|o| several || names_directory(o));
     if let Some(directory) = directory {
         if directory == Path::new("-") {
             bail!("several outputs do not fit on stdout; -o must name a directory");
@@ -93,29 +82,58 @@ pub(super) fn destinations(
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make directory {}", directory.display()))?;
     }
+    let mut taken: HashMap<PathBuf, Vec<&Path>> = HashMap::new();
     let mut destinations = Vec::new();
-    let mut taken = std::collections::HashSet::new();
-    for input in inputs {
+    for &input in inputs {
         let destination = match output {
-            Some(path) if directory.is_none() && path == Path::new("-") => Destination::Stdout,
-            Some(path) if directory.is_none() => Destination::Named(path.to_owned()),
-            None if input == Path::new("-") => Destination::Stdout,
-            _ => Destination::Derived(derived(input, directory)?),
+            Some(path) if directory.is_none() && path == Path::new("-") => Ok(Destination::Stdout),
+            Some(path) if directory.is_none() => Ok(Destination::Named(path.to_owned())),
+            None if input == Path::new("-") => Ok(Destination::Stdout),
+            _ => derived(input, directory, extension).map(Destination::Derived),
         };
-        if let Some(path) = destination.path() {
-            if !taken.insert(path.to_owned()) {
-                bail!("two inputs would be written to {}", path.display());
-            }
-            if let (Ok(a), Ok(b)) = (fs::canonicalize(input), fs::canonicalize(path))
-                && a == b
-                && a.is_file()
-            {
-                bail!("{} is the input; name another output", path.display());
-            }
+        if let Some(key) = destination.as_ref().ok().and_then(key) {
+            taken.entry(key).or_default().push(input);
         }
-        destinations.push(destination);
+        destinations.push(destination.and_then(|d| not_the_input(input, d)));
+    }
+    for destination in &mut destinations {
+        let Ok(file) = destination else { continue };
+        let same = key(file).and_then(|key| taken.get(&key)).filter(|inputs| inputs.len() > 1);
+        if let Some(inputs) = same {
+            let names: Vec<String> = inputs.iter().map(|i| i.display().to_string()).collect();
+            let (names, file) = (names.join(" and "), file.name());
+            *destination =
+                Err(format!("{names} would be written to one file, {file}; give each its own -o"));
+        }
     }
     Ok(destinations)
+}
+
+/// What two destinations of one file have in common.
+fn key(destination: &Destination) -> Option<PathBuf> {
+    path::absolute(destination.path()?).ok()
+}
+
+/// The output's name by that of the input.
+fn derived(input: &Path, directory: Option<&Path>, extension: &str) -> Result<PathBuf, String> {
+    let stem = input.file_stem().filter(|_| input != Path::new("-"));
+    let stem = stem.ok_or("stdin has no name to derive the output's from; use -o")?;
+    let mut name = stem.to_owned();
+    name.push(".");
+    name.push(extension);
+    Ok(match directory {
+        Some(directory) => directory.join(name),
+        None => input.with_file_name(name),
+    })
+}
+
+fn not_the_input(input: &Path, destination: Destination) -> Result<Destination, String> {
+    match (fs::canonicalize(input), destination.path().map(fs::canonicalize)) {
+        (Ok(a), Some(Ok(b))) if a == b && a.is_file() => {
+            Err(format!("{} is the input; name another output", input.display()))
+        }
+        _ => Ok(destination),
+    }
 }
 
 /// Prints to stdout in one piece.

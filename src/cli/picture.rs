@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -11,10 +12,12 @@ use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use indicatif::ProgressBar;
 use jpeg_encoder::JpegColorType;
-use sirenc::container::Metadata;
+use sirenc::container::{Cicp, Metadata};
 use sirenc::{BitDepth, Channels, Raster, Render, Samples};
 use tiff::encoder::colortype::{Gray8, Gray16, RGB8, RGB16, RGBA8, RGBA16};
 use tiff::tags::{ExtraSamples, Tag};
+
+use super::colour::ToSrgb;
 
 /// Picture formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,6 +32,8 @@ pub(super) enum Format {
     Tiff,
     /// PGM or PPM, or PAM where there is alpha; 8 or 16 bits
     Pnm,
+    /// PAM, 8 or 16 bits
+    Pam,
 }
 
 impl Format {
@@ -40,7 +45,8 @@ impl Format {
             "jpg" | "jpeg" => Self::Jpeg,
             "webp" => Self::Webp,
             "tif" | "tiff" => Self::Tiff,
-            "pnm" | "ppm" | "pgm" | "pam" => Self::Pnm,
+            "pnm" | "ppm" | "pgm" => Self::Pnm,
+            "pam" => Self::Pam,
             _ => return None,
         })
     }
@@ -53,6 +59,31 @@ impl Format {
             Self::Webp => "webp",
             Self::Tiff => "tiff",
             Self::Pnm => "pnm",
+            Self::Pam => "pam",
+        }
+    }
+
+    /// Says what a file of this format and name cannot hold.
+    pub fn check_name(self, path: &Path, channels: Channels) -> Result<()> {
+        let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        let path = path.display();
+        match extension.as_deref() {
+            Some("ppm" | "pgm") if self == Self::Pnm && channels.has_alpha() => {
+                bail!("{path} would need an alpha channel; write .pam or .png")
+            }
+            Some("pgm") if self == Self::Pnm && channels.colour_count() > 1 => {
+                bail!("{path} would need colours; write .ppm")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What of the colour space the format cannot hold.
+    pub fn loses_colour_space(self, metadata: &Metadata) -> Option<&'static str> {
+        match self {
+            Self::Png => None,
+            Self::Pnm | Self::Pam if metadata.icc.is_some() => Some("ICC profile"),
+            _ => metadata.cicp.and(Some("cICP")),
         }
     }
 
@@ -60,15 +91,40 @@ impl Format {
     pub fn max_depth(self) -> BitDepth {
         match self {
             Self::Jpeg | Self::Webp => BitDepth::Eight,
-            Self::Png | Self::Tiff | Self::Pnm => BitDepth::Sixteen,
+            Self::Png | Self::Tiff | Self::Pnm | Self::Pam => BitDepth::Sixteen,
         }
     }
 }
 
-/// Writes `render` to `file`. PNG, JPEG, TIFF and PNM stream; WebP needs the whole
+/// A render in the colours that are wanted.
+pub(super) struct Source<'a> {
+    pub render: Render<'a>,
+    pub to_srgb: Option<ToSrgb>,
+}
+
+impl Source<'_> {
+    /// Some rows, as [`Render::rows`].
+    fn rows(&self, rows: Range<u32>) -> Result<Raster> {
+        self.converted(self.render.rows(rows))
+    }
+
+    /// All from top to bottom, as [`Render::strips`].
+    fn strips(&self) -> impl Iterator<Item = Result<Raster>> + '_ {
+        self.render.strips().map(|strip| self.converted(strip))
+    }
+
+    fn converted(&self, raster: Raster) -> Result<Raster> {
+        match &self.to_srgb {
+            Some(to_srgb) => to_srgb.convert(raster),
+            None => Ok(raster),
+        }
+    }
+}
+
+/// Writes `source` to `file`. PNG, JPEG, TIFF and PNM stream; WebP needs the whole
 /// picture in memory.
 pub(super) fn write(
-    render: &Render,
+    source: &Source,
     metadata: &Metadata,
     format: Format,
     jpeg_quality: u8,
@@ -77,22 +133,24 @@ pub(super) fn write(
 ) -> Result<()> {
     let mut file = BufWriter::with_capacity(1 << 18, file);
     match format {
-        Format::Png => write_png(render, metadata, bar, &mut file)?,
-        Format::Jpeg => write_jpeg(render, metadata, jpeg_quality, bar, &mut file)?,
-        Format::Webp => write_webp(render, metadata, &mut file)?,
-        Format::Tiff => write_tiff(render, metadata, bar, &mut file)?,
-        Format::Pnm => write_pnm(render, bar, &mut file)?,
+        Format::Png => write_png(source, metadata, bar, &mut file)?,
+        Format::Jpeg => write_jpeg(source, metadata, jpeg_quality, bar, &mut file)?,
+        Format::Webp => write_webp(source, metadata, &mut file)?,
+        Format::Tiff => write_tiff(source, metadata, bar, &mut file)?,
+        Format::Pnm => write_pnm(source, false, bar, &mut file)?,
+        Format::Pam => write_pnm(source, true, bar, &mut file)?,
     }
     file.flush()?;
     Ok(())
 }
 
 fn write_png(
-    render: &Render,
+    source: &Source,
     metadata: &Metadata,
     bar: &ProgressBar,
     sink: &mut impl Write,
 ) -> Result<()> {
+    let render = &source.render;
     let mut info = png::Info::with_size(render.size().width, render.size().height);
     info.color_type = match render.channels() {
         Channels::Grey => png::ColorType::Grayscale,
@@ -106,13 +164,6 @@ fn write_png(
     };
     info.icc_profile = metadata.icc.as_deref().map(Into::into);
     info.exif_metadata = metadata.exif.as_deref().map(Into::into);
-    info.coding_independent_code_points =
-        metadata.cicp.map(|cicp| png::CodingIndependentCodePoints {
-            color_primaries: cicp.primaries,
-            transfer_function: cicp.transfer,
-            matrix_coefficients: cicp.matrix,
-            is_video_full_range_image: cicp.full_range == 1,
-        });
     if let Some(xmp) = metadata.xmp.as_ref().and_then(|xmp| std::str::from_utf8(xmp).ok()) {
         let keyword = "XML:com.adobe.xmp".to_owned();
         info.utf8_text.push(png::text_metadata::ITXtChunk::new(keyword, xmp));
@@ -120,8 +171,14 @@ fn write_png(
     let mut encoder = png::Encoder::with_info(sink, info)?;
     encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header()?;
+    if let Some(Cicp { primaries, transfer, matrix, full_range }) = metadata.cicp {
+        // `png` 0.18 reads this chunk but does not write it.
+        let chunk = png::chunk::ChunkType(*b"cICP");
+        writer.write_chunk(chunk, &[primaries, transfer, matrix, full_range])?;
+    }
     let mut writer = writer.stream_writer()?;
-    for strip in render.strips() {
+    for strip in source.strips() {
+        let strip = strip?;
         bar.inc(strip.size().height.into());
         match strip.samples() {
             Samples::U8(samples) => writer.write_all(samples)?,
@@ -133,12 +190,13 @@ fn write_png(
 }
 
 fn write_jpeg(
-    render: &Render,
+    source: &Source,
     metadata: &Metadata,
     quality: u8,
     bar: &ProgressBar,
     sink: &mut impl Write,
 ) -> Result<()> {
+    let render = &source.render;
     let size = render.size();
     let (Ok(width), Ok(height)) = (u16::try_from(size.width), u16::try_from(size.height)) else {
         bail!("JPEG holds at most 65,535 pixels a side");
@@ -151,30 +209,33 @@ fn write_jpeg(
         encoder.add_icc_profile(icc)?;
     }
     if let Some(exif) = &metadata.exif {
-        encoder.add_exif_metadata(exif)?;
+        encoder.add_exif_metadata(exif).context("EXIF; --strip=exif leaves it out")?;
     }
     if let Some(xmp) = &metadata.xmp {
         let segment = [b"http://ns.adobe.com/xap/1.0/\0", xmp.as_slice()].concat();
-        encoder.add_app_segment(1, segment)?;
+        encoder.add_app_segment(1, segment).context("XMP; --strip=xmp leaves it out")?;
     }
-    let rows = JpegRows { render, width, height, bar, strip: RefCell::new(None) };
+    let failed = RefCell::new(None);
+    let rows = JpegRows { source, width, height, bar, strip: RefCell::new(None), failed: &failed };
     encoder.encode_image(rows)?;
-    Ok(())
+    failed.into_inner().map_or(Ok(()), Err)
 }
 
 /// Rows as the JPEG encoder asks for them, from the strip that holds them.
 struct JpegRows<'a> {
-    render: &'a Render<'a>,
+    source: &'a Source<'a>,
     width: u16,
     height: u16,
     bar: &'a ProgressBar,
     /// First row and pixels of the strip at hand.
     strip: RefCell<Option<(u32, Raster)>>,
+    /// Why a strip could not be had; the JPEG encoder has no way to hand it on.
+    failed: &'a RefCell<Option<anyhow::Error>>,
 }
 
 impl jpeg_encoder::ImageBuffer for JpegRows<'_> {
     fn get_jpeg_color_type(&self) -> JpegColorType {
-        match self.render.channels().colour_count() {
+        match self.source.render.channels().colour_count() {
             1 => JpegColorType::Luma,
             _ => JpegColorType::Ycbcr,
         }
@@ -193,10 +254,15 @@ impl jpeg_encoder::ImageBuffer for JpegRows<'_> {
         let mut held = self.strip.borrow_mut();
         let holds = |(top, strip): &(u32, Raster)| (*top..top + strip.size().height).contains(&row);
         if !held.as_ref().is_some_and(holds) {
-            let rows = self.render.strip_rows();
+            let render = &self.source.render;
+            let rows = render.strip_rows();
             let top = row - row % rows;
-            let bottom = (top + rows).min(self.render.size().height);
-            *held = Some((top, self.render.rows(top..bottom)));
+            let bottom = (top + rows).min(render.size().height);
+            let strip = self.source.rows(top..bottom).unwrap_or_else(|error| {
+                *self.failed.borrow_mut() = Some(error);
+                render.rows(top..bottom)
+            });
+            *held = Some((top, strip));
             self.bar.set_position(bottom.into());
         }
         let (top, strip) = held.as_ref().expect("just filled");
@@ -219,11 +285,12 @@ impl jpeg_encoder::ImageBuffer for JpegRows<'_> {
     }
 }
 
-fn write_webp(render: &Render, metadata: &Metadata, sink: &mut impl Write) -> Result<()> {
+fn write_webp(source: &Source, metadata: &Metadata, sink: &mut impl Write) -> Result<()> {
+    let render = &source.render;
     if render.size().longer_side() > 16_383 {
         bail!("WebP holds at most 16,383 pixels a side");
     }
-    let raster = render.raster();
+    let raster = source.rows(0..render.size().height)?;
     let Samples::U8(samples) = raster.samples() else { unreachable!("WebP renders 8 bits") };
     let mut encoder = WebPEncoder::new_lossless(sink);
     if let Some(icc) = &metadata.icc {
@@ -244,15 +311,16 @@ fn write_webp(render: &Render, metadata: &Metadata, sink: &mut impl Write) -> Re
 }
 
 fn write_tiff(
-    render: &Render,
+    source: &Source,
     metadata: &Metadata,
     bar: &ProgressBar,
     sink: &mut (impl Write + std::io::Seek),
 ) -> Result<()> {
+    let render = &source.render;
+    let size = render.size();
     // Every colour type is a type of its own in this library.
     macro_rules! write_as {
         ($encoder:ident, $colour:ty, $samples:path, $alpha:expr) => {{
-            let size = render.size();
             let mut image = $encoder.new_image::<$colour>(size.width, size.height)?;
             image.rows_per_strip(render.strip_rows())?;
             if let Some(icc) = &metadata.icc {
@@ -265,7 +333,8 @@ fn write_tiff(
             if $alpha {
                 image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
             }
-            for strip in render.strips() {
+            for strip in source.strips() {
+                let strip = strip?;
                 bar.inc(strip.size().height.into());
                 let $samples(samples) = grey_alpha_to_rgba(strip).into_samples() else {
                     unreachable!("strips have the depth of the render")
@@ -275,7 +344,6 @@ fn write_tiff(
             image.finish()?;
         }};
     }
-    let size = render.size();
     let bytes = size.pixels() * (4 * render.depth().bytes()) as u64;
     if bytes > u64::from(u32::MAX) - (1 << 20) {
         bail!("this render is too large for TIFF; write PNG");
@@ -308,15 +376,26 @@ fn grey_alpha_to_rgba(strip: Raster) -> Raster {
 }
 
 /// netpbm's pgm(5), ppm(5) and pam(5); samples of 16 bits are big-endian.
-fn write_pnm(render: &Render, bar: &ProgressBar, sink: &mut impl Write) -> Result<()> {
+fn write_pnm(
+    source: &Source,
+    always_pam: bool,
+    bar: &ProgressBar,
+    sink: &mut impl Write,
+) -> Result<()> {
+    let render = &source.render;
     let (width, height) = (render.size().width, render.size().height);
     let max = (1u32 << render.depth().bits()) - 1;
     let channels = render.channels();
     match channels {
-        Channels::Grey => write!(sink, "P5\n{width} {height}\n{max}\n")?,
-        Channels::Rgb => write!(sink, "P6\n{width} {height}\n{max}\n")?,
-        Channels::GreyAlpha | Channels::Rgba => {
-            let kind = if channels == Channels::Rgba { "RGB_ALPHA" } else { "GRAYSCALE_ALPHA" };
+        Channels::Grey if !always_pam => write!(sink, "P5\n{width} {height}\n{max}\n")?,
+        Channels::Rgb if !always_pam => write!(sink, "P6\n{width} {height}\n{max}\n")?,
+        _ => {
+            let kind = match channels {
+                Channels::Grey => "GRAYSCALE",
+                Channels::GreyAlpha => "GRAYSCALE_ALPHA",
+                Channels::Rgb => "RGB",
+                Channels::Rgba => "RGB_ALPHA",
+            };
             let depth = channels.count();
             write!(
                 sink,
@@ -324,7 +403,8 @@ fn write_pnm(render: &Render, bar: &ProgressBar, sink: &mut impl Write) -> Resul
             )?;
         }
     }
-    for strip in render.strips() {
+    for strip in source.strips() {
+        let strip = strip?;
         bar.inc(strip.size().height.into());
         match strip.samples() {
             Samples::U8(samples) => sink.write_all(samples)?,

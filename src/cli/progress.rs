@@ -1,12 +1,24 @@
-//! Progress bars and messages on stderr; bars are silent where stderr is no terminal.
+//! Progress bars and messages on stderr; bars are silent where stderr is no terminal, and all but
+//! errors where the user wants quiet.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on, nothing but errors.
+pub(super) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
 /// A bar of `len` steps with a message and the time left.
 pub(super) fn bar(name: &str, len: u64) -> ProgressBar {
+    if QUIET.load(Ordering::Relaxed) {
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::new(len);
     let style = "{prefix} {bar:30} {pos}/{len} {msg} {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
@@ -15,7 +27,19 @@ pub(super) fn bar(name: &str, len: u64) -> ProgressBar {
     bar
 }
 
-/// One line for people on stderr. A closed stderr loses it, which is its owner's wish.
+/// One line for people on stderr.
 pub(super) fn message(text: &str) {
+    if !QUIET.load(Ordering::Relaxed) {
+        line(text);
+    }
+}
+
+/// An error, in one line.
+pub(super) fn error(error: &anyhow::Error) {
+    line(&format!("error: {error:#}"));
+}
+
+/// A closed stderr loses it, which is its owner's wish.
+fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -182,7 +182,16 @@ impl Container {
     pub fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.weights.len() + 64);
         header::write(self, &mut out);
-        let Metadata { icc, cicp, exif, xmp, settings } = &self.metadata;
+        self.metadata.write(&mut out);
+        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
+        out
+    }
+}
+
+impl Metadata {
+    /// Appends a chunk for all that is there.
+    fn write(&self, out: &mut Vec<u8>) {
+        let Self { icc, cicp, exif, xmp, settings } = self;
         let cicp = cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]);
         let optional = [
             (chunk::ICC, icc.as_deref()),
@@ -193,12 +202,34 @@ impl Container {
         ];
         for (kind, payload) in optional {
             if let Some(payload) = payload {
-                chunk::write(kind, payload, &mut out);
+                chunk::write(kind, payload, out);
             }
         }
-        chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
-        out
     }
+}
+
+/// The file `bytes` with other metadata. Header, weights and unknown ancillary chunks stay as they
+/// are, byte for byte.
+///
+/// # Errors
+/// As [`Container::read`].
+///
+/// # Panics
+/// If the settings are longer than [`MAX_SETTINGS_LEN`].
+pub fn replace_metadata(bytes: &[u8], metadata: &Metadata) -> Result<Vec<u8>, DecodeError> {
+    Container::read(bytes)?;
+    assert!(metadata.settings.as_ref().is_none_or(|s| s.len() <= MAX_SETTINGS_LEN));
+    let (_, mut offset) = header::read(bytes)?;
+    let mut out = bytes[..offset].to_vec();
+    metadata.write(&mut out);
+    while offset < bytes.len() {
+        let chunk = chunk::read(bytes, offset)?;
+        if !chunk.is_known() || &chunk.kind == chunk::WEIGHTS {
+            out.extend_from_slice(&bytes[offset..chunk.end]);
+        }
+        offset = chunk.end;
+    }
+    Ok(out)
 }
 
 /// Appends `value` as an unsigned LEB128 integer in its shortest form.

@@ -72,10 +72,12 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         bail!("{} has no extension of an export format; use --format", path.display());
     }
     let format = format.unwrap_or(Format::Safetensors);
-    let inputs = [options.input.clone()];
     let output = options.output.as_deref();
-    let destinations = destinations(&inputs, output, false, format.extension())?;
-    let [destination] = destinations.as_slice() else { unreachable!("one input, one output") };
+    let destinations = destinations(&[&options.input], output, false, format.extension())?;
+    let [Ok(destination)] = destinations.as_slice() else {
+        let error = destinations.into_iter().find_map(Result::err);
+        bail!(error.expect("one input, one output"));
+    };
     destination.check(options.force)?;
     let decoder = input::siren(&options.input)?;
     let input = || options.input.display().to_string();
