@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Time and memory of latent grids against the size of the picture.
+"""Time, memory and PSNR against the size of the picture, of both representations.
 
-    python3 benches/scale.py OUT.md [--sirenc BIN] [--effort N] [--bpp B] [--megapixels M,M,...]
+    python3 benches/scale.py OUT.md [--sirenc BIN] [--effort N] [--bpp B] [--bytes N]
+                                    [--megapixels M,M,...]
+
+Latent grids take so many bits per pixel, one SIREN so many bytes whatever the size.
 
 Large pictures are patched together from random crops of the public-domain photographs of
 scikit-image and scikit-learn. Whole processes on all cores, wall time; nothing else should run.
@@ -9,6 +12,7 @@ scikit-image and scikit-learn. Whole processes on all cores, wall time; nothing 
 Needs: python3 -m pip install numpy pillow scikit-image scikit-learn; Linux.
 """
 import argparse
+import json
 import os
 import subprocess
 import tempfile
@@ -42,9 +46,9 @@ def photograph(megapixels):
 
 
 def measured(*command):
-    """Wall seconds and the largest resident size in MB."""
+    """Wall seconds, the largest resident size in MB, and what it prints, some lines at most."""
     start, memory = time.monotonic(), 0
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL)
     status = Path(f"/proc/{process.pid}/status")
     # The size that wait4 tells includes this process before exec.
@@ -55,7 +59,26 @@ def measured(*command):
         time.sleep(0.002)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))} failed")
-    return time.monotonic() - start, memory
+    return time.monotonic() - start, memory, process.stdout.read()
+
+
+def line(picture, representation, options, work):
+    """A line of the table."""
+    png, siren = work / "picture.png", work / "picture.siren"
+    ppm, thumbnail = work / "decoded.ppm", work / "thumbnail.png"
+    picture.save(png, compress_level=1)
+    pixels = picture.width * picture.height / 1e6
+    size = ["--bpp", options.bpp] if representation == "grid" else ["--bytes", options.bytes]
+    encode, memory, record = measured(
+        options.sirenc, "encode", png, "-o", siren, "-e", options.effort, *size,
+        "--representation", representation, "--device", "cpu", "--json")
+    psnr = json.loads(record)["psnr"]
+    decode, decode_memory, _ = min(
+        measured(options.sirenc, "decode", siren, "-o", ppm) for _ in range(3))
+    small = min(measured(options.sirenc, "decode", siren, "--size", 96, "-o", thumbnail)[0]
+                for _ in range(3))
+    return (f"| {pixels:.2f} | {psnr:.2f} | {encode:.1f} | {encode / pixels:.1f} | {memory:.0f} "
+            f"| {decode:.3f} | {pixels / decode:.1f} | {decode_memory:.0f} | {small:.3f} |")
 
 
 def main():
@@ -64,32 +87,23 @@ def main():
     parser.add_argument("--sirenc", default="target/release/sirenc")
     parser.add_argument("--effort", type=int, default=1)
     parser.add_argument("--bpp", type=float, default=0.6)
+    parser.add_argument("--bytes", type=int, default=15_000)
     parser.add_argument("--megapixels", default=[0.1, 0.4, 1.6, 6, 12, 24],
                         type=lambda text: [float(m) for m in text.split(",")])
     options = parser.parse_args()
-    lines = ["# Latent grids: time and memory against the size of the picture", "",
-             f"Made by `benches/scale.py` at effort {options.effort}, {options.bpp} bits per pixel, on "
-             f"{os.cpu_count()} cores; memory is the", "largest resident size.", "",
-             "| megapixels | encode, s | s per megapixel | memory, MB | decode to PPM, s "
-             "| megapixels a second | memory, MB | thumbnail of 96 pixels, s |",
-             "|---|---|---|---|---|---|---|---|"]
-    with tempfile.TemporaryDirectory() as work:
-        png, siren = Path(work) / "picture.png", Path(work) / "picture.siren"
-        ppm, thumbnail = Path(work) / "decoded.ppm", Path(work) / "thumbnail.png"
+    lines = ["# Time and memory against the size of the picture", "",
+             f"Made by `benches/scale.py` at effort {options.effort} on {os.cpu_count()} cores; "
+             "memory is the largest resident size."]
+    for representation, title in (("grid", f"Latent grids, {options.bpp} bits per pixel"),
+                                  ("siren", f"One SIREN, {options.bytes} bytes")):
+        lines += ["", f"## {title}", "",
+                  "| megapixels | PSNR, dB | encode, s | s per megapixel | memory, MB "
+                  "| decode to PPM, s | megapixels a second | memory, MB "
+                  "| thumbnail of 96 pixels, s |", "|---|---|---|---|---|---|---|---|---|"]
         for megapixels in options.megapixels:
-            picture = photograph(megapixels)
-            picture.save(png, compress_level=1)
-            pixels = picture.width * picture.height / 1e6
-            encode, memory = measured(
-                options.sirenc, "encode", png, "-o", siren, "-e", options.effort,
-                "--bpp", options.bpp, "--representation", "grid", "--device", "cpu")
-            decode, decode_memory = min(
-                measured(options.sirenc, "decode", siren, "-o", ppm) for _ in range(3))
-            small, _ = min(measured(options.sirenc, "decode", siren, "--size", 96, "-o", thumbnail)
-                           for _ in range(3))
-            lines.append(f"| {pixels:.2f} | {encode:.1f} | {encode / pixels:.1f} | {memory:.0f} "
-                         f"| {decode:.3f} | {pixels / decode:.1f} | {decode_memory:.0f} "
-                         f"| {small:.3f} |")
+            with tempfile.TemporaryDirectory() as work:
+                picture = photograph(megapixels)
+                lines.append(line(picture, representation, options, Path(work)))
             print(lines[-1], flush=True)
     options.out.write_text("\n".join(lines) + "\n")
 
