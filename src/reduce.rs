@@ -2,6 +2,8 @@
 //! so that detail which the output cannot hold does not alias (spec section 8).
 //! Knows lattices and weights; evaluates nothing and starts no threads.
 
+use std::ops::Range;
+
 use crate::geometry::{Grid, Lattice, Size};
 use crate::network::Channels;
 
@@ -19,7 +21,8 @@ const FINEST: f64 = 8.0;
 pub struct Reduction {
     size: Size,
     columns: Vec<Taps>,
-    rows: Vec<Taps>,
+    /// Those of rows are made when they are needed, so that memory follows the width alone.
+    rows: Lattice,
 }
 
 /// What an output pixel takes of the finer lattice along an axis.
@@ -44,10 +47,8 @@ impl Reduction {
             return None;
         }
         let margin = points.map(|n| if n > 1 { LOBES } else { 0 });
-        let (fine, [x, y]) = grid.refined(points, margin);
-        let Size { width, height } = grid.size;
-        let columns = (0..width).map(|i| Taps::new(i, &x)).collect();
-        let rows = (0..height).map(|j| Taps::new(j, &y)).collect();
+        let (fine, [x, rows]) = grid.refined(points, margin);
+        let columns = (0..grid.size.width).map(|i| Taps::new(i, &x)).collect();
         Some((fine, Self { size: grid.size, columns, rows }))
     }
 
@@ -57,11 +58,10 @@ impl Reduction {
     }
 
     /// The rows of the finer lattice that rows of the render take.
-    pub fn fine_rows(&self, rows: std::ops::Range<u32>) -> std::ops::Range<u32> {
-        let end = |taps: &Taps| taps.first + taps.weights.len() as u32;
-        let taps = &self.rows[rows.start as usize..rows.end as usize];
-        // Firsts and ends both rise from row to row.
-        taps.first().map_or(0, |taps| taps.first)..taps.last().map_or(0, end)
+    pub fn fine_rows(&self, rows: Range<u32>) -> Range<u32> {
+        // First and last taps both rise from row to row.
+        let [first, last] = [rows.start, rows.end - 1].map(|row| Taps::new(row, &self.rows));
+        first.first..last.first + last.weights.len() as u32
     }
 
     /// Reduces one row of the finer lattice, `count` numbers a pixel, to the width of the render.
@@ -78,7 +78,7 @@ impl Reduction {
     /// Row `row` of the render from rows that [`Reduction::across`] made, `first` being the first
     /// of them.
     pub fn down(&self, row: u32, fine: &[f32], first: u32, out: &mut [f32]) {
-        let taps = &self.rows[row as usize];
+        let taps = Taps::new(row, &self.rows);
         out.fill(0.0);
         let rows = fine.chunks_exact(out.len()).skip((taps.first - first) as usize);
         for (weight, row) in taps.weights.iter().zip(rows) {
@@ -155,7 +155,7 @@ mod tests {
         let size = Size { width: 96, height: 1024 };
         let (fine, reduction) = reduction(None, Scale::Exact(size)).unwrap();
         assert_eq!(fine.size, Size { width: 6 * 96, height: 1024 });
-        assert!(reduction.rows.iter().all(|taps| taps.weights == [1.0]));
+        assert!((0..1024).all(|row| Taps::new(row, &reduction.rows).weights == [1.0]));
         assert_eq!(reduction.fine_rows(3..9), 3..9);
     }
 
