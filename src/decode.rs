@@ -9,7 +9,7 @@ use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
 use crate::eval::{Evaluator, GridEvaluator};
 use crate::geometry::{Grid, Size, View, plane_point};
-use crate::grids::{Grids, Plane, Region, footprint, levels_left_out};
+use crate::grids::{Grids, Plane, Region, footprint};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
 use crate::reduce::{self, Reduction};
@@ -22,17 +22,21 @@ pub struct Limits {
     pub max_pixels: u64,
     /// Longest side of one render in pixels. Default: 2^17.
     pub max_dimension: u32,
+    /// Most latents that are decoded for one render; a small render of a large picture needs many.
+    /// Default: 2^29.
+    pub max_latents: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_pixels: 1 << 28, max_dimension: 1 << 17 }
+        Self { max_pixels: 1 << 28, max_dimension: 1 << 17, max_latents: 1 << 29 }
     }
 }
 
 impl Limits {
     /// Whatever the format allows.
-    pub const NONE: Self = Self { max_pixels: u64::MAX, max_dimension: u32::MAX };
+    pub const NONE: Self =
+        Self { max_pixels: u64::MAX, max_dimension: u32::MAX, max_latents: u64::MAX };
 
     fn check(&self, size: Size) -> Result<(), DecodeError> {
         let exceeded = |what, requested: u64, limit: u64| {
@@ -190,14 +194,14 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
-    /// more pixels than [`Limits::default`] allows.
+    /// more latents than [`Limits::default`] allows.
     pub fn grids(&self) -> Result<Option<Arc<Grids>>, DecodeError> {
         let Function::Grids { payload, whole } = &self.function else { return Ok(None) };
         if let Some(grids) = whole.get() {
             return Ok(Some(grids.clone()));
         }
         let left_out = payload.levels() - payload.complete_levels();
-        let limit = Limits::default().max_pixels;
+        let limit = Limits::default().max_latents;
         let grids = Arc::new(self.decode(payload, left_out, None, limit)?);
         Ok(Some(whole.get_or_init(|| grids).clone()))
     }
@@ -209,10 +213,8 @@ impl Decoder {
         payload: &Payload,
         left_out: usize,
         needed: Option<&[Region]>,
-        max_pixels: u64,
+        limit: u64,
     ) -> Result<Grids, DecodeError> {
-        // All levels together have a third more latents than the finest.
-        let limit = max_pixels.saturating_mul(2);
         let empty = (0..left_out).map(|level| {
             let (width, height) = payload.plane_size(level);
             Plane::with_region(width, height, Region::default())
@@ -254,7 +256,7 @@ impl Decoder {
                 let there = levels.min(payload.complete_levels());
                 let left_out = match reduction {
                     Some(_) => reduce::levels_left_out(grid.reduction(), payload.levels()),
-                    None => levels_left_out(grid.reduction(), payload.levels()),
+                    None => 0,
                 };
                 let left_out = left_out.max(payload.levels() - there);
                 let Size { width, height } = lattice.size;
@@ -264,7 +266,7 @@ impl Decoder {
                     .map(|level| footprint(self.size(), level, u.clone(), v.clone()))
                     .collect();
                 let grids =
-                    self.decode(payload, left_out, Some(&needed), options.limits.max_pixels)?;
+                    self.decode(payload, left_out, Some(&needed), options.limits.max_latents)?;
                 let evaluator = Arc::new(GridEvaluator::new(grids, left_out));
                 Render::of_grids(evaluator, lattice, options.field, depth)
             }

@@ -172,7 +172,7 @@ impl Grid {
         match view.scale {
             Scale::Native => scaled(1.0),
             Scale::Factor(factor) if factor > 0.0 && factor.is_finite() => scaled(factor),
-            Scale::Factor(_) => Err(DecodeError::InvalidView("the scale must be above 0")),
+            Scale::Factor(_) => Err(DecodeError::InvalidView("the scale must be a number above 0")),
             Scale::LongerSide(side) => {
                 let side = pixel_count_exact(side)?;
                 let ratio = f64::from(side) / crop.width.max(crop.height);

@@ -184,12 +184,6 @@ pub fn footprint(
     Region { x, y, width, height }
 }
 
-/// How many of the finest of `levels` levels a render leaves out, their splines being 0,
-/// that takes one sample for every `reduction` native pixels along an axis.
-pub fn levels_left_out(reduction: f64, levels: usize) -> usize {
-    (1..levels).take_while(|&level| f64::from(1u32 << level) <= reduction).count()
-}
-
 /// A picture as a function of the native pixel position (u, v): with `F_l` the uniform cubic
 /// B-spline of level l's latents, `out = W2 sin(W1 F + b1) + S F + b2`.
 ///
@@ -425,22 +419,6 @@ pub(crate) mod tests {
         }
         let region = footprint(SIZE, 1, 9.0..=9.0, 0.0..=0.0);
         assert_eq!(region, Region { x: 3, y: 0, width: 4, height: 2 });
-    }
-
-    #[test]
-    fn levels_are_left_out_from_a_reduction_of_two_on() {
-        for (reduction, levels, wanted) in [
-            (0.1, 7, 0),
-            (1.0, 7, 0),
-            (1.999, 7, 0),
-            (2.0, 7, 1),
-            (8.0, 7, 3),
-            (1e9, 7, 6),
-            (1e9, 1, 0),
-            (f64::NAN, 7, 0),
-        ] {
-            assert_eq!(levels_left_out(reduction, levels), wanted, "{reduction} {levels}");
-        }
     }
 
     #[test]

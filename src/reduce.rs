@@ -13,8 +13,10 @@ const LOBES: u32 = 3;
 /// output pixel, so that the work follows the output.
 const SPACING: f64 = 1.5;
 const POINTS: (f64, f64) = (2.0, 8.0);
-/// Latents along an axis for an output pixel from which a level is left out.
+/// A level of latent grids may be left out where the next one has so many latents along an axis for
+/// an output pixel; the third level and coarser ones never, without which colours change.
 const FINEST: f64 = 8.0;
+const MOST_LEFT_OUT: usize = 2;
 
 /// How a finer lattice becomes the pixels of a render.
 #[derive(Debug, Clone)]
@@ -113,7 +115,8 @@ fn lanczos(x: f64) -> f64 {
 /// for every `reduction` native ones along an axis. Finer levels matter more than their place
 /// suggests: what goes through a sine does not average out.
 pub fn levels_left_out(reduction: f64, levels: usize) -> usize {
-    crate::grids::levels_left_out(reduction / FINEST, levels)
+    let dense = |&level: &usize| FINEST * f64::from(1u32 << level) <= reduction;
+    (1..levels.min(1 + MOST_LEFT_OUT)).take_while(dense).count()
 }
 
 /// Multiplies the colours of pixels by their alpha, so that what is transparent does not bleed.
@@ -185,6 +188,22 @@ mod tests {
                 (&of_part.columns[i as usize], &of_whole.columns[10 + i as usize]);
             assert_eq!(of_part.weights, of_whole.weights);
             assert_eq!(part.u(of_part.first), whole.u(of_whole.first));
+        }
+    }
+
+    #[test]
+    fn few_levels_are_left_out() {
+        for (reduction, levels, wanted) in [
+            (1.0, 7, 0),
+            (15.9, 7, 0),
+            (16.0, 7, 1),
+            (32.0, 7, 2),
+            (1e9, 7, 2),
+            (1e9, 2, 1),
+            (1e9, 1, 0),
+            (f64::NAN, 7, 0),
+        ] {
+            assert_eq!(levels_left_out(reduction, levels), wanted, "{reduction} {levels}");
         }
     }
 

@@ -146,7 +146,7 @@ fn damaged_latents_get_one_clear_line() {
         w.fails(command, message);
     }
     w.run("decode bad.siren --levels 3 -o good.png").success();
-    w.run("decode bad.siren --size 30 --sampling point -o small.png").success();
+    w.run("decode bad.siren --size 3 -o small.png").success();
     assert_eq!(w.names(), ["bad.siren", "good.png", "small.png"]);
 }
 
@@ -197,7 +197,7 @@ fn exports_hold_the_function() {
 
         w.run("export a.siren -o a.py").success();
         if python_has_numpy() {
-            // At its own size, enlarged, and with levels left out.
+            // At its own size, enlarged, reduced.
             for (width, size) in [("60", "60x40"), ("90", "90x60"), ("13", "13x9")] {
                 w.python("py.pnm", width);
                 w.run(&format!("decode a.siren --size {size} --sampling point -o a.png")).success();

@@ -14,7 +14,7 @@ use sirenc::coding::entropy::{Laplace, Logistic, Writer};
 use sirenc::coding::grids::Networks;
 use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
 use sirenc::container::{Cicp, Container};
-use sirenc::grids::{Grids, Plane, level_length};
+use sirenc::grids::{Plane, level_length};
 use sirenc::{
     BitDepth, Channels, DecodeError, Decoder, Grid, Raster, RenderOptions, Samples, Sampling,
     Scale, Size, Topology, View,
@@ -31,7 +31,7 @@ fn view(size: Size) -> View {
 /// Reference values of a render, row by row, channels side by side.
 fn reference(decoder: &Decoder, size: Size) -> Vec<f64> {
     let grid = Grid::new(decoder.size(), &view(size)).unwrap();
-    let grids = decoder.grids().unwrap().map(|grids| level_of_detail(&grids, size));
+    let grids = decoder.grids().unwrap();
     let mut values = Vec::new();
     for row in 0..size.height {
         for column in 0..size.width {
@@ -43,17 +43,6 @@ fn reference(decoder: &Decoder, size: Size) -> Vec<f64> {
         }
     }
     values
-}
-
-/// The grids without the levels that a render of `size` leaves out.
-fn level_of_detail(grids: &Grids, size: Size) -> Grids {
-    let ratio = |native: u32, pixels: u32| f64::from(native) / f64::from(pixels);
-    let native = grids.size();
-    let reduction = ratio(native.width, size.width).min(ratio(native.height, size.height));
-    let mut planes = grids.planes().to_vec();
-    let left_out = reduction.log2().floor().clamp(0.0, planes.len() as f64 - 1.0) as usize;
-    planes[..left_out].iter_mut().for_each(|plane| plane.values_mut().fill(0));
-    Grids::new(native, planes, grids.sines().clone(), grids.output().clone()).unwrap()
 }
 
 /// Every vector: name, size of the file's picture's render.

@@ -110,7 +110,7 @@ fn a_part_is_that_of_the_whole() {
 
 /// Renders a thumbnail of whatever the bytes are.
 fn try_to_render(bytes: &[u8]) -> bool {
-    let limits = Limits { max_pixels: 1 << 14, max_dimension: 1 << 12 };
+    let limits = Limits { max_pixels: 1 << 14, max_dimension: 1 << 12, max_latents: 1 << 15 };
     let view = View { crop: None, scale: Scale::LongerSide(16) };
     let thumbnail = RenderOptions { view, limits, ..Default::default() };
     let native = RenderOptions { limits, ..Default::default() };

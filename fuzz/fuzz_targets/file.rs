@@ -6,7 +6,7 @@ use sirenc::{Decoder, Limits, RenderOptions, Scale, View};
 
 fuzz_target!(|bytes: &[u8]| {
     let view = View { crop: None, scale: Scale::LongerSide(16) };
-    let limits = Limits { max_pixels: 1 << 16, max_dimension: 1 << 16 };
+    let limits = Limits { max_pixels: 1 << 16, max_dimension: 1 << 16, max_latents: 1 << 17 };
     let options = RenderOptions { view, limits, ..Default::default() };
     let mut repaired = bytes.to_vec();
     repair(&mut repaired);

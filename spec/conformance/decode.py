@@ -68,9 +68,8 @@ class Grids:
         u = (2 * np.arange(W) + 1) * w / (2 * W)
         v = (2 * np.arange(H) + 1) * h / (2 * H)
         L = len(self.grids)
-        left_out = max(d for d in range(L) if d == 0 or (W << d <= w and H << d <= h))
         F = np.zeros((H, W, L))
-        for l in range(left_out, L):
+        for l in range(L):
             rows, columns = self.grids[l].shape
             F[:, :, l] = spline(v, l, rows) @ self.grids[l] @ spline(u, l, columns).T
         for row in F:

@@ -92,7 +92,8 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         (None, Some(format)) => format,
         (None, None) => match named {
             Some(path) if options.inputs.len() == 1 && path.as_os_str() != "-" => bail!(
-                "{} has no extension of a format that can be written; use --format",
+                "{} has no extension of a format that can be written (PNG, JPEG, WebP, TIFF, PNM, PAM); \
+                 use --format",
                 path.display()
             ),
             _ => Format::Png,
@@ -118,7 +119,15 @@ fn decode_one(
     facts: &mut Facts,
 ) -> Result<()> {
     options.flags.check(destination)?;
-    let decoder = if options.allow_truncated { truncated(input)? } else { input::siren(input)? };
+    let decoder = match options.allow_truncated {
+        true => truncated(input)?,
+        false => input::siren(input).map_err(|error| match error.downcast_ref() {
+            Some(DecodeError::Truncated { .. }) => {
+                error.context("--allow-truncated renders what has arrived of latent grids")
+            }
+            _ => error,
+        })?,
+    };
     if options.levels.is_some() && decoder.payload().is_none() {
         bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
     }
@@ -128,6 +137,10 @@ fn decode_one(
         .map_err(|error| match error {
             DecodeError::LimitExceeded { .. } => {
                 anyhow!(error).context("too large a render: --max-pixels N allows it")
+            }
+            DecodeError::InvalidView(_) => {
+                let Size { width, height } = decoder.size();
+                anyhow!(error).context(format!("of {width}x{height} pixels"))
             }
             other => other.into(),
         })
@@ -144,6 +157,15 @@ fn decode_one(
         false => None,
     };
     options.selection.apply(&mut metadata);
+    if format == Format::Webp
+        && metadata.icc.as_deref().is_some_and(|icc| metadata::colours_of_profile(icc) == Some(1))
+    {
+        let input = input.display();
+        progress::message(&format!(
+            "warning: {input}: WebP is RGB; its grey ICC profile is left out"
+        ));
+        metadata.icc = None;
+    }
     if let Some(lost) = format.loses_colour_space(&metadata).filter(|_| !options.to_srgb) {
         let (input, format) = (input.display(), format.extension().to_uppercase());
         progress::message(&format!(
@@ -194,7 +216,10 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
     });
     // Sides are for --size to choose; time and disk go by the number of pixels.
     let limits = match (options.max_pixels, options.size) {
-        (Some(max_pixels), _) => Limits { max_pixels, ..Limits::NONE },
+        (Some(max_pixels), _) => {
+            let max_latents = Limits::default().max_latents.max(max_pixels.saturating_mul(2));
+            Limits { max_pixels, max_latents, ..Limits::NONE }
+        }
         (None, Some(_)) => Limits { max_dimension: u32::MAX, ..Limits::default() },
         (None, None) => Limits::default(),
     };

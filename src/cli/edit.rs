@@ -15,15 +15,16 @@ use super::{Outcome, input, progress};
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
+#[command(group(ArgGroup::new("to").required(true)))]
 pub(super) struct Options {
     /// .siren files; `-` is stdin; a directory stands for the .siren files in it
     #[arg(required = true, value_name = "IN")]
     inputs: Vec<PathBuf>,
     /// Output file, or directory for several inputs; `-` is stdout
-    #[arg(short, long, value_name = "OUT", required_unless_present = "in_place")]
+    #[arg(short, long, value_name = "OUT", group = "to")]
     output: Option<PathBuf>,
     /// Replace the inputs themselves
-    #[arg(long, conflicts_with_all = ["output", "skip_existing"])]
+    #[arg(long, conflicts_with = "skip_existing", group = "to")]
     in_place: bool,
     /// Take out metadata: these kinds, or all of them
     #[arg(long, value_name = "KIND,...", num_args = 0..=1, require_equals = true,
@@ -73,6 +74,12 @@ fn edit_one(
     let decoder = input::siren_from(input, &bytes)?;
     facts.picture(decoder.size(), decoder.channels(), decoder.depth());
     facts.representation(decoder.container().representation);
+    if let Some(icc) = &added.icc
+        && metadata::colours_of_profile(icc) != Some(decoder.channels().colour_count())
+    {
+        let (input, channels) = (input.display(), decoder.channels());
+        bail!("{input}: the ICC profile is for other colours than the picture's, {channels}");
+    }
     let mut metadata = decoder.metadata().clone();
     if let Some(kinds) = &options.strip {
         metadata::strip(&mut metadata, kinds);

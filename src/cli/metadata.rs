@@ -74,6 +74,15 @@ fn kind_of_pictures() -> impl TypedValueParser<Value = Kind> {
         .map(|name| Kind::from_str(&name, false).expect("one of the possible values"))
 }
 
+/// Colour channels of the pictures that an ICC profile is for: 1 grey, 3 RGB (ISO 15076-1, table 19).
+pub(super) fn colours_of_profile(icc: &[u8]) -> Option<usize> {
+    match icc.get(16..20)? {
+        b"GRAY" => Some(1),
+        b"RGB " => Some(3),
+        _ => None,
+    }
+}
+
 /// Has EXIF and XMP say what is true of a `.siren` file and its renders: upright.
 pub(super) fn make_upright(metadata: &mut Metadata) {
     if let Some(exif) = &mut metadata.exif {

@@ -835,6 +835,10 @@ fn settings_text(
             add("psnr", Some(psnr.to_string()));
             add("best-effort", options.best_effort.then(String::new));
         }
+        // Latent grids have no bytes to keep to then.
+        (Target::Quality(quality), _) if representation == Representation::Grid => {
+            add("quality", Some(quality.to_string()));
+        }
         (_, WeightCoding::F16) => {}
         (_, WeightCoding::Compact) => add("bytes", bytes.map(|bytes| bytes.to_string())),
     }

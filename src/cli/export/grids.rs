@@ -70,7 +70,6 @@ p = np.split(np.frombuffer(base64.b64decode(weights), "<f4").astype("f8"), np.cu
 q, F = np.frombuffer(zlib.decompress(base64.b64decode(latents)), "{dtype}"), np.zeros((L, H, W))
 for l in range(L):
     a, b = -(-w >> l), -(-h >> l); f = q[: a * b].reshape(b, a); q = q[a * b :]
-    if l + 1 < L and min(w / W, h / H) >= 2 << l: continue  # finer than the render shows
     for native, N, length in ((w, W, a), (h, H, b)):  # cubic B-splines along x, then along y
         s = (2 * np.arange(N) + 1) * native / (2 * N) / 2**l - 0.5; k = np.floor(s); t = s - k; r = 1 - t
         taps = r**3, (3 * t - 6) * t * t + 4, (3 * r - 6) * r * r + 4, t**3
@@ -130,9 +129,8 @@ pub fn glsl(grids: &Grids, texture: &str) -> String {
     let mut text = format!(
         "#version 300 es
 // A picture as a function: latent grids of {levels} levels, {sines} sines, written by sirenc.
-// grids(position, reduction) takes a position in native pixels from the top left corner, of
-// {w}x{h}, and gives straight RGBA in [0, 1]. reduction is the number of native pixels for one
-// of the screen; levels finer than the screen are left out.
+// grids(position) takes a position in native pixels from the top left corner, of {w}x{h}, and
+// gives straight RGBA in [0, 1].
 //
 // latents is the texture {texture}, of {width}x{height}. In WebGL 2:
 //   gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
@@ -177,11 +175,10 @@ float spline(int level, vec2 position) {{
     return sum;
 }}
 
-vec4 grids(vec2 position, float reduction) {{
+vec4 grids(vec2 position) {{
     float f[{inputs}];
     for (int level = 0; level < {inputs}; level++) {{
-        bool used = level < levels && (level + 1 == levels || float(2 << level) > reduction);
-        f[level] = used ? spline(level, position) : 0.0;
+        f[level] = level < levels ? spline(level, position) : 0.0;
     }}
 ",
         sines = grids.sines().outputs,
@@ -208,8 +205,7 @@ vec4 grids(vec2 position, float reduction) {{
 
 void main() {{
     vec2 position = vec2(gl_FragCoord.x, resolution.y - gl_FragCoord.y) * size / resolution;
-    vec2 reduction = size / resolution;
-    colour = grids(position, min(reduction.x, reduction.y));
+    colour = grids(position);
 }}
 ",
         biases(&sines, 0),
