@@ -16,7 +16,7 @@ use crate::train::{Control, Progress};
 
 const SIGNATURE: &[u8; 17] = b"sirenc checkpoint";
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// Checkpoints of an encode as latent grids, for
 /// [`encode_with_checkpoints`](crate::encode_with_checkpoints).
