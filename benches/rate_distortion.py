@@ -195,6 +195,8 @@ def report(rows, pictures, options):
     lines += ["", "BD-rate: bytes more (+) or fewer (-) at equal quality, mean of the pictures'",
               "figures, in brackets the number of pictures with a common range of qualities."]
     for own in ours:
+        if len(means(by_codec[own])) < 2:
+            continue  # One rate is no curve.
         lines += ["", f"| {own} beside | PSNR | SSIMULACRA2 |", "|---|---|---|"]
         for name, _, _, _, _ in PEERS:
             cells = []
