@@ -63,6 +63,7 @@ impl Raster {
     }
 
     /// A copy of one row.
+    #[cfg(feature = "encode")]
     pub(crate) fn row(&self, row: u32) -> Self {
         let length = self.size.width as usize * self.channels.count();
         let at = row as usize * length..(row as usize + 1) * length;
