@@ -499,15 +499,14 @@ fn compact_weights(raster: &Raster, trained: &Trained, room: usize) -> Vec<u8> {
     if weights.len() <= room { weights } else { constant() }
 }
 
-/// PSNR of what the decoder makes of a file at native size, on so many rows that it takes no
-/// longer than the picture's size allows.
+/// PSNR of what the decoder makes of a file at native size, on some rows of a large picture.
 fn decoded_psnr(raster: &Raster, bytes: &[u8]) -> Result<f64, EncodeError> {
     let verification = |error: DecodeError| EncodeError::Verification(error.to_string());
     let decoder = Decoder::new(bytes).map_err(verification)?;
     let options = RenderOptions { limits: Limits::NONE, ..RenderOptions::default() };
     let render = decoder.prepare(&options).map_err(verification)?;
     let Size { width, height } = raster.size();
-    let step = (raster.size().pixels() / MEASURED_PIXELS).max(1) as u32;
+    let step = (raster.size().pixels() / MEASURED_PIXELS).clamp(1, height.into()) as u32;
     let rows: Vec<u32> = (step / 2..height).step_by(step as usize).collect();
     let error = |&row: &u32| squared_error(&raster.row(row), &render.rows(row..row + 1));
     // Summed in order, so that the result does not depend on the threads.
