@@ -261,7 +261,10 @@ fn existing_files_are_kept_unless_named() {
     w.fails("decode a.siren", "a.png exists");
     w.fails("export a.siren -o a.siren/x.py", "there is no directory a.siren");
     w.fails("encode a.png -o none/a.siren", "there is no directory none");
-    w.fails(&format!("encode a.png {QUICK} -o a.png"), "a.png is the input");
+    for output in ["a.png", "b.jpg"] {
+        let message = format!("{output} has the name of a picture");
+        w.fails(&format!("encode a.png {QUICK} -o {output}"), &message);
+    }
     w.fails("encode a.png b.siren", "cannot read b.siren (an output is named with -o)");
     w.fails("decode a.siren --size 20000x1 -o b.webp", "WebP holds at most 16,383");
     w.run(&format!("encode a.png {QUICK} -o new/")).success();

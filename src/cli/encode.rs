@@ -181,6 +181,12 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         bail!("--checkpoint is of one picture: give one input");
     }
     let (output, flags) = (options.output.as_deref(), &options.flags);
+    if let Some(path) = output
+        && input::has_picture_extension(path)
+        && !path.is_dir()
+    {
+        bail!("{} has the name of a picture; name a .siren file", path.display());
+    }
     let jobs = batch::jobs(&options.inputs, wanted, output, "siren", flags)?;
     let settings = settings(options, jobs.len() > 1)?;
     batch::run(&jobs, flags, |input, destination, facts| {

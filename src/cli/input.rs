@@ -236,6 +236,7 @@ pub(super) fn expand(
             continue;
         }
         let hint = match inputs {
+            _ if metadata::is_kind(input) => " (kinds of metadata follow `=`, as in --strip=exif)",
             [_, last] if last == input => " (an output is named with -o)",
             _ => "",
         };

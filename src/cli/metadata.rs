@@ -1,6 +1,8 @@
 //! Metadata on its way from one file to another: the kinds that go along, and orientation,
 //! which is in the pixels already and must not be applied twice.
 
+use std::path::Path;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use image::metadata::Orientation;
@@ -35,6 +37,11 @@ impl Kind {
             Self::Settings => metadata.settings = None,
         }
     }
+}
+
+/// Whether what was taken for an input is the name of a kind.
+pub(super) fn is_kind(input: &Path) -> bool {
+    input.to_str().is_some_and(|name| Kind::from_str(name, false).is_ok())
 }
 
 /// Takes out the listed kinds; an empty list stands for all.
