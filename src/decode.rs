@@ -243,10 +243,8 @@ impl Decoder {
         options.limits.check(grid.size)?;
         let depth = options.depth.unwrap_or(self.container.depth);
         let filtered = options.sampling == Sampling::Filtered && options.field == Field::Value;
-        let (lattice, reduction) = match filtered.then(|| Reduction::new(&grid)).flatten() {
-            Some((fine, reduction)) => (fine, Some(reduction)),
-            None => (grid, None),
-        };
+        let reduced = filtered.then(|| Reduction::new(&grid)).flatten();
+        let (lattice, reduction) = reduced.map_or((grid, None), |(fine, r)| (fine, Some(r)));
         let render = match &self.function {
             Function::Siren(evaluator) => {
                 Render::new(evaluator, self.size(), lattice, options.field, depth)
@@ -271,10 +269,7 @@ impl Decoder {
                 Render::of_grids(evaluator, lattice, options.field, depth)
             }
         };
-        Ok(match reduction {
-            Some(reduction) => render.reduced(reduction),
-            None => render,
-        })
+        Ok(render.reduced(reduction))
     }
 
     /// The colour at a native pixel position and its exact derivatives, one [`Jet`] per

@@ -69,11 +69,7 @@ impl Reduction {
     /// Reduces one row of the finer lattice, `count` numbers a pixel, to the width of the render.
     pub fn across(&self, fine: &[f32], count: usize, out: &mut [f32]) {
         for (taps, out) in self.columns.iter().zip(out.chunks_exact_mut(count)) {
-            out.fill(0.0);
-            let pixels = fine[taps.first as usize * count..].chunks_exact(count);
-            for (weight, pixel) in taps.weights.iter().zip(pixels) {
-                out.iter_mut().zip(pixel).for_each(|(out, value)| *out += weight * value);
-            }
+            taps.apply(fine[taps.first as usize * count..].chunks_exact(count), out);
         }
     }
 
@@ -81,11 +77,7 @@ impl Reduction {
     /// of them.
     pub fn down(&self, row: u32, fine: &[f32], first: u32, out: &mut [f32]) {
         let taps = Taps::new(row, &self.rows);
-        out.fill(0.0);
-        let rows = fine.chunks_exact(out.len()).skip((taps.first - first) as usize);
-        for (weight, row) in taps.weights.iter().zip(rows) {
-            out.iter_mut().zip(row).for_each(|(out, value)| *out += weight * value);
-        }
+        taps.apply(fine.chunks_exact(out.len()).skip((taps.first - first) as usize), out);
     }
 }
 
@@ -101,6 +93,14 @@ impl Taps {
         let weights: Vec<f64> = weights.collect();
         let sum: f64 = weights.iter().sum();
         Self { first, weights: weights.iter().map(|weight| (weight / sum) as f32).collect() }
+    }
+
+    /// The weighted sum of the pixels or rows from the first tap on.
+    fn apply<'a>(&self, parts: impl Iterator<Item = &'a [f32]>, out: &mut [f32]) {
+        out.fill(0.0);
+        for (weight, part) in self.weights.iter().zip(parts) {
+            out.iter_mut().zip(part).for_each(|(out, value)| *out += weight * value);
+        }
     }
 }
 

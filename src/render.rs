@@ -96,10 +96,9 @@ impl<'a> Render<'a> {
         Self { function, grid, reduction: None, field, depth, per_pixel: 1.0 }
     }
 
-    /// Reduces the render's pixels, which are values.
-    pub(crate) fn reduced(mut self, reduction: Reduction) -> Self {
-        self.reduction = Some(reduction);
-        self
+    /// Reduces the render's pixels, which must be values then.
+    pub(crate) fn reduced(self, reduction: Option<Reduction>) -> Self {
+        Self { reduction, ..self }
     }
 
     /// Size of the whole render.
@@ -173,6 +172,7 @@ impl<'a> Render<'a> {
         Raster::new(size, channels, samples).expect("as many samples as pixels")
     }
 
+    /// Fills `samples` with rows of the render: those evaluated, or what a finer grid reduces to.
     fn samples<T: Send>(
         &self,
         rows: Range<u32>,

@@ -77,31 +77,26 @@ fn psnr_of(a: &Raster, b: &Raster) -> f64 {
     if !a.channels().has_alpha() && a.channels() == b.channels() && a.depth() == b.depth() {
         return psnr(a, b);
     }
-    let (a, b) = (to_rgba16(a), to_rgba16(b));
-    let samples = |raster: &Raster| match raster.samples() {
-        Samples::U16(samples) => samples.clone(),
-        Samples::U8(_) => unreachable!("16 bits"),
+    let (size, a, b) = (a.size(), to_rgba16(a), to_rgba16(b));
+    let opaque = |samples: &[u16]| samples.chunks_exact(4).all(|p| p[3] == u16::MAX);
+    let channels = if opaque(&a) && opaque(&b) { Channels::Rgb } else { Channels::Rgba };
+    let raster = |samples: &[u16]| {
+        let pixels = samples.chunks_exact(4);
+        let samples = pixels.flat_map(|p| p[..channels.count()].iter().copied()).collect();
+        Raster::new(size, channels, Samples::U16(samples)).expect("as many pixels as before")
     };
-    let opaque = |raster: &Raster| samples(raster).chunks_exact(4).all(|p| p[3] == u16::MAX);
-    if !opaque(&a) || !opaque(&b) {
-        return psnr(&a, &b);
-    }
-    let rgb = |raster: &Raster| {
-        let samples = samples(raster).chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
-        Raster::new(raster.size(), Channels::Rgb, Samples::U16(samples)).expect("three a pixel")
-    };
-    psnr(&rgb(&a), &rgb(&b))
+    psnr(&raster(&a), &raster(&b))
 }
 
-/// Both pictures in the one layout that holds all others.
-fn to_rgba16(raster: &Raster) -> Raster {
+/// The samples in the one layout that holds all others.
+fn to_rgba16(raster: &Raster) -> Vec<u16> {
     let channels = raster.channels();
     let samples: Vec<u16> = match raster.samples() {
         Samples::U8(samples) => samples.iter().map(|&s| u16::from(s) * 257).collect(),
         Samples::U16(samples) => samples.clone(),
     };
     let pixels = samples.chunks_exact(channels.count());
-    let samples = pixels
+    pixels
         .flat_map(|p| match *p {
             [grey] => [grey, grey, grey, u16::MAX],
             [grey, alpha] => [grey, grey, grey, alpha],
@@ -109,16 +104,13 @@ fn to_rgba16(raster: &Raster) -> Raster {
             [r, g, b, alpha] => [r, g, b, alpha],
             _ => unreachable!("one to four channels"),
         })
-        .collect();
-    Raster::new(raster.size(), Channels::Rgba, Samples::U16(samples)).expect("four a pixel")
+        .collect()
 }
 
 /// RGB in [0, 1] over a background of one grey.
 fn over(raster: &Raster, background: f32) -> Vec<[f32; 3]> {
-    let rgba = to_rgba16(raster);
-    let Samples::U16(samples) = rgba.samples() else { unreachable!("16 bits") };
     let unit = |sample: u16| f32::from(sample) / 65535.0;
-    samples
+    to_rgba16(raster)
         .chunks_exact(4)
         .map(|p| {
             let alpha = unit(p[3]);

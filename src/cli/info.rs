@@ -23,13 +23,10 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let inputs = input::expand(&options.inputs, input::has_siren_extension);
-    if let [(input, Ok(()))] = inputs.as_slice() {
-        return output::print(show(input, options.json, false)?.as_bytes());
-    }
     let (mut done, mut failed) = (0, 0);
     for (input, found) in &inputs {
         let shown = found.clone().map_err(|error| anyhow!(error));
-        match shown.and_then(|()| show(input, options.json, true)) {
+        match shown.and_then(|()| show(input, options.json, inputs.len() > 1)) {
             Ok(text) => {
                 let gap = if options.json || done == 0 { "" } else { "\n" };
                 output::print(format!("{gap}{text}").as_bytes())?;

@@ -191,11 +191,12 @@ impl Model {
     /// # Errors
     /// As [`Model::loss`].
     pub fn reference_loss(&self, inputs: &Tensor, targets: &Tensor) -> candle_core::Result<Tensor> {
+        let has_alpha = self.topology.channels().has_alpha();
         let channels = self.topology.channels().count();
         let weights = targets.narrow(0, channels, 1)?;
         let errors = (self.forward(inputs)? - targets.narrow(0, 0, channels)?)?;
         let errors = errors.sqr()?.broadcast_mul(&weights)?;
-        if !channels.is_multiple_of(2) {
+        if !has_alpha {
             return errors.mean_all();
         }
         let colours = channels - 1;

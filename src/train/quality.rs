@@ -65,8 +65,9 @@ pub(super) fn measure(raster: &Raster, siren: &Siren, flat: &[f32], pixels: u64)
                     for (i, at) in picked.iter().enumerate() {
                         let tile = &mut tiles[at.0 / TILE];
                         let first = pixel(at) * channels;
-                        let alpha = channels
-                            .is_multiple_of(2)
+                        let alpha = raster
+                            .channels()
+                            .has_alpha()
                             .then(|| f64::from(raster.unit(first + channels - 1)).powi(2));
                         for channel in 0..channels {
                             let weight = alpha.filter(|_| channel + 1 < channels).unwrap_or(1.0);
