@@ -49,6 +49,8 @@ mod encode;
 mod error;
 pub mod eval;
 mod geometry;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod grids;
 mod kernel;
 pub mod network;

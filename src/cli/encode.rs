@@ -173,6 +173,8 @@ enum DeviceName {
     Cuda,
     /// An Apple GPU
     Metal,
+    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL; for one SIREN
+    Gpu,
 }
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
@@ -374,6 +376,7 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
         DeviceName::Cpu => DeviceChoice::Cpu,
         DeviceName::Cuda => DeviceChoice::Cuda,
         DeviceName::Metal => DeviceChoice::Metal,
+        DeviceName::Gpu => DeviceChoice::Gpu,
     };
     let representation = options.representation.map(|name| match name {
         RepresentationName::Siren => Representation::Siren,

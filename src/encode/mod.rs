@@ -689,7 +689,13 @@ impl EncodeOptions {
             (training.optimizer != Training::default().optimizer, "the optimizer"),
             (training.batch.is_some(), "the batch"),
             (training.learning_rate.is_some(), "the learning rate"),
-            (matches!(training.device, DeviceChoice::Cuda | DeviceChoice::Metal), "the device"),
+            (
+                matches!(
+                    training.device,
+                    DeviceChoice::Cuda | DeviceChoice::Metal | DeviceChoice::Gpu
+                ),
+                "the device",
+            ),
         ];
         settings.into_iter().find_map(|(given, name)| given.then_some(name))
     }

@@ -1,8 +1,10 @@
-//! Choice of the candle device.
+//! Choice of the device: candle's, and beside the CPU a GPU that computes loss and gradient.
 
 use candle_core::Device;
 
 use crate::error::EncodeError;
+#[cfg(feature = "gpu")]
+use crate::gpu::Gpu;
 
 /// Where training runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,20 +18,50 @@ pub enum DeviceChoice {
     Cuda,
     /// The first Apple GPU; needs the cargo feature `metal`.
     Metal,
+    /// Any GPU, for the loss and its gradient; the optimizer stays on the CPU. Needs the cargo
+    /// feature `gpu`.
+    Gpu,
+}
+
+/// An opened device.
+pub(super) struct Opened {
+    /// Where candle's tensors live.
+    pub device: Device,
+    pub name: &'static str,
+    #[cfg(feature = "gpu")]
+    pub gpu: Option<Gpu>,
 }
 
 impl DeviceChoice {
-    /// The device and its name.
-    pub(super) fn open(self) -> Result<(Device, &'static str), EncodeError> {
+    /// Opens the device.
+    pub(super) fn open(self) -> Result<Opened, EncodeError> {
         match self {
             Self::Auto => Ok(Self::open(Self::Cuda)
                 .or_else(|_| Self::open(Self::Metal))
-                .unwrap_or((Device::Cpu, "cpu"))),
-            Self::Cpu => Ok((Device::Cpu, "cpu")),
+                .unwrap_or_else(|_| Opened::new("cpu", Device::Cpu))),
+            Self::Cpu => Ok(Opened::new("cpu", Device::Cpu)),
             Self::Cuda if !cfg!(feature = "cuda") => Err(not_built("cuda")),
             Self::Metal if !cfg!(feature = "metal") => Err(not_built("metal")),
             Self::Cuda => opened("cuda", Device::new_cuda(0)),
             Self::Metal => opened("metal", Device::new_metal(0)),
+            #[cfg(not(feature = "gpu"))]
+            Self::Gpu => Err(not_built("gpu")),
+            #[cfg(feature = "gpu")]
+            Self::Gpu => match Gpu::open() {
+                Ok(gpu) => Ok(Opened { gpu: Some(gpu), ..Opened::new("gpu", Device::Cpu) }),
+                Err(error) => Err(failed("gpu", error)),
+            },
+        }
+    }
+}
+
+impl Opened {
+    fn new(name: &'static str, device: Device) -> Self {
+        Self {
+            device,
+            name,
+            #[cfg(feature = "gpu")]
+            gpu: None,
         }
     }
 }
@@ -37,11 +69,16 @@ impl DeviceChoice {
 fn opened(
     device: &'static str,
     result: candle_core::Result<Device>,
-) -> Result<(Device, &'static str), EncodeError> {
+) -> Result<Opened, EncodeError> {
     match result {
-        Ok(opened) => Ok((opened, device)),
-        Err(error) => Err(EncodeError::Device { device, reason: error.to_string() }),
+        Ok(opened) => Ok(Opened::new(device, opened)),
+        Err(error) => Err(failed(device, error)),
     }
+}
+
+/// The error of a device that does not work.
+pub(super) fn failed(device: &'static str, error: impl std::error::Error) -> EncodeError {
+    EncodeError::Device { device, reason: error.to_string() }
 }
 
 fn not_built(device: &'static str) -> EncodeError {

@@ -58,6 +58,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::coding::compact::{Quantized, Steps};
 use crate::container::TrainingOmega;
 use crate::error::EncodeError;
+#[cfg(feature = "gpu")]
+use crate::gpu::{self, Trainer, Variant, WeightedPixel};
 use crate::network::{Siren, Topology};
 use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
@@ -66,7 +68,7 @@ pub use device::DeviceChoice;
 pub use fused::FusedLoss;
 pub use model::Model;
 use quality::Errors;
-use sampling::Sampler;
+use sampling::{Pixels, Sampler};
 use schedule::Schedule;
 pub use soap::{Soap, SoapParams};
 
@@ -246,7 +248,8 @@ pub(crate) fn train(
     mut observe: impl FnMut(&Progress) -> Control,
 ) -> Result<Trained, EncodeError> {
     let started = Instant::now();
-    let (device, device_name) = training.device.open()?;
+    let opened = training.device.open()?;
+    let device = &opened.device;
     let flat = quality::mean_colour(raster);
     let constant = Siren::constant(topology.clone(), &flat);
     if raster.is_flat() {
@@ -258,7 +261,7 @@ pub(crate) fn train(
             steps_planned: training.steps(),
             recoveries: 0,
             single_colour: true,
-            device: device_name,
+            device: opened.name,
         });
     }
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
@@ -267,8 +270,17 @@ pub(crate) fn train(
         schedule::peak(topology, expected)
     });
     let (model, peak) = match initial {
-        Some(siren) => (Model::from_siren(siren, training.omega, &device)?, RESUMED * rate),
-        None => (Model::initialize(topology, training.omega, &flat, &device, &mut rng)?, rate),
+        Some(siren) => (Model::from_siren(siren, training.omega, device)?, RESUMED * rate),
+        None => (Model::initialize(topology, training.omega, &flat, device, &mut rng)?, rate),
+    };
+    #[cfg(feature = "gpu")]
+    let trainer = match &opened.gpu {
+        Some(gpu) => {
+            let variant = Variant::suitable(topology, gpu);
+            let trainer = Trainer::new(gpu, raster, topology, &model.scales(), variant);
+            Some(trainer.map_err(|error| device::failed("gpu", error))?)
+        }
+        None => None,
     };
     let mut run = Run {
         raster,
@@ -284,7 +296,10 @@ pub(crate) fn train(
         recent: model.weights()?,
         optimizer: AnyOptimizer::new(training.optimizer, &model)?,
         model,
-        sampler: Sampler::new(raster, &device, rng),
+        sampler: Sampler::new(raster, device, rng),
+        device: opened.name,
+        #[cfg(feature = "gpu")]
+        trainer,
         schedule: Schedule::new(peak, training.steps()),
         step: 0,
         backoff: 1.0,
@@ -314,7 +329,7 @@ pub(crate) fn train(
         stopped |= observe(&Progress { run: 1, step: run.step, steps, psnr, bytes: None })
             == Control::Stop;
     }
-    run.finish(stopped, device_name)
+    run.finish(stopped)
 }
 
 /// A training run.
@@ -340,6 +355,11 @@ struct Run<'a> {
     recent: Vec<Tensor>,
     model: Model,
     sampler: Sampler<'a>,
+    /// Name of the device.
+    device: &'static str,
+    /// What computes loss and gradient in the CPU's place.
+    #[cfg(feature = "gpu")]
+    trainer: Option<Trainer>,
     schedule: Schedule,
     optimizer: AnyOptimizer,
     /// Steps done.
@@ -375,8 +395,8 @@ impl Run<'_> {
         let rate = self.backoff * self.schedule.rate(self.step);
         let warmth = schedule::warm_up(self.step - self.restored_at);
         self.optimizer.set_learning_rate(rate * warmth);
-        let batch = self.sampler.next_batch(self.training.batch())?;
-        let (loss, gradients) = self.model.loss_and_gradients(&batch)?;
+        let pixels = self.sampler.next_pixels(self.training.batch());
+        let (loss, gradients) = self.loss_and_gradients(&pixels)?;
         let may_restore = self.recoveries < MAX_RECOVERIES;
         let worse = loss > SPIKE * self.smoothed || self.smoothed > RISE * self.lowest;
         let diverged = worse && self.step > schedule::WARM_UP;
@@ -416,6 +436,35 @@ impl Run<'_> {
             }
         }
         Ok(true)
+    }
+
+    fn loss_and_gradients(&mut self, pixels: &Pixels) -> Result<(f64, GradStore), EncodeError> {
+        #[cfg(feature = "gpu")]
+        if let Some(trainer) = &mut self.trainer {
+            let sampler = &self.sampler;
+            let weighted = match pixels {
+                Pixels::All => Vec::new(),
+                Pixels::Some(numbers) => {
+                    let weighted =
+                        |&number: &u32| WeightedPixel { number, weight: sampler.weight(number) };
+                    numbers.iter().map(weighted).collect()
+                }
+            };
+            let batch = match pixels {
+                Pixels::All => gpu::Batch::All,
+                Pixels::Some(_) => gpu::Batch::Of(&weighted),
+            };
+            let result = self.model.loss_and_gradients_by(|weights| {
+                trainer.step(weights, batch).map(|step| (step.loss, step.gradient))
+            })?;
+            if let Ok(result) = result {
+                return Ok(result);
+            }
+            // The weights are those of the last good step.
+            self.trainer = None;
+            self.device = "gpu, which failed, and then cpu";
+        }
+        self.model.loss_and_gradients(&self.sampler.batch(pixels)?)
     }
 
     /// Rounds the weights from now on, to steps for the budget.
@@ -478,7 +527,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn finish(mut self, stopped: bool, device: &'static str) -> Result<Trained, EncodeError> {
+    fn finish(mut self, stopped: bool) -> Result<Trained, EncodeError> {
         self.check()?;
         let single_colour = self.best.error >= 1.0;
         if single_colour && stopped {
@@ -488,7 +537,7 @@ impl Run<'_> {
             Some(_) if !single_colour => self.sensitivities()?,
             _ => Vec::new(),
         };
-        let Self { best, recoveries, .. } = self;
+        let Self { best, recoveries, device, .. } = self;
         Ok(Trained {
             siren: best.siren,
             steps: best.steps,

@@ -9,6 +9,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 
+#[cfg(feature = "gpu")]
+use super::fused;
 use super::fused::FusedLoss;
 use super::sampling::Batch;
 use crate::coding::compact::{self, Steps};
@@ -163,6 +165,28 @@ impl Model {
     ) -> Result<(f64, GradStore), EncodeError> {
         let loss = self.loss(&batch.inputs, &batch.targets)?;
         Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
+    }
+
+    /// The same by `compute`, which is given the weights that the network is evaluated with, as
+    /// [`FusedLoss`] has them, and gives the loss and its gradient for them.
+    #[cfg(feature = "gpu")]
+    pub(super) fn loss_and_gradients_by<E>(
+        &self,
+        compute: impl FnOnce(&[f32]) -> Result<(f64, Vec<f32>), E>,
+    ) -> Result<Result<(f64, GradStore), E>, EncodeError> {
+        let weights = self.evaluated()?;
+        Ok(match compute(&weights.to_vec1()?) {
+            Ok((loss, gradient)) => {
+                Ok((loss, fused::with_gradient(&weights, loss, gradient)?.backward()?))
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// The factor of every layer.
+    #[cfg(feature = "gpu")]
+    pub(super) fn scales(&self) -> Vec<f32> {
+        self.layers.iter().map(|layer| layer.scale as f32).collect()
     }
 
     /// The mean squared error of a batch, in the range of the outputs: by the fused kernel

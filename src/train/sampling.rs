@@ -40,7 +40,15 @@ struct Focus {
     mean: f32,
 }
 
-/// The pixels of one step.
+/// The pixels of one step, by number.
+pub(super) enum Pixels {
+    /// Each of them once, in order.
+    All,
+    /// So many, by the density of the focus.
+    Some(Vec<u32>),
+}
+
+/// The pixels of one step as tensors.
 pub(super) struct Batch {
     /// Coordinates, `[2, points]`.
     pub inputs: Tensor,
@@ -102,43 +110,17 @@ impl<'a> Sampler<'a> {
         densities[row / tile * across + column / tile]
     }
 
+    /// The weight of a pixel in a batch, which makes up for its density.
+    pub fn weight(&self, pixel: u32) -> f32 {
+        self.focus.mean / self.density(pixel)
+    }
+
     /// The next `points` pixels. A batch may reach over into the next pass; one of all
     /// pixels has each of them once.
-    pub fn next_batch(&mut self, points: usize) -> Result<Batch> {
-        let all = points >= self.order.len();
-        let pixels = if all { self.order.clone() } else { self.next_pixels(points) };
-        self.batch(&pixels, all)
-    }
-
-    /// `points` pixels drawn evenly by `rng`, apart from the order of the batches.
-    pub fn sample(&self, points: usize, rng: &mut impl Rng) -> Result<Batch> {
-        let all = self.order.len() as u32;
-        let pixels: Vec<u32> = (0..points).map(|_| rng.random_range(0..all)).collect();
-        self.batch(&pixels, true)
-    }
-
-    /// `pixels` as tensors; `evenly` tells that their density is the same everywhere.
-    fn batch(&self, pixels: &[u32], evenly: bool) -> Result<Batch> {
-        let points = pixels.len();
-        let width = self.x.len() as u32;
-        let channels = self.raster.channels().count();
-        let mut inputs = Vec::with_capacity(2 * points);
-        inputs.extend(pixels.iter().map(|p| self.x[(p % width) as usize]));
-        inputs.extend(pixels.iter().map(|p| self.y[(p / width) as usize]));
-        let mut targets = Vec::with_capacity((channels + 1) * points);
-        for channel in 0..channels {
-            let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
-            targets.extend(pixels.iter().map(target));
+    pub fn next_pixels(&mut self, points: usize) -> Pixels {
+        if points >= self.order.len() {
+            return Pixels::All;
         }
-        let weight = |&p: &u32| if evenly { 1.0 } else { self.focus.mean / self.density(p) };
-        targets.extend(pixels.iter().map(weight));
-        Ok(Batch {
-            inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,
-            targets: Tensor::from_vec(targets, (channels + 1, points), &self.device)?,
-        })
-    }
-
-    fn next_pixels(&mut self, points: usize) -> Vec<u32> {
         let mut pixels = Vec::with_capacity(points);
         while pixels.len() < points {
             if self.next == self.order.len() {
@@ -153,6 +135,42 @@ impl<'a> Sampler<'a> {
                 pixels.push(pixel);
             }
         }
-        pixels
+        Pixels::Some(pixels)
+    }
+
+    /// Pixels as tensors.
+    pub fn batch(&self, pixels: &Pixels) -> Result<Batch> {
+        match pixels {
+            Pixels::All => self.tensors(&self.order, true),
+            Pixels::Some(pixels) => self.tensors(pixels, false),
+        }
+    }
+
+    /// `points` pixels drawn evenly by `rng`, apart from the order of the batches.
+    pub fn sample(&self, points: usize, rng: &mut impl Rng) -> Result<Batch> {
+        let all = self.order.len() as u32;
+        let pixels: Vec<u32> = (0..points).map(|_| rng.random_range(0..all)).collect();
+        self.tensors(&pixels, true)
+    }
+
+    /// `pixels` as tensors; `evenly` tells that their density is the same everywhere.
+    fn tensors(&self, pixels: &[u32], evenly: bool) -> Result<Batch> {
+        let points = pixels.len();
+        let width = self.x.len() as u32;
+        let channels = self.raster.channels().count();
+        let mut inputs = Vec::with_capacity(2 * points);
+        inputs.extend(pixels.iter().map(|p| self.x[(p % width) as usize]));
+        inputs.extend(pixels.iter().map(|p| self.y[(p / width) as usize]));
+        let mut targets = Vec::with_capacity((channels + 1) * points);
+        for channel in 0..channels {
+            let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
+            targets.extend(pixels.iter().map(target));
+        }
+        let weight = |&p: &u32| if evenly { 1.0 } else { self.weight(p) };
+        targets.extend(pixels.iter().map(weight));
+        Ok(Batch {
+            inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,
+            targets: Tensor::from_vec(targets, (channels + 1, points), &self.device)?,
+        })
     }
 }

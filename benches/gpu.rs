@@ -1,0 +1,490 @@
+//! Training steps, renders and encodes on a GPU, beside the CPU's in the same run, for all ways
+//! in which the kernels can divide the work. See benches/README.md.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor, Var};
+use candle_nn::Optimizer;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sirenc::container::{TrainingOmega, WeightCoding};
+use sirenc::eval::Evaluator;
+use sirenc::gpu::{Batch, Gpu, Kernel, Renderer, Trainer, Variant, WeightedPixel};
+use sirenc::train::{FusedLoss, Model, Soap, SoapParams};
+use sirenc::{
+    BitDepth, Channels, Control, DeviceChoice, EncodeOptions, Field, Grid, Preset, Raster, Render,
+    Samples, Size, Topology, View, encode,
+};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let small = arguments.iter().any(|argument| argument == "--small");
+    let picture = arguments.iter().find(|argument| !argument.starts_with("--"));
+    for adapter in sirenc::gpu::adapters() {
+        let kind = if adapter.software { ", software" } else { "" };
+        println!("adapter: {}, {}, {}{kind}", adapter.name, adapter.driver, adapter.backend);
+    }
+    let gpu = match Gpu::open() {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            println!("{error}");
+            std::process::exit(1);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    println!(
+        "measured: {} on {}, and {threads} threads",
+        gpu.adapter().name,
+        gpu.adapter().backend
+    );
+    let (size, large) = match small {
+        true => (Size { width: 48, height: 32 }, Size { width: 160, height: 90 }),
+        false => (Size { width: 768, height: 512 }, Size { width: 3840, height: 2160 }),
+    };
+    let run = Run { gpu, small, end: Instant::now() };
+    // Seconds for the steps and the renders of each topology.
+    for (layers, features, of_steps, of_renders) in [(10, 28, 120, 40), (13, 49, 50, 20)] {
+        let case = Case::new(layers, features, size);
+        let best = run.until(of_steps).steps(&case);
+        run.until(of_steps).batches(&case, best);
+        run.until(of_renders).renders(&case, large);
+        if let Some(path) = picture.filter(|_| features == 28) {
+            encodes(Path::new(path), small);
+        }
+    }
+}
+
+struct Run {
+    gpu: Gpu,
+    small: bool,
+    /// When nothing new is begun.
+    end: Instant,
+}
+
+/// A network and a picture.
+struct Case {
+    topology: Topology,
+    raster: Raster,
+    model: Model,
+    scales: Vec<f32>,
+    /// As the fused loss has them.
+    weights: Vec<f32>,
+}
+
+impl Case {
+    fn new(layers: usize, features: usize, size: Size) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let samples = (0..3 * size.pixels()).map(|_| rng.random()).collect();
+        let raster = Raster::new(size, Channels::Rgb, Samples::U8(samples)).unwrap();
+        let topology = Topology::uniform(Channels::Rgb, layers, features).unwrap();
+        let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
+        let device = Device::Cpu;
+        let model = Model::initialize(&topology, omega, &[0.0; 3], &device, &mut rng).unwrap();
+        let scales: Vec<f32> = (0..=layers).map(|l| if l == layers { 1.0 } else { 30.0 }).collect();
+        let siren = model.siren().unwrap();
+        let weights = siren.layers().iter().zip(&scales).flat_map(|(layer, scale)| {
+            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+            rows.flat_map(|(row, bias)| row.iter().chain([bias])).map(move |w| w / scale)
+        });
+        let weights = weights.collect();
+        Self { topology, raster, model, scales, weights }
+    }
+
+    fn pixels(&self) -> usize {
+        self.raster.size().pixels() as usize
+    }
+
+    fn flops(&self) -> f64 {
+        self.topology.layers().map(|(inputs, outputs)| 2.0 * (inputs * outputs) as f64).sum()
+    }
+
+    /// Gradient and seconds of the CPU's fused kernel.
+    fn cpu_step(&self) -> (Vec<f32>, f64) {
+        let (size, count) = (self.raster.size(), self.pixels());
+        let grid = Grid::new(size, &View::default()).unwrap();
+        let numbers = 0..count as u32;
+        let mut inputs: Vec<f32> = numbers.clone().map(|i| grid.x(i % size.width) as f32).collect();
+        inputs.extend(numbers.map(|i| grid.y(i / size.width) as f32));
+        let mut targets: Vec<f32> = Vec::new();
+        for channel in 0..3 {
+            targets.extend((0..count).map(|i| 2.0 * self.raster.unit(3 * i + channel) - 1.0));
+        }
+        targets.extend(vec![1.0; count]);
+        let inputs = Tensor::from_vec(inputs, (2, count), &Device::Cpu).unwrap();
+        let targets = Tensor::from_vec(targets, (4, count), &Device::Cpu).unwrap();
+        let weights =
+            Var::from_vec(self.weights.clone(), self.weights.len(), &Device::Cpu).unwrap();
+        let fused = FusedLoss::new(&self.topology, &self.scales);
+        let step = || {
+            let loss = fused.loss(&weights, &inputs, &targets).unwrap();
+            loss.backward().unwrap().get(&weights).unwrap().to_vec1::<f32>().unwrap()
+        };
+        let gradient = step();
+        (gradient, shortest(3, || drop(step())))
+    }
+
+    /// Largest relative deviation of a layer's gradient.
+    fn deviation(&self, found: &[f32], wanted: &[f32]) -> f64 {
+        let mut start = 0;
+        let deviations = self.topology.layers().map(|(inputs, outputs)| {
+            let range = start..start + (inputs + 1) * outputs;
+            start = range.end;
+            let pairs = found[range.clone()].iter().zip(&wanted[range]);
+            let (mut error, mut norm) = (0.0, 0.0);
+            for (found, wanted) in pairs {
+                error += f64::from(found - wanted).powi(2);
+                norm += f64::from(*wanted).powi(2);
+            }
+            (error / norm).sqrt()
+        });
+        deviations.fold(0.0, |a: f64, b| if b > a || b.is_nan() { b } else { a })
+    }
+}
+
+fn shortest(runs: usize, mut work: impl FnMut()) -> f64 {
+    let times = (0..runs).map(|_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    });
+    times.fold(f64::INFINITY, f64::min)
+}
+
+fn median(runs: usize, mut work: impl FnMut()) -> f64 {
+    let mut times: Vec<f64> = (0..runs).map(|_| shortest(1, &mut work)).collect();
+    times.sort_by(f64::total_cmp);
+    times[runs / 2]
+}
+
+fn name(variant: &Variant) -> String {
+    let kernel = match variant.kernel {
+        Kernel::Tiles => "tiles",
+        Kernel::WideTiles => "scratch",
+        Kernel::Pixels => "pixels",
+    };
+    let mut text = format!("{kernel} {:3} of {:3}", variant.pixels, variant.invocations);
+    text.push_str(&format!(" split {} wg {:5}", variant.splits, variant.workgroups));
+    let flags = [
+        (variant.wide, "wide"),
+        (variant.staged, "staged"),
+        (variant.keep_cosine, "keep"),
+        (variant.round_by_adding, "add"),
+        (variant.uniform_weights, "uniform"),
+    ];
+    for (_, flag) in flags.iter().filter(|(set, _)| *set) {
+        text.push_str(&format!(" {flag}"));
+    }
+    text
+}
+
+/// Shapes of workgroups and tiles.
+fn shapes() -> Vec<Variant> {
+    let tiles = |invocations, pixels, splits, wide| Variant {
+        invocations,
+        pixels,
+        splits,
+        wide,
+        ..Variant::TILES
+    };
+    let pixels = |pixels, splits, uniform_weights| Variant {
+        invocations: pixels,
+        pixels,
+        splits,
+        uniform_weights,
+        ..Variant::PIXELS
+    };
+    let staged = |variant| Variant { staged: true, ..variant };
+    let mut shapes = vec![
+        tiles(64, 32, 1, false),
+        tiles(64, 64, 1, false),
+        tiles(64, 64, 1, true),
+        tiles(128, 64, 1, false),
+        tiles(128, 64, 2, false),
+        staged(tiles(64, 32, 1, false)),
+        staged(tiles(64, 64, 1, true)),
+        staged(tiles(128, 64, 1, false)),
+        tiles(128, 128, 2, true),
+        tiles(256, 128, 2, false),
+        tiles(256, 128, 4, false),
+        tiles(256, 128, 2, true),
+        pixels(32, 1, false),
+        pixels(64, 1, false),
+        pixels(64, 1, true),
+        staged(pixels(64, 1, false)),
+        staged(pixels(128, 2, false)),
+        pixels(128, 1, false),
+        pixels(128, 2, false),
+        pixels(128, 2, true),
+        pixels(256, 4, false),
+    ];
+    for (invocations, pixels, splits, wide) in
+        [(64, 32, 1, false), (64, 64, 1, true), (128, 64, 1, false), (256, 128, 2, true)]
+    {
+        let shape = tiles(invocations, pixels, splits, wide);
+        shapes.push(Variant { kernel: Kernel::WideTiles, ..shape });
+    }
+    shapes
+}
+
+/// What can be changed about a shape.
+fn changes(variant: Variant) -> Vec<Variant> {
+    let mut changed = vec![
+        Variant { keep_cosine: !variant.keep_cosine, ..variant },
+        Variant { round_by_adding: !variant.round_by_adding, ..variant },
+        Variant { uniform_weights: !variant.uniform_weights, staged: false, ..variant },
+        Variant { staged: !variant.staged, uniform_weights: false, ..variant },
+    ];
+    let counts = [264, 528, 1056, 1584, 2112, 4224, 8448];
+    let others = counts.iter().filter(|count| **count != variant.workgroups);
+    changed.extend(others.map(|&workgroups| Variant { workgroups, ..variant }));
+    changed
+}
+
+impl Run {
+    fn until(&self, seconds: u64) -> Self {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        Self { gpu: self.gpu.clone(), small: self.small, end }
+    }
+
+    /// Whether a variant is to be measured: the compilers of software take minutes for the
+    /// kernel of pixels.
+    fn takes(&self, case: &Case, variant: &Variant) -> bool {
+        let unrolled = variant.kernel == Kernel::Pixels && self.gpu.adapter().software;
+        Instant::now() < self.end && !unrolled && variant.fits(&case.topology, &self.gpu)
+    }
+
+    /// Training steps on all pixels; returns the fastest variant.
+    fn steps(&self, case: &Case) -> Variant {
+        let (wanted, cpu) = case.cpu_step();
+        println!("\ntraining step, {}, {} pixels", case.topology, case.pixels());
+        println!("  CPU: {:.2} ms", 1e3 * cpu);
+        println!("  variant: ms of a step; ms on the GPU, of these summing; TFLOP/s;");
+        println!("  times the CPU's speed; deviation from its gradient; first step");
+        let mut tried: Vec<(Variant, f64)> = Vec::new();
+        for shape in shapes() {
+            self.step(case, shape, (&wanted, cpu), &mut tried);
+        }
+        // The best shapes with one change, and the best of all with further ones.
+        for leaders in if self.small { vec![1] } else { vec![3, 2, 1] } {
+            tried.sort_by(|a, b| a.1.total_cmp(&b.1));
+            let best: Vec<Variant> = tried.iter().take(leaders).map(|(v, _)| *v).collect();
+            for variant in best.into_iter().flat_map(changes) {
+                self.step(case, variant, (&wanted, cpu), &mut tried);
+            }
+        }
+        tried.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let (best, step) = tried.first().copied().unwrap_or((Variant::WIDE_TILES, f64::NAN));
+        println!("  fastest: {}, {:.3} ms", name(&best), 1e3 * step);
+        best
+    }
+
+    fn step(
+        &self,
+        case: &Case,
+        variant: Variant,
+        (wanted, cpu): (&[f32], f64),
+        tried: &mut Vec<(Variant, f64)>,
+    ) {
+        if tried.iter().any(|(v, _)| *v == variant) || !self.takes(case, &variant) {
+            return;
+        }
+        let runs = if self.small { 3 } else { 15 };
+        match time(&self.gpu, case, variant, Batch::All, runs) {
+            Ok(Timing { step, passes, first, gradient }) => {
+                let passes = passes
+                    .map_or("-".into(), |[a, b]| format!("{:.3}, {:.3}", 1e3 * (a + b), 1e3 * b));
+                let flops = 3.0 * case.flops() * case.pixels() as f64;
+                println!(
+                    "  {:46} {:8.3} ms; {passes}; {:.2}; {:.1}x; {:.1e}; {first:.2} s",
+                    name(&variant),
+                    1e3 * step,
+                    flops / step / 1e12,
+                    cpu / step,
+                    case.deviation(&gradient, wanted),
+                );
+                tried.push((variant, step));
+            }
+            Err(error) => println!("  {:46} {error}", name(&variant)),
+        }
+    }
+
+    /// Steps of the batches that training has, and SOAP's part of a step.
+    fn batches(&self, case: &Case, best: Variant) {
+        println!("  steps of smaller batches: ms of a step; ms on the GPU");
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let quick = |variant| Variant { round_by_adding: true, keep_cosine: true, ..variant };
+        let staged = |variant| Variant { staged: true, ..variant };
+        let pixels = Variant { invocations: 32, pixels: 32, ..Variant::PIXELS };
+        let tiles = Variant { pixels: 16, ..Variant::TILES };
+        let shapes = [
+            best,
+            Variant::TILES,
+            quick(Variant::TILES),
+            staged(quick(Variant::TILES)),
+            quick(tiles),
+            staged(quick(tiles)),
+            quick(Variant::PIXELS),
+            quick(pixels),
+            staged(quick(pixels)),
+            Variant { uniform_weights: true, ..quick(pixels) },
+        ];
+        let points: &[u32] = if self.small { &[1024] } else { &[1024, 4096, 10240, 65536] };
+        for &points in points {
+            let count = case.pixels() as u32;
+            let pixel = |_| WeightedPixel { number: rng.random_range(0..count), weight: 1.0 };
+            let batch: Vec<WeightedPixel> = (0..points).map(pixel).collect();
+            for variant in shapes.iter().filter(|v| self.takes(case, v)) {
+                match time(&self.gpu, case, *variant, Batch::Of(&batch), 15) {
+                    Ok(Timing { step, passes, .. }) => {
+                        let passes =
+                            passes.map_or("-".into(), |[a, b]| format!("{:.3}", 1e3 * (a + b)));
+                        let step = 1e3 * step;
+                        println!("  {points:6}: {:46} {step:8.3} ms; {passes}", name(variant));
+                    }
+                    Err(error) => println!("  {points}: {} {error}", name(variant)),
+                }
+            }
+        }
+        let variables = case.model.variables();
+        let mut soap = Soap::new(variables.clone(), SoapParams { lr: 1e-9, ..Default::default() });
+        let soap = soap.as_mut().unwrap();
+        let loss = variables.iter().map(|v| v.sqr().unwrap().sum_all().unwrap());
+        let gradients = loss.reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap();
+        let step = median(30, || soap.step(&gradients).unwrap());
+        println!("  SOAP on the CPU: {:.3} ms a step", 1e3 * step);
+    }
+
+    /// Renders, and how far from the CPU's they are.
+    fn renders(&self, case: &Case, size: Size) {
+        let evaluator = Evaluator::new(case.model.siren().unwrap());
+        let grid = Grid::new(size, &View::default()).unwrap();
+        let render = Render::new(&evaluator, size, grid, Field::Value, BitDepth::Eight);
+        let mut wanted = None;
+        let cpu = shortest(2, || wanted = Some(render.raster().into_samples()));
+        let Some(Samples::U8(wanted)) = wanted else { return };
+        println!("\nrender, {}, {}x{}", case.topology, size.width, size.height);
+        println!("  CPU: {:.2} ms", 1e3 * cpu);
+        println!("  variant: ms of a render; ms of a part of 2^20 pixels on the GPU;");
+        println!("  times the CPU's speed; samples that differ, most levels");
+        let mut fastest: Option<(Variant, f64)> = None;
+        let one_split = || shapes().into_iter().filter(|v| v.splits == 1 || v.wide);
+        let mut variants: Vec<Variant> = one_split().map(|v| Variant { splits: 1, ..v }).collect();
+        for index in 0..variants.len() {
+            let round_by_adding = true;
+            variants.push(Variant { round_by_adding, workgroups: 8448, ..variants[index] });
+        }
+        for variant in variants.into_iter().filter(|v| self.takes(case, v)) {
+            let gpu = &self.gpu;
+            let siren = evaluator.siren();
+            let result = Renderer::new(gpu, siren, grid, Some(BitDepth::Eight), variant);
+            let result = result.and_then(|mut renderer| {
+                let found = renderer.samples(0..size.height)?;
+                let runs = if self.small { 1 } else { 7 };
+                let time = median(runs, || drop(renderer.samples(0..size.height)));
+                renderer.time_passes()?;
+                renderer.samples(0..size.height)?;
+                Ok((found, time, renderer.pass_time()?))
+            });
+            match result {
+                Ok((Samples::U8(found), time, pass)) => {
+                    let levels = found.iter().zip(&wanted).map(|(a, b)| a.abs_diff(*b));
+                    let (differ, most) = levels.fold((0u32, 0), |(differ, most), level| {
+                        (differ + u32::from(level > 0), most.max(level))
+                    });
+                    let share = 100.0 * f64::from(differ) / wanted.len() as f64;
+                    let pass = pass.map_or("-".into(), |pass| format!("{:.3}", 1e3 * pass));
+                    println!(
+                        "  {:46} {:8.3} ms; {pass}; {:.1}x; {share:.3} %, {most}",
+                        name(&variant),
+                        1e3 * time,
+                        cpu / time,
+                    );
+                    if fastest.is_none_or(|(_, best)| time < best) {
+                        fastest = Some((variant, time));
+                    }
+                }
+                Ok(_) => unreachable!("8 bits were asked for"),
+                Err(error) => println!("  {:46} {error}", name(&variant)),
+            }
+        }
+        if let Some((best, time)) = fastest {
+            println!("  fastest: {}, {:.3} ms", name(&best), 1e3 * time);
+        }
+    }
+}
+
+struct Timing {
+    step: f64,
+    passes: Option<[f64; 2]>,
+    first: f64,
+    gradient: Vec<f32>,
+}
+
+fn time(
+    gpu: &Gpu,
+    case: &Case,
+    variant: Variant,
+    batch: Batch,
+    runs: usize,
+) -> Result<Timing, sirenc::gpu::GpuError> {
+    let start = Instant::now();
+    let mut trainer = Trainer::new(gpu, &case.raster, &case.topology, &case.scales, variant)?;
+    let gradient = trainer.step(&case.weights, batch)?.gradient;
+    let first = start.elapsed().as_secs_f64();
+    let mut failed = None;
+    let step = median(runs, || failed = trainer.step(&case.weights, batch).err());
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    trainer.time_passes()?;
+    let mut passes = None;
+    for _ in 0..2 {
+        trainer.step(&case.weights, batch)?;
+        passes = trainer.pass_times()?;
+    }
+    Ok(Timing { step, passes, first, gradient })
+}
+
+/// Encodes at coin-0.3 by effort, and with larger batches.
+fn encodes(path: &Path, small: bool) {
+    let image = image::open(path).unwrap().into_rgb8();
+    let size = Size { width: image.width(), height: image.height() };
+    let raster = Raster::new(size, Channels::Rgb, Samples::U8(image.into_raw())).unwrap();
+    println!("\nencodes of {}, --preset coin-0.3", path.display());
+    let run = |effort: u8, steps: Option<u32>, batch: Option<usize>, device: DeviceChoice| {
+        let mut options = EncodeOptions {
+            hidden: Some(Preset::Coin03.hidden()),
+            coding: WeightCoding::F16,
+            ..Default::default()
+        };
+        options.training.effort = effort;
+        options.training.steps = steps;
+        options.training.batch = batch;
+        options.training.device = device;
+        match encode(&raster, &options, |_| Control::Continue) {
+            Ok(encoded) => println!(
+                "  effort {effort}, {} steps, batch {}, on {}: {:.2} dB in {:.2} s",
+                encoded.steps_done,
+                options.training.batch(),
+                encoded.device,
+                encoded.psnr,
+                encoded.elapsed.as_secs_f64(),
+            ),
+            Err(error) => println!("  {error}"),
+        }
+    };
+    let efforts: &[u8] = if small { &[1] } else { &[1, 2, 3, 5, 7] };
+    for &effort in efforts {
+        run(effort, None, None, DeviceChoice::Gpu);
+    }
+    run(1, None, None, DeviceChoice::Cpu);
+    if !small {
+        run(3, None, None, DeviceChoice::Cpu);
+        for (steps, batch) in
+            [(400, 65_536), (800, 32_768), (1000, 65_536), (1000, size.pixels() as usize)]
+        {
+            run(3, Some(steps), Some(batch), DeviceChoice::Gpu);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! One SIREN on any GPU: values on a grid of pixels, and the loss of a batch with its gradient.
+//!
+//! [`Gpu`] is an opened adapter, [`Renderer`] and [`Trainer`] are what runs on it. The kernels are
+//! in WGSL and take all sizes at run time; [`Variant`] says how they divide the work. Starts no
+//! threads, prints nothing; every failure of a device is a [`GpuError`].
+
+mod layout;
+mod render;
+#[cfg(feature = "encode")]
+mod train;
+mod variant;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use thiserror::Error;
+use wgpu::{Backend, DeviceType};
+
+pub use render::Renderer;
+#[cfg(feature = "encode")]
+pub use train::{Batch, Step, Trainer, WeightedPixel};
+pub use variant::{Kernel, Variant};
+
+/// Names an adapter, by a part of its name, to be used instead of the best one; software adapters
+/// are used only so.
+pub const ADAPTER_VARIABLE: &str = "SIRENC_GPU_ADAPTER";
+
+/// Why a GPU cannot do what it was asked for.
+#[derive(Debug, Error, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum GpuError {
+    /// No adapter, or none of the wanted name.
+    #[error("{0}")]
+    NoAdapter(String),
+    /// The adapter did not open, the device was lost, ran out of memory or reported an error.
+    #[error("the GPU failed: {0}")]
+    Failed(String),
+    /// A buffer would be larger than the device allows.
+    #[error("{what} of {bytes} bytes is more than the GPU's limit of {limit}")]
+    TooLarge {
+        /// What would be too large.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The kernel was not run over the whole batch.
+    #[error("the GPU's driver broke off a kernel: {seen} of {wanted} pixels were computed")]
+    Incomplete {
+        /// Pixels computed.
+        seen: u64,
+        /// Pixels of the batch.
+        wanted: u64,
+    },
+}
+
+/// What is known of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adapter {
+    /// Name of the card.
+    pub name: String,
+    /// Name and version of its driver.
+    pub driver: String,
+    /// `Vulkan`, `Metal`, `Dx12` or `Gl`.
+    pub backend: String,
+    /// Whether it computes on the CPU.
+    pub software: bool,
+}
+
+impl Adapter {
+    fn new(info: &wgpu::AdapterInfo) -> Self {
+        Self {
+            name: info.name.clone(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            backend: format!("{:?}", info.backend),
+            software: info.device_type == DeviceType::Cpu,
+        }
+    }
+}
+
+/// The adapters of this machine, best first, those that compute on the CPU last.
+pub fn adapters() -> Vec<Adapter> {
+    enumerate().iter().map(|adapter| Adapter::new(&adapter.get_info())).collect()
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle().with_env();
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    adapters.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        let kind = match info.device_type {
+            DeviceType::DiscreteGpu => 0,
+            DeviceType::IntegratedGpu => 1,
+            DeviceType::VirtualGpu => 2,
+            DeviceType::Other => 3,
+            DeviceType::Cpu => 4,
+        };
+        (kind, info.backend == Backend::Gl)
+    });
+    adapters
+}
+
+/// An opened adapter. A clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: Adapter,
+    failure: Arc<Mutex<Failure>>,
+}
+
+/// What a device reported.
+#[derive(Debug, Default)]
+struct Failure {
+    /// The first error that nobody has heard of yet.
+    error: Option<String>,
+    /// Why the device was lost.
+    lost: Option<String>,
+}
+
+impl Gpu {
+    /// Opens the best adapter that is not software, or the one that [`ADAPTER_VARIABLE`] names.
+    ///
+    /// # Errors
+    /// [`GpuError::NoAdapter`] and [`GpuError::Failed`].
+    pub fn open() -> Result<Self, GpuError> {
+        match std::env::var(ADAPTER_VARIABLE) {
+            Ok(name) if !name.is_empty() => Self::named(&name),
+            _ => Self::first(
+                |adapter| !adapter.software,
+                || {
+                    let found = adapters();
+                    let software = found.iter().any(|adapter| adapter.software);
+                    let also = if software {
+                        " but software, which is slower than sirenc itself"
+                    } else {
+                        ""
+                    };
+                    format!(
+                        "no GPU was found{also}: Vulkan, Metal, Direct3D 12 or OpenGL, and the card's driver must be installed"
+                    )
+                },
+            ),
+        }
+    }
+
+    /// Opens the first adapter whose name has `name` in it, software ones among them.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn named(name: &str) -> Result<Self, GpuError> {
+        let wanted = name.to_lowercase();
+        Self::first(
+            |adapter| adapter.name.to_lowercase().contains(&wanted),
+            || {
+                let names: Vec<String> = adapters().into_iter().map(|a| a.name).collect();
+                format!("no adapter is named {name}; there are: {}", names.join(", "))
+            },
+        )
+    }
+
+    /// Opens the first software adapter: for tests.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn software() -> Result<Self, GpuError> {
+        Self::first(|adapter| adapter.software, || "no software adapter was found".into())
+    }
+
+    fn first(
+        wanted: impl Fn(&Adapter) -> bool,
+        missing: impl FnOnce() -> String,
+    ) -> Result<Self, GpuError> {
+        let found = enumerate().into_iter().find(|a| wanted(&Adapter::new(&a.get_info())));
+        Self::new(&found.ok_or_else(|| GpuError::NoAdapter(missing()))?)
+    }
+
+    fn new(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
+        let info = Adapter::new(&adapter.get_info());
+        let most = adapter.limits();
+        // Software is there for tests, which should meet the limits that all adapters have.
+        let least = wgpu::Limits::default();
+        let within = info.software && least.check_limits(&most);
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_limits: if within { least } else { most },
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|error| GpuError::Failed(error.to_string()))?;
+        let failure = Arc::new(Mutex::new(Failure::default()));
+        let (of_errors, of_loss) = (failure.clone(), failure.clone());
+        device.on_uncaptured_error(Arc::new(move |error| {
+            locked(&of_errors).error.get_or_insert(error.to_string());
+        }));
+        device.set_device_lost_callback(move |_, message| {
+            locked(&of_loss).lost = Some(message);
+        });
+        Ok(Self { device, queue, adapter: info, failure })
+    }
+
+    /// What is known of the adapter.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Gives the device up, as a crash of its driver does: for tests.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        self.device.destroy();
+    }
+
+    /// Whether the device is lost, or has reported an error since this was asked last.
+    fn check(&self) -> Result<(), GpuError> {
+        let mut failure = locked(&self.failure);
+        if let Some(message) = &failure.lost {
+            return Err(GpuError::Failed(format!("the device was lost: {message}")));
+        }
+        failure.error.take().map_or(Ok(()), |text| Err(GpuError::Failed(text)))
+    }
+
+    /// A buffer of at least `bytes` bytes.
+    fn buffer(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let limits = self.device.limits();
+        let limit = if usage.contains(wgpu::BufferUsages::STORAGE) {
+            limits.max_buffer_size.min(limits.max_storage_buffer_binding_size)
+        } else {
+            limits.max_buffer_size
+        };
+        if bytes > limit {
+            return Err(GpuError::TooLarge { what, bytes, limit });
+        }
+        let size = bytes.next_multiple_of(4).max(16);
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&descriptor);
+        self.check()?;
+        Ok(buffer)
+    }
+
+    /// Hands `bytes` bytes of a buffer that a submission, or else the last one, fills to `read`.
+    fn read<T>(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        submission: Option<wgpu::SubmissionIndex>,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, GpuError> {
+        let failed = |error: &dyn std::error::Error| GpuError::Failed(error.to_string());
+        let (sender, receiver) = mpsc::channel();
+        buffer.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
+            // The receiver is gone only where waiting failed.
+            let _ = sender.send(result);
+        });
+        let wait = wgpu::PollType::Wait { submission_index: submission, timeout: None };
+        let waited = self.device.poll(wait);
+        self.check()?;
+        waited.map_err(|error| failed(&error))?;
+        match receiver.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&error)),
+        }
+        let view = buffer.get_mapped_range(..bytes).map_err(|error| failed(&error))?;
+        let result = read(&view);
+        drop(view);
+        buffer.unmap();
+        Ok(result)
+    }
+}
+
+fn locked(failure: &Mutex<Failure>) -> MutexGuard<'_, Failure> {
+    failure.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// GPU time of the passes of a submission, where the device can tell it.
+#[derive(Debug)]
+struct Timer {
+    queries: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    readable: wgpu::Buffer,
+    passes: u32,
+}
+
+impl Timer {
+    fn new(gpu: &Gpu, passes: u32) -> Result<Option<Self>, GpuError> {
+        if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Ok(None);
+        }
+        let count = 2 * passes;
+        let descriptor =
+            wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count };
+        let queries = gpu.device.create_query_set(&descriptor);
+        use wgpu::BufferUsages as U;
+        let bytes = u64::from(count) * 8;
+        Ok(Some(Self {
+            queries,
+            resolved: gpu.buffer("times", bytes, U::QUERY_RESOLVE | U::COPY_SRC)?,
+            readable: gpu.buffer("times", bytes, U::MAP_READ | U::COPY_DST)?,
+            passes,
+        }))
+    }
+
+    fn pass(&self, pass: u32) -> wgpu::ComputePassTimestampWrites<'_> {
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: Some(2 * pass),
+            end_of_pass_write_index: Some(2 * pass + 1),
+        }
+    }
+
+    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.resolve_query_set(&self.queries, 0..2 * self.passes, &self.resolved, 0);
+        let bytes = self.readable.size();
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readable, 0, bytes);
+    }
+
+    /// Seconds of each pass.
+    fn read(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
+        let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
+        gpu.read(&self.readable, self.readable.size(), None, |bytes| {
+            let ticks: Vec<u64> =
+                bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+            let passes = ticks.chunks_exact(2).take(self.passes as usize);
+            passes.map(|at| at[1].saturating_sub(at[0]) as f64 * period).collect()
+        })
+    }
+}
+
+/// Loop iterations that llvmpipe allows an invocation, all loops together, with a margin: after
+/// 65,535 it ends every loop without an error.
+const SOFTWARE_ITERATIONS: usize = 60_000;
+
+impl Gpu {
+    /// Workgroups for so many tiles, at most `most`, each of as many tiles as any other or one
+    /// fewer; `iterations` are those of the loops of an invocation for a tile.
+    fn workgroups(&self, tiles: u64, most: u64, iterations: usize) -> u32 {
+        let least = match self.adapter.software {
+            true => tiles.div_ceil((SOFTWARE_ITERATIONS / iterations).max(1) as u64),
+            false => 1,
+        };
+        let limit = self.device.limits().max_compute_workgroups_per_dimension;
+        let most = most.max(least).min(limit.into());
+        tiles.div_ceil(tiles.div_ceil(most)) as u32
+    }
+}
+
+fn bytes_of(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
+    words.into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+}

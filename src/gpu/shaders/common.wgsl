@@ -1,0 +1,377 @@
+// What the kernels share: bindings, sine, pixels in, errors and values out.
+//
+// Rust puts constants in front: INVOCATIONS of a workgroup, PIXELS of a tile, SPLITS of a tile
+// whose gradients are kept apart, BLOCKS of the widest layer, SHARED and TILE_LENGTH, WIDE,
+// STAGED and STAGED_LENGTH, KEEP_COSINE, ROUND_BY_ADDING, FORMAT, and the declaration of
+// `weights`.
+//
+// Features come in blocks of four, a vec4f for each pixel. A layer's weights are blocks of 4x4,
+// row by row, each of four vec4f: the weights of four outputs for one input. Biases follow.
+
+struct Parameters {
+    // Pixels of the batch or the render, and the first one's number in the render.
+    points: u32,
+    first: u32,
+    workgroups: u32,
+    // Width and height of the picture in pixels.
+    width: u32,
+    height: u32,
+    channels: u32,
+    // Whether samples have 16 bits; whether the batch is all pixels in order.
+    sixteen: u32,
+    all: u32,
+    layer_count: u32,
+    // vec4f of a gradient, of it the last for the error; vec4f of scratch for a workgroup.
+    gradient_length: u32,
+    scratch_length: u32,
+    // Blocks of all hidden layers.
+    kept: u32,
+    // Zeros.
+    nothing: vec4u,
+    layers: array<Layer, 65>,
+}
+
+struct Layer {
+    // Blocks.
+    inputs: u32,
+    outputs: u32,
+    // The first weight, in vec4f.
+    weights: u32,
+    // Blocks of the hidden layers before this one.
+    kept: u32,
+}
+
+@group(0) @binding(0) var<uniform> parameters: Parameters;
+// x of each column, y of each row, samples: one word a pixel, or two of 16 bits.
+@group(0) @binding(2) var<storage, read> picture: array<u32>;
+// Number and weight of each pixel.
+@group(0) @binding(3) var<storage, read> batch: array<vec2u>;
+@group(0) @binding(4) var<storage, read_write> scratch: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> gradient: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> values: array<u32>;
+
+const STRIDE = PIXELS + 1u;
+const SLOT = BLOCKS * STRIDE;
+
+var<workgroup> tile: array<vec4f, TILE_LENGTH>;
+var<workgroup> staged: array<vec4f, STAGED_LENGTH>;
+var<workgroup> sums: array<vec2f, INVOCATIONS>;
+// Where the workgroup's scratch begins.
+var<private> base: u32;
+// The weight that `staged` begins with.
+var<private> staged_from: u32;
+var<private> error: f32;
+var<private> seen: u32;
+
+// a = r + k pi, and the sign bit of (-1)^k.
+struct Angle {
+    r: vec4f,
+    sign: vec4u,
+}
+
+fn reduce(a: vec4f) -> Angle {
+    var k: vec4f;
+    var odd: vec4u;
+    if ROUND_BY_ADDING {
+        // Compilers cancel the sum and the difference unless something comes between.
+        odd = bitcast<vec4u>(a * 0.318309886 + 12582912.0) ^ parameters.nothing;
+        k = bitcast<vec4f>(odd) - 12582912.0;
+    } else {
+        k = round(a * 0.318309886);
+        odd = vec4u(vec4i(k));
+    }
+    // Products with the first parts of pi are exact.
+    let r = ((a - k * 3.140625) - k * 0.000967502593994140625) - k * 1.5099580252808664e-7;
+    return Angle(clamp(r, vec4f(-1.58), vec4f(1.58)), odd << vec4u(31u));
+}
+
+// Odd and even minimax polynomials on [-pi/2, pi/2].
+fn sine(a: vec4f) -> vec4f {
+    let angle = reduce(a);
+    let q = angle.r * angle.r;
+    var p = fma(q, vec4f(2.6000546e-6), vec4f(-1.9806615e-4));
+    p = fma(q, p, vec4f(8.333017e-3));
+    p = fma(q, p, vec4f(-1.6666657e-1));
+    p = fma(angle.r * q, p, angle.r);
+    return bitcast<vec4f>(bitcast<vec4u>(p) ^ angle.sign);
+}
+
+fn cosine(a: vec4f) -> vec4f {
+    let angle = reduce(a);
+    let q = angle.r * angle.r;
+    var p = fma(q, vec4f(-2.6077103e-7), vec4f(2.4761886e-5));
+    p = fma(q, p, vec4f(-1.3888404e-3));
+    p = fma(q, p, vec4f(4.166664e-2));
+    p = fma(q, p, vec4f(-0.5));
+    p = fma(q, p, vec4f(1.0));
+    return bitcast<vec4f>(bitcast<vec4u>(p) ^ angle.sign);
+}
+
+// Copies a layer's weights to workgroup memory; a barrier must follow.
+fn stage(l: u32, id: u32) {
+    if STAGED {
+        let layer = parameters.layers[l];
+        staged_from = layer.weights;
+        for (var i = id; i < layer.outputs * (4u * layer.inputs + 1u); i += INVOCATIONS) {
+            staged[i] = weights[layer.weights + i];
+        }
+    }
+}
+
+fn weight(index: u32) -> vec4f {
+    if STAGED {
+        return staged[index - staged_from];
+    }
+    return weights[index];
+}
+
+// sum + W h.
+fn product(w: u32, h: vec4f, sum: vec4f) -> vec4f {
+    var s = fma(weight(w), vec4f(h.x), sum);
+    s = fma(weight(w + 1u), vec4f(h.y), s);
+    s = fma(weight(w + 2u), vec4f(h.z), s);
+    return fma(weight(w + 3u), vec4f(h.w), s);
+}
+
+// sum + W^T d.
+fn transposed(w: u32, d: vec4f, sum: vec4f) -> vec4f {
+    let a = weight(w);
+    let b = weight(w + 1u);
+    let c = weight(w + 2u);
+    let e = weight(w + 3u);
+    var s = fma(vec4f(a.x, b.x, c.x, e.x), vec4f(d.x), sum);
+    s = fma(vec4f(a.y, b.y, c.y, e.y), vec4f(d.y), s);
+    s = fma(vec4f(a.z, b.z, c.z, e.z), vec4f(d.z), s);
+    return fma(vec4f(a.w, b.w, c.w, e.w), vec4f(d.w), s);
+}
+
+// The two slots of a tile's activations, in workgroup memory or before the kept ones in scratch.
+fn activation(index: u32) -> vec4f {
+    if SHARED {
+        return tile[index];
+    }
+    return scratch[base + index];
+}
+
+fn set_activation(index: u32, value: vec4f) {
+    if SHARED {
+        tile[index] = value;
+    } else {
+        scratch[base + index] = value;
+    }
+}
+
+fn barrier() {
+    workgroupBarrier();
+    if !SHARED {
+        storageBarrier();
+    }
+}
+
+fn begin(workgroup: u32) {
+    base = workgroup * parameters.scratch_length;
+}
+
+// Where scratch keeps what a block of a layer's outputs needs on the way back, for one pixel.
+fn kept(block: u32, pixel: u32) -> u32 {
+    let slots = select(2u * SLOT, 0u, SHARED);
+    return base + slots + block * PIXELS + pixel;
+}
+
+fn keep(block: u32, pixel: u32, a: vec4f, h: vec4f) {
+    if KEEP_COSINE {
+        scratch[kept(block, pixel)] = h;
+        scratch[kept(parameters.kept + block, pixel)] = cosine(a);
+    } else {
+        scratch[kept(block, pixel)] = a;
+    }
+}
+
+fn kept_sine(block: u32, pixel: u32) -> vec4f {
+    let value = scratch[kept(block, pixel)];
+    if KEEP_COSINE {
+        return value;
+    }
+    return sine(value);
+}
+
+fn kept_cosine(block: u32, pixel: u32) -> vec4f {
+    if KEEP_COSINE {
+        return scratch[kept(parameters.kept + block, pixel)];
+    }
+    return cosine(scratch[kept(block, pixel)]);
+}
+
+fn numbered(place: u32) -> u32 {
+    if parameters.all != 0u {
+        return place;
+    }
+    return batch[place].x;
+}
+
+// x and y of a pixel.
+fn centre(pixel: u32) -> vec4f {
+    let x = bitcast<f32>(picture[pixel % parameters.width]);
+    let y = bitcast<f32>(picture[parameters.width + pixel / parameters.width]);
+    return vec4f(x, y, 0.0, 0.0);
+}
+
+// What goes into the first layer at a place in the batch; zeros beyond its end.
+fn input(place: u32) -> vec4f {
+    if place >= parameters.points {
+        return vec4f();
+    }
+    return centre(numbered(place));
+}
+
+// Samples of a pixel in [-1, 1].
+fn samples(pixel: u32) -> vec4f {
+    let start = parameters.width + parameters.height;
+    if parameters.sixteen != 0u {
+        let a = picture[start + 2u * pixel];
+        let b = picture[start + 2u * pixel + 1u];
+        return 2.0 * (vec4f(vec4u(a & 65535u, a >> 16u, b & 65535u, b >> 16u)) / 65535.0) - 1.0;
+    }
+    let word = picture[start + pixel];
+    let bytes = (vec4u(word) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(255u);
+    return 2.0 * (vec4f(bytes) / 255.0) - 1.0;
+}
+
+// Weighted errors of the outputs at a place in the batch, zero beyond its end; adds to the sum of
+// weight times squared error. Errors of colours count times the square of alpha.
+fn compare(place: u32, output: vec4f) -> vec4f {
+    if place >= parameters.points {
+        return vec4f();
+    }
+    let wanted = samples(numbered(place));
+    var weight = 1.0;
+    if parameters.all == 0u {
+        weight = bitcast<f32>(batch[place].y);
+    }
+    var each = vec4f(weight);
+    if parameters.channels % 2u == 0u {
+        let alpha = 0.5 * (select(wanted.w, wanted.y, parameters.channels == 2u) + 1.0);
+        let colour = weight * alpha * alpha;
+        each = vec4f(colour, select(colour, weight, parameters.channels == 2u), colour, weight);
+    }
+    let there = vec4u(0u, 1u, 2u, 3u) < vec4u(parameters.channels);
+    let difference = select(vec4f(), output - wanted, there);
+    let delta = each * difference;
+    error += dot(delta, difference);
+    seen += 1u;
+    return delta;
+}
+
+// Adds a tile's gradient of layer `l` to the workgroup's: the products of the gradients of its
+// affine outputs in one slot with its inputs in the other, summed over pixels. Each invocation
+// owns whole blocks.
+fn outer(l: u32, deltas: u32, inputs: u32, adding: bool, workgroup: u32, id: u32) {
+    let layer = parameters.layers[l];
+    let lanes = INVOCATIONS / SPLITS;
+    let part = id / lanes;
+    let blocks = layer.outputs * layer.inputs;
+    let region = (workgroup * SPLITS + part) * parameters.gradient_length + layer.weights;
+    let length = PIXELS / SPLITS;
+    for (var item = id % lanes; item < blocks + layer.outputs; item += lanes) {
+        let bias = item >= blocks;
+        let o = select(item / layer.inputs, item - blocks, bias);
+        var d = deltas * SLOT + o * STRIDE + part * length;
+        if bias {
+            var sum = vec4f();
+            for (var i = 0u; i < length; i += 4u) {
+                sum += (activation(d + i) + activation(d + i + 1u)) + (activation(d + i + 2u) + activation(d + i + 3u));
+            }
+            let at = region + 4u * blocks + o;
+            if adding {
+                sum += gradient[at];
+            }
+            gradient[at] = sum;
+            continue;
+        }
+        var h = inputs * SLOT + (item - o * layer.inputs) * STRIDE + part * length;
+        var a = vec4f();
+        var b = vec4f();
+        var c = vec4f();
+        var e = vec4f();
+        for (var i = 0u; i < length; i += 4u) {
+            let d0 = activation(d + i);
+            let h0 = activation(h + i);
+            let d1 = activation(d + i + 1u);
+            let h1 = activation(h + i + 1u);
+            let d2 = activation(d + i + 2u);
+            let h2 = activation(h + i + 2u);
+            let d3 = activation(d + i + 3u);
+            let h3 = activation(h + i + 3u);
+            a = fma(d0, vec4f(h0.x), a);
+            b = fma(d0, vec4f(h0.y), b);
+            c = fma(d0, vec4f(h0.z), c);
+            e = fma(d0, vec4f(h0.w), e);
+            a = fma(d1, vec4f(h1.x), a);
+            b = fma(d1, vec4f(h1.y), b);
+            c = fma(d1, vec4f(h1.z), c);
+            e = fma(d1, vec4f(h1.w), e);
+            a = fma(d2, vec4f(h2.x), a);
+            b = fma(d2, vec4f(h2.y), b);
+            c = fma(d2, vec4f(h2.z), c);
+            e = fma(d2, vec4f(h2.w), e);
+            a = fma(d3, vec4f(h3.x), a);
+            b = fma(d3, vec4f(h3.y), b);
+            c = fma(d3, vec4f(h3.z), c);
+            e = fma(d3, vec4f(h3.w), e);
+        }
+        let at = region + 4u * item;
+        if adding {
+            a += gradient[at];
+            b += gradient[at + 1u];
+            c += gradient[at + 2u];
+            e += gradient[at + 3u];
+        }
+        gradient[at] = a;
+        gradient[at + 1u] = b;
+        gradient[at + 2u] = c;
+        gradient[at + 3u] = e;
+    }
+}
+
+// Writes the sums of the errors and of the pixels of a workgroup behind its gradient.
+fn finish(workgroup: u32, id: u32) {
+    sums[id] = vec2f(error, f32(seen));
+    workgroupBarrier();
+    if id < SPLITS {
+        var sum = vec2f();
+        if id == 0u {
+            for (var i = 0u; i < INVOCATIONS; i++) {
+                sum += sums[i];
+            }
+        }
+        let end = (workgroup * SPLITS + id + 1u) * parameters.gradient_length - 1u;
+        // Two numbers, so that pixels are counted exactly.
+        let thousands = floor(sum.y / 1024.0);
+        gradient[end] = vec4f(sum.x, sum.y - 1024.0 * thousands, thousands, 0.0);
+    }
+}
+
+// A pixel of a render: values as they are, or samples of 8 or 16 bits.
+fn emit(place: u32, value: vec4f) {
+    if place >= parameters.points {
+        return;
+    }
+    if FORMAT == 0u {
+        values[4u * place] = bitcast<u32>(value.x);
+        values[4u * place + 1u] = bitcast<u32>(value.y);
+        values[4u * place + 2u] = bitcast<u32>(value.z);
+        values[4u * place + 3u] = bitcast<u32>(value.w);
+        return;
+    }
+    let unit = value * 0.5 + 0.5;
+    // NaN is 0.
+    let clamped = select(vec4f(), min(unit, vec4f(1.0)), unit > vec4f());
+    if FORMAT == 8u {
+        let q = vec4u(clamped * 255.0 + 0.5);
+        values[place] = q.x | (q.y << 8u) | (q.z << 16u) | (q.w << 24u);
+    } else {
+        let q = vec4u(clamped * 65535.0 + 0.5);
+        values[2u * place] = q.x | (q.y << 16u);
+        values[2u * place + 1u] = q.z | (q.w << 16u);
+    }
+}

@@ -1,0 +1,336 @@
+//! The loss of a batch and its gradient.
+
+use super::layout::Layout;
+use super::variant::{Access, bind, bindings, compile};
+use super::{Gpu, GpuError, Timer, Variant, bytes_of, floats};
+use crate::geometry::{Grid, View};
+use crate::network::Topology;
+use crate::raster::{Raster, Samples};
+
+/// Most bytes of all workgroups' gradients, and of their scratch.
+const MOST_BYTES: u64 = 1 << 28;
+/// vec4f that a workgroup of the summing kernel takes.
+const SUM_COLUMNS: u32 = 16;
+
+/// A pixel of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightedPixel {
+    /// Number in row order.
+    pub number: u32,
+    /// Weight of its squared error.
+    pub weight: f32,
+}
+
+/// The pixels of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Batch<'a> {
+    /// All of the picture, each of weight 1.
+    All,
+    /// These.
+    Of(&'a [WeightedPixel]),
+}
+
+/// What a step gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The mean squared error, as [`FusedLoss`](crate::train::FusedLoss) has it.
+    pub loss: f64,
+    /// Its gradient, in the order of the weights.
+    pub gradient: Vec<f32>,
+}
+
+/// A picture and a topology on a GPU, for training.
+#[derive(Debug)]
+pub struct Trainer {
+    gpu: Gpu,
+    variant: Variant,
+    layout: Layout,
+    /// The factor of every layer.
+    scales: Vec<f32>,
+    weight_count: usize,
+    width: u32,
+    height: u32,
+    channels: usize,
+    sixteen: bool,
+    kernel: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroupLayout,
+    sum: wgpu::ComputePipeline,
+    parameters: wgpu::Buffer,
+    counts: wgpu::Buffer,
+    weights: wgpu::Buffer,
+    picture: wgpu::Buffer,
+    sums: wgpu::Buffer,
+    readable: wgpu::Buffer,
+    /// What depends on the number of pixels.
+    plan: Option<Plan>,
+    timer: Option<Timer>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    points: usize,
+    all: bool,
+    workgroups: u32,
+    batch: wgpu::Buffer,
+    bound: wgpu::BindGroup,
+    bound_sum: wgpu::BindGroup,
+}
+
+use wgpu::BufferUsages as U;
+
+impl Trainer {
+    /// Puts a picture on a GPU, for networks of `topology` whose layers compute
+    /// `scale (W h + b)`; `scales` has a factor for each layer.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] and [`GpuError::Failed`].
+    ///
+    /// # Panics
+    /// If `scales` has not one factor a layer, the picture not the topology's channels, or the
+    /// variant does not fit.
+    pub fn new(
+        gpu: &Gpu,
+        raster: &Raster,
+        topology: &Topology,
+        scales: &[f32],
+        variant: Variant,
+    ) -> Result<Self, GpuError> {
+        assert_eq!(scales.len(), topology.layers().count(), "a factor for each layer");
+        assert_eq!(raster.channels(), topology.channels(), "the picture's channels");
+        assert!(variant.fits(topology, gpu), "a variant that fits");
+        let layout = variant.layout(topology);
+        let of_weights = if variant.uniform_weights { Access::Uniform } else { Access::Read };
+        let bindings = bindings(
+            gpu,
+            &[
+                (0, Access::Uniform),
+                (1, of_weights),
+                (2, Access::Read),
+                (3, Access::Read),
+                (4, Access::Write),
+                (5, Access::Write),
+            ],
+        );
+        let kernel = variant.pipeline(gpu, &layout, "train", 0, &bindings)?;
+        let sum = compile(gpu, include_str!("shaders/sum.wgsl").to_owned(), "sum", None)?;
+        let words = picture_words(raster);
+        let picture =
+            gpu.buffer("the picture", 4 * words.len() as u64, U::STORAGE | U::COPY_DST)?;
+        gpu.queue.write_buffer(&picture, 0, &bytes_of(words));
+        let weights = gpu.buffer(
+            "the weights",
+            variant.weight_bytes(&layout),
+            U::STORAGE | U::UNIFORM | U::COPY_DST,
+        )?;
+        let gradient_bytes = 16 * (layout.length as u64 + 1);
+        let sums = gpu.buffer("the gradient", gradient_bytes, U::STORAGE | U::COPY_SRC)?;
+        let readable = gpu.buffer("the gradient", gradient_bytes, U::MAP_READ | U::COPY_DST)?;
+        let parameter_bytes = 4 * (16 + layout.table().len() as u64);
+        let parameters = gpu.buffer("the parameters", parameter_bytes, U::UNIFORM | U::COPY_DST)?;
+        let counts = gpu.buffer("the counts", 16, U::UNIFORM | U::COPY_DST)?;
+        Ok(Self {
+            gpu: gpu.clone(),
+            variant,
+            layout,
+            scales: scales.to_vec(),
+            weight_count: topology.weight_count(),
+            width: raster.size().width,
+            height: raster.size().height,
+            channels: topology.channels().count(),
+            sixteen: matches!(raster.samples(), Samples::U16(_)),
+            kernel,
+            bindings,
+            sum,
+            parameters,
+            counts,
+            weights,
+            picture,
+            sums,
+            readable,
+            plan: None,
+            timer: None,
+        })
+    }
+
+    /// From now on steps are timed on the GPU, where it can.
+    ///
+    /// # Errors
+    /// [`GpuError::Failed`].
+    pub fn time_passes(&mut self) -> Result<(), GpuError> {
+        self.timer = Timer::new(&self.gpu, 2)?;
+        Ok(())
+    }
+
+    /// Seconds that the GPU took for the last step's loss and gradient, and for summing up.
+    ///
+    /// # Errors
+    /// [`GpuError::Failed`].
+    pub fn pass_times(&self) -> Result<Option<[f64; 2]>, GpuError> {
+        let Some(timer) = &self.timer else { return Ok(None) };
+        let times = timer.read(&self.gpu)?;
+        Ok(Some([times[0], times[1]]))
+    }
+
+    /// The loss of a batch and its gradient. `weights` holds for each layer `[W | b]` row by row,
+    /// as [`FusedLoss`](crate::train::FusedLoss) has them.
+    ///
+    /// # Errors
+    /// [`GpuError::Incomplete`], [`GpuError::TooLarge`] and [`GpuError::Failed`].
+    ///
+    /// # Panics
+    /// If the network has not as many weights, or the batch has no pixels.
+    pub fn step(&mut self, weights: &[f32], batch: Batch) -> Result<Step, GpuError> {
+        assert_eq!(weights.len(), self.weight_count, "as many weights as the topology has");
+        let (points, all) = match batch {
+            Batch::All => (self.width as usize * self.height as usize, true),
+            Batch::Of(pixels) => (pixels.len(), false),
+        };
+        if !self.plan.as_ref().is_some_and(|plan| plan.points == points && plan.all == all) {
+            // The old plan's buffers make room first.
+            self.plan = None;
+            self.plan = Some(self.plan(points, all)?);
+        }
+        let plan = self.plan.as_ref().expect("it was just made");
+        let queue = &self.gpu.queue;
+        queue.write_buffer(&self.weights, 0, &bytes_of(self.packed(weights)));
+        if let Batch::Of(pixels) = batch {
+            let words = pixels.iter().flat_map(|pixel| [pixel.number, pixel.weight.to_bits()]);
+            queue.write_buffer(&plan.batch, 0, &bytes_of(words));
+        }
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let passes = [
+            (&self.kernel, &plan.bound, plan.workgroups),
+            (&self.sum, &plan.bound_sum, self.gradient_length().div_ceil(SUM_COLUMNS)),
+        ];
+        for (index, (pipeline, bound, workgroups)) in passes.into_iter().enumerate() {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: self.timer.as_ref().map(|timer| timer.pass(index as u32)),
+            });
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bound, &[]);
+            pass.dispatch_workgroups(workgroups, 1, 1);
+        }
+        let bytes = 16 * u64::from(self.gradient_length());
+        encoder.copy_buffer_to_buffer(&self.sums, 0, &self.readable, 0, bytes);
+        if let Some(timer) = &self.timer {
+            timer.resolve(&mut encoder);
+        }
+        queue.submit([encoder.finish()]);
+        let sums: Vec<f32> =
+            self.gpu.read(&self.readable, bytes, None, |bytes| floats(bytes).collect())?;
+        self.unpacked(&sums, points)
+    }
+
+    fn gradient_length(&self) -> u32 {
+        // The last holds the error.
+        self.layout.length as u32 + 1
+    }
+
+    fn plan(&self, points: usize, all: bool) -> Result<Plan, GpuError> {
+        assert!(points > 0, "a batch has pixels");
+        let Self { gpu, variant, layout, .. } = self;
+        let tiles = points.div_ceil(variant.pixels as usize) as u64;
+        let of_gradient = 16 * u64::from(variant.splits * self.gradient_length());
+        let scratch_length = variant.scratch_length(layout, true);
+        let of_scratch = 16 * u64::from(scratch_length);
+        let limits = gpu.device.limits();
+        let most = MOST_BYTES.min(limits.max_storage_buffer_binding_size);
+        let affordable = most / of_gradient.max(of_scratch);
+        let most = affordable.min(variant.workgroups.into()).max(1);
+        let invocations = (variant.invocations / variant.splits) as usize;
+        let iterations = layout.iterations(invocations, variant.pixels as usize);
+        let workgroups = gpu.workgroups(tiles, most, iterations);
+        let gradients = u64::from(workgroups) * of_gradient;
+        let gradients = gpu.buffer("the workgroups' gradients", gradients, U::STORAGE)?;
+        let scratch = u64::from(workgroups) * of_scratch;
+        let scratch = gpu.buffer("the workgroups' activations", scratch, U::STORAGE)?;
+        let batch_bytes = if all { 8 } else { 8 * points as u64 };
+        let batch = gpu.buffer("the batch", batch_bytes, U::STORAGE | U::COPY_DST)?;
+        let mut parameters = vec![
+            points as u32,
+            0,
+            workgroups,
+            self.width,
+            self.height,
+            self.channels as u32,
+            self.sixteen.into(),
+            all.into(),
+            layout.layer_count() as u32,
+            self.gradient_length(),
+            scratch_length,
+            layout.hidden as u32,
+            0,
+            0,
+            0,
+            0,
+        ];
+        parameters.extend(layout.table());
+        gpu.queue.write_buffer(&self.parameters, 0, &bytes_of(parameters));
+        let counts = [self.gradient_length(), workgroups * variant.splits, 0, 0];
+        gpu.queue.write_buffer(&self.counts, 0, &bytes_of(counts));
+        let bound = bind(
+            gpu,
+            &self.bindings,
+            &[
+                (0, &self.parameters),
+                (1, &self.weights),
+                (2, &self.picture),
+                (3, &batch),
+                (4, &scratch),
+                (5, &gradients),
+            ],
+        );
+        let of_sum = self.sum.get_bind_group_layout(0);
+        let bound_sum = bind(gpu, &of_sum, &[(0, &self.counts), (1, &gradients), (2, &self.sums)]);
+        gpu.check()?;
+        Ok(Plan { points, all, workgroups, batch, bound, bound_sum })
+    }
+
+    /// Weights as the kernels read them, factors folded in.
+    fn packed(&self, weights: &[f32]) -> Vec<u32> {
+        let mut packed = vec![0; 4 * self.layout.length];
+        let mut weights = weights.iter();
+        self.layout.each_weight(|layer, _, _, place| {
+            let weight = weights.next().expect("as many weights as the layout has");
+            packed[place] = (self.scales[layer] * weight).to_bits();
+        });
+        packed
+    }
+
+    fn unpacked(&self, sums: &[f32], points: usize) -> Result<Step, GpuError> {
+        let (gradient, end) = sums.split_at(4 * self.layout.length);
+        let (seen, wanted) = (end[1] as u64 + 1024 * end[2] as u64, points as u64);
+        if seen != wanted {
+            return Err(GpuError::Incomplete { seen, wanted });
+        }
+        let mean = 1.0 / (points * self.channels) as f64;
+        let factor = |scale: &f32| (2.0 * mean * f64::from(*scale)) as f32;
+        let factors: Vec<f32> = self.scales.iter().map(factor).collect();
+        let mut in_order = Vec::with_capacity(self.weight_count);
+        self.layout.each_weight(|layer, _, _, place| {
+            in_order.push(factors[layer] * gradient[place]);
+        });
+        Ok(Step { loss: mean * f64::from(end[0]), gradient: in_order })
+    }
+}
+
+/// x of each column, y of each row, and the samples.
+fn picture_words(raster: &Raster) -> Vec<u32> {
+    let size = raster.size();
+    let grid = Grid::new(size, &View::default()).expect("a raster's own size");
+    let columns = (0..size.width).map(|i| (grid.x(i) as f32).to_bits());
+    let rows = (0..size.height).map(|j| (grid.y(j) as f32).to_bits());
+    let mut words: Vec<u32> = columns.chain(rows).collect();
+    let channels = raster.channels().count();
+    match raster.samples() {
+        Samples::U8(samples) => words.extend(samples.chunks_exact(channels).map(|pixel| {
+            pixel.iter().rev().fold(0, |word, &sample| word << 8 | u32::from(sample))
+        })),
+        Samples::U16(samples) => words.extend(samples.chunks_exact(channels).flat_map(|pixel| {
+            let at = |channel: usize| pixel.get(channel).copied().map_or(0, u32::from);
+            [at(0) | at(1) << 16, at(2) | at(3) << 16]
+        })),
+    }
+    words
+}

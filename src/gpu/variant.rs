@@ -1,0 +1,257 @@
+//! How the kernels divide the work: constants in front of their source.
+
+use super::layout::Layout;
+use super::{Gpu, GpuError};
+use crate::network::Topology;
+
+/// What an invocation computes at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Four outputs of a layer for four pixels, activations in workgroup memory.
+    Tiles,
+    /// The same with activations in the device's memory: for layers of any width.
+    WideTiles,
+    /// All outputs of a layer for one pixel: for hidden layers of up to 32 features.
+    Pixels,
+}
+
+/// A way of dividing the work. All of them compute the same but for rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// What an invocation computes at a time.
+    pub kernel: Kernel,
+    /// Invocations of a workgroup; as many as pixels of a tile for [`Kernel::Pixels`].
+    pub invocations: u32,
+    /// Pixels of a tile, a multiple of 16.
+    pub pixels: u32,
+    /// Parts of a tile whose weights' gradients different invocations sum.
+    pub splits: u32,
+    /// Eight pixels instead of four: for tiles.
+    pub wide: bool,
+    /// Each layer's weights are copied to workgroup memory.
+    pub staged: bool,
+    /// Sines and cosines are kept for the way back, instead of computed once more.
+    pub keep_cosine: bool,
+    /// The sine rounds by adding and taking away a large number.
+    pub round_by_adding: bool,
+    /// Weights are read as uniforms, where they fit.
+    pub uniform_weights: bool,
+    /// Workgroups at most.
+    pub workgroups: u32,
+}
+
+/// Widest hidden layer in blocks for [`Kernel::Pixels`].
+const MOST_BLOCKS: usize = 8;
+/// `vec4f` of weights that fit in a uniform binding of 64 KiB.
+const UNIFORM_LENGTH: usize = 4096;
+/// Bytes of workgroup memory besides tiles, for each invocation.
+const SUM_BYTES: u32 = 8;
+
+impl Variant {
+    /// Tiles of 32 pixels.
+    pub const TILES: Self = Self {
+        kernel: Kernel::Tiles,
+        invocations: 64,
+        pixels: 32,
+        splits: 1,
+        wide: false,
+        staged: false,
+        keep_cosine: false,
+        round_by_adding: false,
+        uniform_weights: false,
+        workgroups: 2112,
+    };
+    /// The same for layers of any width.
+    pub const WIDE_TILES: Self = Self { kernel: Kernel::WideTiles, ..Self::TILES };
+    /// One pixel an invocation.
+    pub const PIXELS: Self =
+        Self { kernel: Kernel::Pixels, invocations: 64, pixels: 64, ..Self::TILES };
+
+    /// The first of the variants that works for a topology on a device.
+    pub fn suitable(topology: &Topology, gpu: &Gpu) -> Self {
+        // Software's compilers take minutes for the kernel of pixels.
+        let unrolled = (!gpu.adapter.software).then_some(Self::PIXELS);
+        let variants = unrolled.into_iter().chain([Self::TILES]);
+        let mut variants = variants;
+        variants.find(|v| v.fits(topology, gpu)).unwrap_or(Self::WIDE_TILES)
+    }
+
+    /// Whether the kernels work for a topology on a device.
+    pub fn fits(&self, topology: &Topology, gpu: &Gpu) -> bool {
+        let limits = gpu.device.limits();
+        let layout = self.layout(topology);
+        let invocations = self.invocations
+            <= limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x);
+        let lengths = self.tile_length(&layout) + self.staged_length(&layout);
+        let memory = 16 * lengths + SUM_BYTES * self.invocations;
+        let uniform = !self.uniform_weights || layout.length <= UNIFORM_LENGTH;
+        let narrow = self.kernel != Kernel::Pixels || layout.widest <= MOST_BLOCKS;
+        invocations && uniform && narrow && memory <= limits.max_compute_workgroup_storage_size
+    }
+
+    pub(super) fn layout(&self, topology: &Topology) -> Layout {
+        Layout::new(topology, self.kernel == Kernel::Pixels)
+    }
+
+    /// `vec4f` of workgroup memory for the two slots of a tile.
+    fn tile_length(&self, layout: &Layout) -> u32 {
+        match self.kernel {
+            Kernel::WideTiles => 1,
+            _ => self.slots(layout),
+        }
+    }
+
+    /// `vec4f` of workgroup memory for weights.
+    fn staged_length(&self, layout: &Layout) -> u32 {
+        if self.staged { layout.largest_layer() as u32 } else { 1 }
+    }
+
+    fn slots(&self, layout: &Layout) -> u32 {
+        2 * layout.widest as u32 * (self.pixels + 1)
+    }
+
+    /// `vec4f` of scratch that a workgroup needs.
+    pub(super) fn scratch_length(&self, layout: &Layout, training: bool) -> u32 {
+        let slots = if self.kernel == Kernel::WideTiles { self.slots(layout) } else { 0 };
+        let each = if self.keep_cosine { 2 } else { 1 };
+        let kept = if training { each * layout.hidden as u32 * self.pixels } else { 0 };
+        slots + kept
+    }
+
+    /// Bytes of the buffer of weights.
+    pub(super) fn weight_bytes(&self, layout: &Layout) -> u64 {
+        16 * if self.uniform_weights { UNIFORM_LENGTH } else { layout.length } as u64
+    }
+
+    /// Compiles an entry point; `format` is that of a render's pixels.
+    pub(super) fn pipeline(
+        &self,
+        gpu: &Gpu,
+        layout: &Layout,
+        entry_point: &'static str,
+        format: u32,
+        bindings: &wgpu::BindGroupLayout,
+    ) -> Result<wgpu::ComputePipeline, GpuError> {
+        let weights = match self.uniform_weights {
+            true => format!("var<uniform> weights: array<vec4f, {UNIFORM_LENGTH}>"),
+            false => "var<storage, read> weights: array<vec4f>".to_owned(),
+        };
+        let &Self {
+            invocations, pixels, splits, wide, staged, keep_cosine, round_by_adding, ..
+        } = self;
+        let constants = format!(
+            "const INVOCATIONS = {invocations}u;\n\
+             const PIXELS = {pixels}u;\n\
+             const GROUPS = {groups}u;\n\
+             const SPLITS = {splits}u;\n\
+             const BLOCKS = {blocks}u;\n\
+             const SHARED = {shared};\n\
+             const TILE_LENGTH = {tile}u;\n\
+             const WIDE = {wide};\n\
+             const STAGED = {staged};\n\
+             const STAGED_LENGTH = {staged_length}u;\n\
+             const KEEP_COSINE = {keep_cosine};\n\
+             const ROUND_BY_ADDING = {round_by_adding};\n\
+             const FORMAT = {format}u;\n\
+             @group(0) @binding(1) {weights};\n",
+            groups = pixels / if wide { 8 } else { 4 },
+            blocks = layout.widest,
+            shared = self.kernel != Kernel::WideTiles,
+            tile = self.tile_length(layout),
+            staged_length = self.staged_length(layout),
+        );
+        let kernel = match self.kernel {
+            Kernel::Pixels => include_str!("shaders/pixels.wgsl"),
+            _ => include_str!("shaders/tiles.wgsl"),
+        };
+        let source = [&constants, include_str!("shaders/common.wgsl"), kernel].concat();
+        compile(gpu, source, entry_point, Some(bindings))
+    }
+}
+
+/// Compiles an entry point.
+pub(super) fn compile(
+    gpu: &Gpu,
+    source: String,
+    entry_point: &'static str,
+    bindings: Option<&wgpu::BindGroupLayout>,
+) -> Result<wgpu::ComputePipeline, GpuError> {
+    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(entry_point),
+        source: wgpu::ShaderSource::Wgsl(source.into()),
+    });
+    let layout = bindings.map(|bindings| {
+        gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(bindings)],
+            immediate_size: 0,
+        })
+    });
+    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(entry_point),
+        layout: layout.as_ref(),
+        module: &module,
+        entry_point: Some(entry_point),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            // The kernels write before they read.
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        cache: None,
+    });
+    gpu.check()?;
+    Ok(pipeline)
+}
+
+/// The layout of a kernel's bindings: for each number whether it is uniform, or else writable.
+pub(super) fn bindings(gpu: &Gpu, all: &[(u32, Access)]) -> wgpu::BindGroupLayout {
+    let entries: Vec<_> = all
+        .iter()
+        .map(|&(binding, access)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match access {
+                    Access::Uniform => wgpu::BufferBindingType::Uniform,
+                    Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                    Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        })
+        .collect();
+    let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+    gpu.device.create_bind_group_layout(&descriptor)
+}
+
+/// How a kernel sees a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Uniform,
+    Read,
+    Write,
+}
+
+/// Binds buffers to their numbers.
+pub(super) fn bind(
+    gpu: &Gpu,
+    layout: &wgpu::BindGroupLayout,
+    buffers: &[(u32, &wgpu::Buffer)],
+) -> wgpu::BindGroup {
+    let entries: Vec<_> = buffers
+        .iter()
+        .map(|&(binding, buffer)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.as_entire_binding(),
+        })
+        .collect();
+    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout,
+        entries: &entries,
+    })
+}

@@ -1,0 +1,285 @@
+//! The GPU's kernels on a software adapter against f64 and against the CPU's.
+//!
+//! Without such an adapter (Debian: mesa-vulkan-drivers) the tests pass without a check, unless
+//! `SIRENC_TEST_GPU` is set.
+#![cfg(all(feature = "gpu", feature = "encode"))]
+
+mod common;
+
+use std::sync::LazyLock;
+
+use common::{Random, uniform, weights};
+use sirenc::eval::Evaluator;
+use sirenc::gpu::{Batch, Gpu, GpuError, Kernel, Renderer, Step, Trainer, Variant, WeightedPixel};
+use sirenc::{
+    BitDepth, Channels, Field, Grid, Raster, Render, Samples, Siren, Size, Topology, View,
+};
+
+static GPU: LazyLock<Option<Gpu>> = LazyLock::new(|| match Gpu::software() {
+    Ok(gpu) => Some(gpu),
+    Err(error) if std::env::var_os("SIRENC_TEST_GPU").is_none() => {
+        eprintln!("not tested: {error}");
+        None
+    }
+    Err(error) => panic!("{error}"),
+});
+
+/// Random weights with factors, as the fused loss has them, and the network that they make.
+fn network(topology: &Topology, seed: u64) -> (Siren, Vec<f32>, Vec<f32>) {
+    let siren = Siren::from_weights(topology.clone(), &weights(topology, seed)).unwrap();
+    let scales: Vec<f32> = (0..siren.layers().len()).map(|l| 0.5 + l as f32).collect();
+    let rows = siren.layers().iter().zip(&scales).flat_map(|(layer, scale)| {
+        let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+        rows.flat_map(|(row, bias)| row.iter().chain([bias])).map(move |w| w / scale)
+    });
+    let weights = rows.collect();
+    (siren, scales, weights)
+}
+
+fn raster(size: Size, channels: Channels, depth: BitDepth, seed: u64) -> Raster {
+    let mut random = Random(seed);
+    let count = size.pixels() as usize * channels.count();
+    let samples = match depth {
+        BitDepth::Eight => Samples::U8((0..count).map(|_| (256.0 * random.next()) as u8).collect()),
+        BitDepth::Sixteen => {
+            Samples::U16((0..count).map(|_| (65536.0 * random.next()) as u16).collect())
+        }
+    };
+    Raster::new(size, channels, samples).unwrap()
+}
+
+fn pixels(raster: &Raster, count: usize, seed: u64) -> Vec<WeightedPixel> {
+    let mut random = Random(seed);
+    let all = raster.size().pixels() as f64;
+    let mut pixel = || WeightedPixel {
+        number: (all * random.next()) as u32,
+        weight: random.between(0.2, 2.0) as f32,
+    };
+    (0..count).map(|_| pixel()).collect()
+}
+
+/// Loss and gradient in f64, by backpropagation.
+fn wanted(siren: &Siren, scales: &[f32], raster: &Raster, batch: Batch) -> (f64, Vec<f64>) {
+    let all: Vec<WeightedPixel> = match batch {
+        Batch::All => (0..raster.size().pixels() as u32)
+            .map(|number| WeightedPixel { number, weight: 1.0 })
+            .collect(),
+        Batch::Of(pixels) => pixels.to_vec(),
+    };
+    let grid = Grid::new(raster.size(), &View::default()).unwrap();
+    let width = raster.size().width;
+    let (channels, has_alpha) = (raster.channels().count(), raster.channels().has_alpha());
+    let mut loss = 0.0;
+    let mut gradients: Vec<Vec<f64>> =
+        siren.layers().iter().map(|l| vec![0.0; (l.inputs + 1) * l.outputs]).collect();
+    for pixel in &all {
+        let (column, row) = (pixel.number % width, pixel.number / width);
+        let mut h = vec![vec![f64::from(grid.x(column) as f32), f64::from(grid.y(row) as f32)]];
+        let mut slopes = Vec::new();
+        let last = siren.layers().len() - 1;
+        for (index, layer) in siren.layers().iter().enumerate() {
+            let input = h.last().unwrap();
+            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+            let affine: Vec<f64> = rows
+                .map(|(row, &bias)| {
+                    let sum: f64 = row.iter().zip(input).map(|(&w, h)| f64::from(w) * h).sum();
+                    sum + f64::from(bias)
+                })
+                .collect();
+            slopes.push(affine.iter().map(|a| a.cos()).collect::<Vec<f64>>());
+            let sine = |a: f64| if index == last { a } else { a.sin() };
+            h.push(affine.into_iter().map(sine).collect());
+        }
+        let unit = |c: usize| f64::from(raster.unit(pixel.number as usize * channels + c));
+        let mut delta: Vec<f64> = (0..channels)
+            .map(|c| {
+                let alpha = if has_alpha && c + 1 < channels { unit(channels - 1) } else { 1.0 };
+                let error = h[last + 1][c] - (2.0 * unit(c) - 1.0);
+                let weight = f64::from(pixel.weight) * alpha * alpha;
+                loss += weight * error * error;
+                weight * error
+            })
+            .collect();
+        for (index, layer) in siren.layers().iter().enumerate().rev() {
+            let row = layer.inputs + 1;
+            for (o, d) in delta.iter().enumerate() {
+                let part = &mut gradients[index][o * row..(o + 1) * row];
+                for (sum, h) in part.iter_mut().zip(h[index].iter().chain([&1.0])) {
+                    *sum += d * h;
+                }
+            }
+            if index > 0 {
+                delta = (0..layer.inputs)
+                    .map(|k| {
+                        let weights = layer.weights.iter().skip(k).step_by(layer.inputs);
+                        let sum: f64 = weights.zip(&delta).map(|(&w, d)| f64::from(w) * d).sum();
+                        sum * slopes[index - 1][k]
+                    })
+                    .collect();
+            }
+        }
+    }
+    let mean = 1.0 / (all.len() * channels) as f64;
+    let gradients = gradients.into_iter().zip(scales).flat_map(|(gradient, &scale)| {
+        gradient.into_iter().map(move |g| 2.0 * mean * f64::from(scale) * g)
+    });
+    (mean * loss, gradients.collect())
+}
+
+/// Holds a step against f64, layer by layer.
+fn check(siren: &Siren, step: &Step, (loss, gradient): &(f64, Vec<f64>), what: &str) {
+    let error = (step.loss / loss - 1.0).abs();
+    assert!(error < 1e-4, "{what}: loss {}, not {loss}", step.loss);
+    let mut start = 0;
+    for layer in siren.layers() {
+        let range = start..start + (layer.inputs + 1) * layer.outputs;
+        start = range.end;
+        let (mut error, mut norm) = (0.0, 0.0);
+        for (&found, wanted) in step.gradient[range.clone()].iter().zip(&gradient[range]) {
+            error += (f64::from(found) - wanted).powi(2);
+            norm += wanted.powi(2);
+        }
+        let error = (error / norm).sqrt();
+        assert!(error < 2e-4, "{what}: a gradient is off by {error}");
+    }
+    assert_eq!(step.gradient.len(), gradient.len());
+}
+
+/// Every way of dividing the work, where the tiles of Mesa's compiler are not too large.
+fn variants() -> Vec<Variant> {
+    let mut variants = Vec::new();
+    for kernel in [Variant::TILES, Variant::WIDE_TILES, Variant::PIXELS] {
+        let tiles = kernel.kernel != Kernel::Pixels;
+        variants.extend([
+            kernel,
+            Variant { staged: true, keep_cosine: true, ..kernel },
+            Variant { round_by_adding: true, uniform_weights: true, workgroups: 1, ..kernel },
+            Variant { invocations: 128, pixels: 128, splits: 2, wide: tiles, ..kernel },
+        ]);
+    }
+    variants.push(Variant { pixels: 16, ..Variant::TILES });
+    variants
+}
+
+#[test]
+fn gradients_of_all_variants_are_those_of_f64() {
+    let Some(gpu) = &*GPU else { return };
+    let size = Size { width: 23, height: 17 };
+    for (case, variant) in variants().into_iter().enumerate() {
+        let channels = Channels::from_count(1 + case % 4).unwrap();
+        let topology = Topology::new(channels, vec![5, 8, 3]).unwrap();
+        let (siren, scales, weights) = network(&topology, case as u64);
+        let depth = if case % 2 == 0 { BitDepth::Eight } else { BitDepth::Sixteen };
+        let raster = raster(size, channels, depth, 7);
+        assert!(variant.fits(&topology, gpu), "{variant:?}");
+        let mut trainer = Trainer::new(gpu, &raster, &topology, &scales, variant).unwrap();
+        for count in [0, 1, 77, 300] {
+            let some = pixels(&raster, count, case as u64);
+            let batch = if count == 0 { Batch::All } else { Batch::Of(&some) };
+            let step = trainer.step(&weights, batch).unwrap();
+            let wanted = wanted(&siren, &scales, &raster, batch);
+            check(&siren, &step, &wanted, &format!("{variant:?}, {channels}, {count}"));
+        }
+    }
+}
+
+#[test]
+fn gradients_of_all_topologies_are_those_of_f64() {
+    let Some(gpu) = &*GPU else { return };
+    let mut random = Random(3);
+    let mut topologies: Vec<Topology> = [(10, 28), (13, 49), (4, 256), (1, 1), (3, 300)]
+        .map(|(layers, features)| uniform(Channels::Rgb, layers, features))
+        .into();
+    for case in 0..6 {
+        let layers = random.between(1.0, 6.0) as usize;
+        let hidden = (0..layers).map(|_| random.between(1.0, 70.0) as usize).collect();
+        topologies
+            .push(Topology::new(Channels::from_count(1 + case % 4).unwrap(), hidden).unwrap());
+    }
+    for (case, topology) in topologies.iter().enumerate() {
+        let (siren, scales, weights) = network(topology, case as u64);
+        let raster =
+            raster(Size { width: 30, height: 20 }, topology.channels(), BitDepth::Eight, 7);
+        let variant = Variant::suitable(topology, gpu);
+        let mut trainer = Trainer::new(gpu, &raster, topology, &scales, variant).unwrap();
+        let some = pixels(&raster, 75, case as u64);
+        let step = trainer.step(&weights, Batch::Of(&some)).unwrap();
+        let wanted = wanted(&siren, &scales, &raster, Batch::Of(&some));
+        check(&siren, &step, &wanted, &topology.to_string());
+        // Bit by bit the same from run to run.
+        assert_eq!(trainer.step(&weights, Batch::Of(&some)).unwrap(), step, "{topology}");
+    }
+}
+
+#[test]
+fn renders_are_those_of_the_definition() {
+    let Some(gpu) = &*GPU else { return };
+    let native = Size { width: 60, height: 41 };
+    let shapes = [vec![28; 10], vec![49; 13], vec![1], vec![300, 7, 64]];
+    for (case, hidden) in shapes.into_iter().enumerate() {
+        let channels = Channels::from_count(4 - case).unwrap();
+        let topology = Topology::new(channels, hidden).unwrap();
+        let (siren, ..) = network(&topology, case as u64);
+        let grid = Grid::new(native, &View::default()).unwrap();
+        let variant = Variant::suitable(&topology, gpu);
+        let all = 0..native.height;
+        for depth in [BitDepth::Eight, BitDepth::Sixteen] {
+            let renderer = Renderer::new(gpu, &siren, grid, Some(depth), variant).unwrap();
+            let found = renderer.samples(all.clone()).unwrap();
+            assert_eq!(renderer.samples(all.clone()).unwrap(), found, "from run to run");
+            let evaluator = Evaluator::new(siren.clone());
+            let render = Render::new(&evaluator, native, grid, Field::Value, depth);
+            let levels: Vec<u32> = match (&found, render.raster().samples()) {
+                (Samples::U8(a), Samples::U8(b)) => {
+                    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b).into()).collect()
+                }
+                (Samples::U16(a), Samples::U16(b)) => {
+                    // 16 bits show how far the functions are apart.
+                    a.iter().zip(b).map(|(a, b)| u32::from(a.abs_diff(*b)) / 128).collect()
+                }
+                _ => panic!("not the depth asked for"),
+            };
+            let differ = levels.iter().filter(|&&level| level > 0).count();
+            let most = levels.iter().max().unwrap();
+            assert!(*most <= 1 && 1000 * differ <= 5 * levels.len(), "{topology}: {differ}");
+        }
+        // Values of a part, as they are.
+        let renderer = Renderer::new(gpu, &siren, grid, None, variant).unwrap();
+        let values = renderer.values(7..9).unwrap();
+        let count = channels.count();
+        assert_eq!(values.len(), 2 * 60 * count);
+        for (i, value) in values.iter().enumerate() {
+            let (column, row) = ((i / count % 60) as u32, 7 + (i / count / 60) as u32);
+            let jets = siren.evaluate(grid.x(column), grid.y(row));
+            let error = (f64::from(*value) - jets[i % count].value).abs();
+            assert!(error < 4e-3, "{topology}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_device_is_an_error() {
+    let Some(_) = &*GPU else { return };
+    let gpu = Gpu::software().unwrap();
+    let topology = uniform(Channels::Rgb, 2, 6);
+    let (_, scales, weights) = network(&topology, 1);
+    let raster = raster(Size { width: 9, height: 9 }, Channels::Rgb, BitDepth::Eight, 7);
+    let variant = Variant::suitable(&topology, &gpu);
+    let mut trainer = Trainer::new(&gpu, &raster, &topology, &scales, variant).unwrap();
+    trainer.step(&weights, Batch::All).unwrap();
+    gpu.lose();
+    for _ in 0..2 {
+        let lost = trainer.step(&weights, Batch::All);
+        assert!(matches!(lost, Err(GpuError::Failed(_))), "{lost:?}");
+    }
+    assert!(Trainer::new(&gpu, &raster, &topology, &scales, variant).is_err());
+}
+
+#[test]
+fn what_does_not_fit_is_told() {
+    let Some(gpu) = &*GPU else { return };
+    assert!(!Variant::PIXELS.fits(&uniform(Channels::Rgb, 2, 33), gpu));
+    assert!(!Variant::TILES.fits(&uniform(Channels::Rgb, 1, 200), gpu));
+    assert_eq!(Variant::suitable(&uniform(Channels::Rgb, 1, 200), gpu), Variant::WIDE_TILES);
+    assert!(matches!(Gpu::named("no such card"), Err(GpuError::NoAdapter(_))));
+}
