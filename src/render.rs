@@ -4,12 +4,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+#[cfg(feature = "gpu")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
 use crate::container::BitDepth;
 use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::{Grid, Size};
+#[cfg(feature = "gpu")]
+use crate::gpu::{Gpu, GpuError, Renderer, Variant};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
 use crate::reduce::{self, Reduction};
@@ -54,6 +58,16 @@ pub struct Render<'a> {
     depth: BitDepth,
     /// The function's derivatives times this are per native pixel.
     per_pixel: f64,
+    #[cfg(feature = "gpu")]
+    on_gpu: Option<Arc<Mutex<OnGpu>>>,
+}
+
+/// What evaluates the grid in the CPU's place until it fails.
+#[cfg(feature = "gpu")]
+#[derive(Debug)]
+enum OnGpu {
+    Works(Box<Renderer>),
+    Failed(GpuError),
 }
 
 #[derive(Debug, Clone)]
@@ -77,8 +91,7 @@ impl<'a> Render<'a> {
         depth: BitDepth,
     ) -> Self {
         let per_pixel = 2.0 / f64::from(native.longer_side());
-        let function = Function::Siren(evaluator);
-        Self { function, grid, reduction: None, field, depth, per_pixel }
+        Self::of(Function::Siren(evaluator), grid, field, depth, per_pixel)
     }
 
     /// Prepares a render of `grid`, whose picture's own size must be that of the grids.
@@ -92,13 +105,75 @@ impl<'a> Render<'a> {
     ) -> Self {
         let u: Vec<f64> = (0..grid.size.width).map(|column| grid.u(column)).collect();
         let columns = evaluator.columns(&u, field != Field::Value);
-        let function = Function::Grids { evaluator, columns };
-        Self { function, grid, reduction: None, field, depth, per_pixel: 1.0 }
+        Self::of(Function::Grids { evaluator, columns }, grid, field, depth, 1.0)
+    }
+
+    fn of(
+        function: Function<'a>,
+        grid: Grid,
+        field: Field,
+        depth: BitDepth,
+        per_pixel: f64,
+    ) -> Self {
+        Self {
+            function,
+            grid,
+            reduction: None,
+            field,
+            depth,
+            per_pixel,
+            #[cfg(feature = "gpu")]
+            on_gpu: None,
+        }
     }
 
     /// Reduces the render's pixels, which must be values then.
     pub(crate) fn reduced(self, reduction: Option<Reduction>) -> Self {
         Self { reduction, ..self }
+    }
+
+    /// Has a GPU evaluate the function: that of one SIREN, values only. Where it fails on the way,
+    /// the CPU goes on.
+    ///
+    /// # Errors
+    /// [`GpuError::Unsupported`] for latent grids and derivatives; others from the device.
+    #[cfg(feature = "gpu")]
+    pub fn on_gpu(self, gpu: &Gpu) -> Result<Self, GpuError> {
+        let Function::Siren(evaluator) = &self.function else {
+            return Err(GpuError::Unsupported("latent grids"));
+        };
+        if self.field != Field::Value {
+            return Err(GpuError::Unsupported("derivatives"));
+        }
+        let siren = evaluator.siren();
+        let variant = Variant::suitable(siren.topology(), gpu);
+        // What is reduced is not rounded before.
+        let depth = self.reduction.is_none().then_some(self.depth);
+        let renderer = Renderer::new(gpu, siren, self.grid, depth, variant)?;
+        Ok(Self { on_gpu: Some(Arc::new(Mutex::new(OnGpu::Works(renderer.into())))), ..self })
+    }
+
+    /// Why the GPU failed and the CPU went on, if it did.
+    #[cfg(feature = "gpu")]
+    pub fn gpu_failure(&self) -> Option<GpuError> {
+        match &*locked(self.on_gpu.as_ref()?) {
+            OnGpu::Works(_) => None,
+            OnGpu::Failed(error) => Some(error.clone()),
+        }
+    }
+
+    /// What the GPU makes of some rows; nothing where there is none that works.
+    #[cfg(feature = "gpu")]
+    fn by_gpu<T>(&self, run: impl FnOnce(&mut Renderer) -> Result<T, GpuError>) -> Option<T> {
+        let mut on_gpu = locked(self.on_gpu.as_ref()?);
+        let OnGpu::Works(renderer) = &mut *on_gpu else { return None };
+        match run(renderer) {
+            Ok(result) => Some(result),
+            Err(error) => {
+                *on_gpu = OnGpu::Failed(error);
+                None
+            }
+        }
     }
 
     /// Size of the whole render.
@@ -154,6 +229,12 @@ impl<'a> Render<'a> {
         assert!(!rows.is_empty() && rows.end <= self.size().height, "no such rows");
         let size = Size { width: self.size().width, height: rows.end - rows.start };
         let channels = self.channels();
+        #[cfg(feature = "gpu")]
+        if self.reduction.is_none()
+            && let Some(samples) = self.by_gpu(|renderer| renderer.samples(rows.clone()))
+        {
+            return Raster::new(size, channels, samples).expect("as many samples as pixels");
+        }
         let count = size.pixels() as usize * channels.count();
         let eight = |unit: f32| (unit * 255.0 + 0.5) as u8;
         let sixteen = |unit: f32| (unit * 65535.0 + 0.5) as u16;
@@ -213,6 +294,16 @@ impl<'a> Render<'a> {
     /// Fills `samples` from row `top` on. `quantize` rounds half up and, as Rust's casts
     /// do, takes what lies below or above the range to its ends and NaN to 0.
     fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
+        #[cfg(feature = "gpu")]
+        if self.reduction.is_some() {
+            let row = self.grid.size.width as usize * self.channels().count();
+            let rows = top..top + (samples.len() / row) as u32;
+            if let Some(values) = self.by_gpu(|renderer| renderer.values(rows)) {
+                let samples = samples.par_iter_mut().zip(values);
+                samples.for_each(|(sample, value)| *sample = quantize(value * 0.5 + 0.5));
+                return;
+            }
+        }
         match &self.function {
             Function::Siren(evaluator) => self.fill_blocks(evaluator, top, samples, quantize),
             Function::Grids { evaluator, columns } => {
@@ -300,4 +391,9 @@ impl<'a> Render<'a> {
             }
         }
     }
+}
+
+#[cfg(feature = "gpu")]
+fn locked(on_gpu: &Mutex<OnGpu>) -> MutexGuard<'_, OnGpu> {
+    on_gpu.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -224,7 +224,7 @@ fn renders_are_those_of_the_definition() {
         let variant = Variant::suitable(&topology, gpu);
         let all = 0..native.height;
         for depth in [BitDepth::Eight, BitDepth::Sixteen] {
-            let renderer = Renderer::new(gpu, &siren, grid, Some(depth), variant).unwrap();
+            let mut renderer = Renderer::new(gpu, &siren, grid, Some(depth), variant).unwrap();
             let found = renderer.samples(all.clone()).unwrap();
             assert_eq!(renderer.samples(all.clone()).unwrap(), found, "from run to run");
             let evaluator = Evaluator::new(siren.clone());
@@ -244,7 +244,7 @@ fn renders_are_those_of_the_definition() {
             assert!(*most <= 1 && 1000 * differ <= 5 * levels.len(), "{topology}: {differ}");
         }
         // Values of a part, as they are.
-        let renderer = Renderer::new(gpu, &siren, grid, None, variant).unwrap();
+        let mut renderer = Renderer::new(gpu, &siren, grid, None, variant).unwrap();
         let values = renderer.values(7..9).unwrap();
         let count = channels.count();
         assert_eq!(values.len(), 2 * 60 * count);
@@ -282,4 +282,55 @@ fn what_does_not_fit_is_told() {
     assert!(!Variant::TILES.fits(&uniform(Channels::Rgb, 1, 200), gpu));
     assert_eq!(Variant::suitable(&uniform(Channels::Rgb, 1, 200), gpu), Variant::WIDE_TILES);
     assert!(matches!(Gpu::named("no such card"), Err(GpuError::NoAdapter(_))));
+}
+
+/// The binary, told to use the software adapter or another one.
+#[cfg(feature = "cli")]
+fn sirenc(adapter: &str, arguments: &[&str]) -> assert_cmd::assert::Assert {
+    let mut command = assert_cmd::Command::cargo_bin("sirenc").unwrap();
+    command.env(sirenc::gpu::ADAPTER_VARIABLE, adapter).args(arguments).assert()
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_binary_encodes_and_decodes_on_the_gpu() {
+    let Some(gpu) = &*GPU else { return };
+    let name = gpu.adapter().name.as_str();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (source, siren) = (path("a.png"), path("a.siren"));
+    let picture = common::picture_of_bytes(40, 30, Channels::Rgb);
+    let Samples::U8(samples) = picture.into_samples() else { panic!("bytes") };
+    image::RgbImage::from_raw(40, 30, samples).unwrap().save(&source).unwrap();
+    let encode = |device: &str, output: &str| {
+        let network = ["--hidden-layers", "2", "--hidden-features", "7", "--steps", "80"];
+        let more = ["--batch", "200", "--device", device, "-o", output];
+        let all = [&["encode", source.as_str()], &network[..], &more[..]].concat();
+        sirenc(name, &all).success().stderr(predicates::str::contains(format!("on {device}")))
+    };
+    encode("gpu", &siren);
+    let once_more = path("b.siren");
+    encode("gpu", &once_more);
+    assert_eq!(std::fs::read(&siren).unwrap(), std::fs::read(&once_more).unwrap());
+    for view in [&["--scale", "1.7"][..], &["--scale", "0.4"], &["--crop", "3,4,20,11"]] {
+        let decoded = ["cpu", "gpu"].map(|device| {
+            let output = path(&format!("{device}.png"));
+            let arguments = ["decode", &siren, "--device", device, "-o", &output];
+            sirenc(name, &[&arguments[..], view].concat()).success();
+            image::open(output).unwrap().into_rgb8()
+        });
+        let [cpu, gpu] = &decoded;
+        assert_eq!(cpu.dimensions(), gpu.dimensions());
+        assert!(cpu.as_raw().iter().zip(gpu.as_raw()).all(|(a, b)| a.abs_diff(*b) <= 1));
+    }
+    sirenc(name, &["decode", &siren, "--device", "gpu", "--derivative", "gradient", "--force"])
+        .failure()
+        .stderr(predicates::str::contains("derivatives are not computed on a GPU"));
+    let grids = ["encode", &source, "--representation", "grid", "--device", "gpu", "--force"];
+    sirenc(name, &grids).failure().stderr(predicates::str::contains("the device"));
+    let missing = ["encode", source.as_str(), "--device", "gpu", "--force"];
+    sirenc("no such card", &missing)
+        .failure()
+        .stderr(predicates::str::contains("device gpu: no adapter is named no such card"));
+    sirenc(name, &["devices"]).success().stdout(predicates::str::contains(name));
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::{
-    BitDepth, Crop, DecodeError, Decoder, Field, Limits, RenderOptions, Sampling, Scale, Size, View,
+    BitDepth, Crop, DecodeError, Decoder, Field, Limits, Render, RenderOptions, Sampling, Scale,
+    Size, View,
 };
 
 use super::batch::{self, Done, Facts, Flags};
@@ -49,6 +50,9 @@ pub(super) struct Options {
     /// Render what has arrived of a file of latent grids that is cut short
     #[arg(long)]
     allow_truncated: bool,
+    /// Where to render; the GPU takes one SIREN
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: DeviceName,
     /// Bits per sample, 8 or 16 [default: the source picture's, as far as the format can]
     #[arg(long, value_name = "BITS", value_parser = parse_depth)]
     depth: Option<BitDepth>,
@@ -79,6 +83,53 @@ enum SamplingName {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum DeviceName {
+    /// The CPU
+    Cpu,
+    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL
+    Gpu,
+}
+
+/// What renders: nothing but the CPU where the build has no GPU.
+struct Device {
+    #[cfg(feature = "gpu")]
+    gpu: Option<sirenc::gpu::Gpu>,
+}
+
+impl Device {
+    #[cfg(feature = "gpu")]
+    fn open(name: DeviceName) -> Result<Self> {
+        let open = || sirenc::gpu::Gpu::open().context("device gpu");
+        Ok(Self { gpu: (name == DeviceName::Gpu).then(open).transpose()? })
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn open(name: DeviceName) -> Result<Self> {
+        if name == DeviceName::Gpu {
+            bail!("device gpu: this build has no gpu support; install with `--features gpu`");
+        }
+        Ok(Self {})
+    }
+
+    /// Moves a render to the device.
+    fn take<'a>(&self, render: Render<'a>) -> Result<Render<'a>> {
+        #[cfg(feature = "gpu")]
+        if let Some(gpu) = &self.gpu {
+            return render.on_gpu(gpu).context("device gpu");
+        }
+        Ok(render)
+    }
+
+    /// Tells where the device failed and the CPU went on.
+    fn report(&self, _render: &Render) {
+        #[cfg(feature = "gpu")]
+        if let Some(error) = _render.gpu_failure() {
+            progress::message(&format!("warning: {error}; rendered on the CPU"));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Derivative {
     Gradient,
     Laplacian,
@@ -105,8 +156,9 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     let output = options.output.as_deref();
     let wanted = input::has_siren_extension;
     let jobs = batch::jobs(&options.inputs, wanted, output, format.extension(), &options.flags)?;
+    let device = Device::open(options.device)?;
     batch::run(&jobs, &options.flags, |input, destination, facts| {
-        decode_one(input, destination, options, format, facts)?;
+        decode_one(input, destination, (options, &device), format, facts)?;
         Ok(Done::Written)
     })
 }
@@ -114,7 +166,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 fn decode_one(
     input: &Path,
     destination: &Destination,
-    options: &Options,
+    (options, device): (&Options, &Device),
     format: Format,
     facts: &mut Facts,
 ) -> Result<()> {
@@ -145,6 +197,7 @@ fn decode_one(
             other => other.into(),
         })
         .with_context(name)?;
+    let render = device.take(render).with_context(name)?;
     facts.picture(render.size(), render.channels(), render.depth());
     facts.representation(decoder.container().representation);
     if let Some(path) = destination.path() {
@@ -178,6 +231,7 @@ fn decode_one(
         picture::write(&source, &metadata, format, options.jpeg_quality, &bar, file)
     });
     bar.finish_and_clear();
+    device.report(&source.render);
     result.with_context(name)
 }
 

@@ -5,6 +5,7 @@ mod batch;
 mod colour;
 mod compare;
 mod decode;
+mod devices;
 mod edit;
 #[cfg(feature = "encode")]
 mod encode;
@@ -67,6 +68,8 @@ enum Command {
     Compare(compare::Options),
     /// Write the network as safetensors, GLSL or a numpy script
     Export(export::Options),
+    /// List what can train and render on this machine
+    Devices,
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -123,6 +126,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Sample(options) => sample::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Export(options) => export::run(&options),
+        Command::Devices => devices::run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sirenc", &mut script);

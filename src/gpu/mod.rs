@@ -34,6 +34,9 @@ pub enum GpuError {
     /// The adapter did not open, the device was lost, ran out of memory or reported an error.
     #[error("the GPU failed: {0}")]
     Failed(String),
+    /// What it has no kernels for.
+    #[error("{0} are not computed on a GPU yet")]
+    Unsupported(&'static str),
     /// A buffer would be larger than the device allows.
     #[error("{what} of {bytes} bytes is more than the GPU's limit of {limit}")]
     TooLarge {

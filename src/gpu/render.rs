@@ -30,7 +30,7 @@ pub struct Renderer {
     rows: u32,
     pipeline: wgpu::ComputePipeline,
     plan: Plan,
-    /// One is read while the other is computed.
+    /// One is read while the other is computed; they are not shared.
     slots: [Slot; 2],
 }
 
@@ -157,7 +157,7 @@ impl Renderer {
     ///
     /// # Panics
     /// If the range is empty or reaches beyond the grid, and without a depth.
-    pub fn samples(&self, rows: Range<u32>) -> Result<Samples, GpuError> {
+    pub fn samples(&mut self, rows: Range<u32>) -> Result<Samples, GpuError> {
         let count = self.count(&rows);
         match self.depth.expect("a depth was asked for") {
             BitDepth::Eight => {
@@ -185,7 +185,7 @@ impl Renderer {
     ///
     /// # Panics
     /// If the range is empty or reaches beyond the grid, and with a depth.
-    pub fn values(&self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
+    pub fn values(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
         assert!(self.depth.is_none(), "values were asked for");
         let mut values = vec![0.0; self.count(&rows)];
         self.run(rows, &mut values, |pixel, out| {

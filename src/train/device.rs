@@ -33,6 +33,14 @@ pub(super) struct Opened {
 }
 
 impl DeviceChoice {
+    /// Opens the device and closes it again.
+    ///
+    /// # Errors
+    /// [`EncodeError::Device`] says what is missing.
+    pub fn check(self) -> Result<(), EncodeError> {
+        self.open().map(|_| ())
+    }
+
     /// Opens the device.
     pub(super) fn open(self) -> Result<Opened, EncodeError> {
         match self {

@@ -65,6 +65,7 @@ use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
 use crate::rate;
 pub use device::DeviceChoice;
+use device::Opened;
 pub use fused::FusedLoss;
 pub use model::Model;
 use quality::Errors;
@@ -245,10 +246,21 @@ pub(crate) fn train(
     initial: Option<&Siren>,
     budget: Option<usize>,
     training: &Training,
+    observe: impl FnMut(&Progress) -> Control,
+) -> Result<Trained, EncodeError> {
+    let opened = training.device.open()?;
+    train_on(&opened, raster, topology, (initial, budget), training, observe)
+}
+
+fn train_on(
+    opened: &Opened,
+    raster: &Raster,
+    topology: &Topology,
+    (initial, budget): (Option<&Siren>, Option<usize>),
+    training: &Training,
     mut observe: impl FnMut(&Progress) -> Control,
 ) -> Result<Trained, EncodeError> {
     let started = Instant::now();
-    let opened = training.device.open()?;
     let device = &opened.device;
     let flat = quality::mean_colour(raster);
     let constant = Siren::constant(topology.clone(), &flat);
@@ -581,5 +593,48 @@ impl AnyOptimizer {
             Self::Adam(adam) => adam.step(gradients)?,
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+    use crate::geometry::Size;
+    use crate::gpu::Gpu;
+    use crate::network::Channels;
+    use crate::raster::Samples;
+
+    fn ramp() -> Raster {
+        let samples = (0..24 * 16).map(|i| (i % 24 * 10) as u8).collect();
+        Raster::new(Size { width: 24, height: 16 }, Channels::Grey, Samples::U8(samples)).unwrap()
+    }
+
+    #[test]
+    fn a_lost_gpu_does_not_end_an_encode() {
+        let Ok(gpu) = Gpu::software() else { return };
+        let topology = Topology::uniform(Channels::Grey, 2, 6).unwrap();
+        let training = Training { steps: Some(60), batch: Some(100), ..Training::default() };
+        let run = |lose_at: u32| {
+            let gpu = if lose_at < 60 { Gpu::software().unwrap() } else { gpu.clone() };
+            let opened = Opened { gpu: Some(gpu.clone()), ..DeviceChoice::Cpu.open().unwrap() };
+            let mut losses = Vec::new();
+            let raster = ramp();
+            train_on(&opened, &raster, &topology, (None, None), &training, |progress| {
+                losses.push(progress.psnr);
+                if progress.step == lose_at {
+                    gpu.lose();
+                }
+                Control::Continue
+            })
+            .map(|trained| (trained.device, trained.steps_done, losses))
+            .unwrap()
+        };
+        let (_, steps, unbroken) = run(60);
+        assert_eq!(steps, 60);
+        let (device, steps, broken) = run(20);
+        assert_eq!((device, steps), ("gpu, which failed, and then cpu", 60));
+        assert_eq!(broken[..20], unbroken[..20]);
+        // The CPU goes on from the same weights.
+        assert!((broken[59] - unbroken[59]).abs() < 0.5, "{} {}", broken[59], unbroken[59]);
     }
 }
