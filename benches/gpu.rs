@@ -25,6 +25,7 @@ fn main() {
         let kind = if adapter.software { ", software" } else { "" };
         println!("adapter: {}, {}, {}{kind}", adapter.name, adapter.driver, adapter.backend);
     }
+    let start = Instant::now();
     let gpu = match Gpu::open() {
         Ok(gpu) => gpu,
         Err(error) => {
@@ -33,11 +34,9 @@ fn main() {
         }
     };
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
-    println!(
-        "measured: {} on {}, and {threads} threads",
-        gpu.adapter().name,
-        gpu.adapter().backend
-    );
+    let (name, backend) = (&gpu.adapter().name, &gpu.adapter().backend);
+    let opened = start.elapsed().as_secs_f64();
+    println!("measured: {name} on {backend}, opened in {opened:.2} s, and {threads} threads");
     let (size, large) = match small {
         true => (Size { width: 48, height: 32 }, Size { width: 160, height: 90 }),
         false => (Size { width: 768, height: 512 }, Size { width: 3840, height: 2160 }),

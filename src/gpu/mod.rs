@@ -83,13 +83,15 @@ impl Adapter {
 
 /// The adapters of this machine, best first, those that compute on the CPU last.
 pub fn adapters() -> Vec<Adapter> {
-    enumerate().iter().map(|adapter| Adapter::new(&adapter.get_info())).collect()
+    enumerate(wgpu::Backends::all()).iter().map(|a| Adapter::new(&a.get_info())).collect()
 }
 
-fn enumerate() -> Vec<wgpu::Adapter> {
-    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle().with_env();
-    let instance = wgpu::Instance::new(descriptor);
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor { backends, ..without_display() }.with_env();
+    // What the environment asks for may be looked at in another turn.
+    let backends = descriptor.backends & backends;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..descriptor });
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
     adapters.sort_by_key(|adapter| {
         let info = adapter.get_info();
         let kind = match info.device_type {
@@ -102,6 +104,10 @@ fn enumerate() -> Vec<wgpu::Adapter> {
         (kind, info.backend == Backend::Gl)
     });
     adapters
+}
+
+fn without_display() -> wgpu::InstanceDescriptor {
+    wgpu::InstanceDescriptor::new_without_display_handle()
 }
 
 /// An opened adapter. A clone is the same one.
@@ -175,7 +181,10 @@ impl Gpu {
         wanted: impl Fn(&Adapter) -> bool,
         missing: impl FnOnce() -> String,
     ) -> Result<Self, GpuError> {
-        let found = enumerate().into_iter().find(|a| wanted(&Adapter::new(&a.get_info())));
+        // OpenGL takes long to start, and serves where nothing else does.
+        let backends = [wgpu::Backends::PRIMARY, wgpu::Backends::GL];
+        let mut all = backends.into_iter().flat_map(enumerate);
+        let found = all.find(|adapter| wanted(&Adapter::new(&adapter.get_info())));
         Self::new(&found.ok_or_else(|| GpuError::NoAdapter(missing()))?)
     }
 
