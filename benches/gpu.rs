@@ -193,6 +193,7 @@ fn shapes() -> Vec<Variant> {
         invocations: pixels,
         pixels,
         splits,
+        staged: false,
         uniform_weights,
         ..Variant::PIXELS
     };

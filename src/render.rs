@@ -146,7 +146,7 @@ impl<'a> Render<'a> {
             return Err(GpuError::Unsupported("derivatives"));
         }
         let siren = evaluator.siren();
-        let variant = Variant::suitable(siren.topology(), gpu);
+        let variant = Variant::of_renders(siren.topology(), gpu);
         // What is reduced is not rounded before.
         let depth = self.reduction.is_none().then_some(self.depth);
         let renderer = Renderer::new(gpu, siren, self.grid, depth, variant)?;

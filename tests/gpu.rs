@@ -152,8 +152,9 @@ fn variants() -> Vec<Variant> {
         let tiles = kernel.kernel != Kernel::Pixels;
         variants.extend([
             kernel,
-            Variant { staged: true, keep_cosine: true, ..kernel },
-            Variant { round_by_adding: true, uniform_weights: true, workgroups: 1, ..kernel },
+            Variant { staged: !kernel.staged, keep_cosine: true, ..kernel },
+            Variant { round_by_adding: false, staged: false, workgroups: 1, ..kernel },
+            Variant { uniform_weights: true, staged: false, ..kernel },
             Variant { invocations: 128, pixels: 128, splits: 2, wide: tiles, ..kernel },
         ]);
     }
@@ -200,7 +201,8 @@ fn gradients_of_all_topologies_are_those_of_f64() {
         let (siren, scales, weights) = network(topology, case as u64);
         let raster =
             raster(Size { width: 30, height: 20 }, topology.channels(), BitDepth::Eight, 7);
-        let variant = Variant::suitable(topology, gpu);
+        // Every second one as with a large batch.
+        let variant = Variant::of_training(topology, 75 + case % 2 * 100_000, gpu);
         let mut trainer = Trainer::new(gpu, &raster, topology, &scales, variant).unwrap();
         let some = pixels(&raster, 75, case as u64);
         let step = trainer.step(&weights, Batch::Of(&some)).unwrap();
@@ -221,7 +223,7 @@ fn renders_are_those_of_the_definition() {
         let topology = Topology::new(channels, hidden).unwrap();
         let (siren, ..) = network(&topology, case as u64);
         let grid = Grid::new(native, &View::default()).unwrap();
-        let variant = Variant::suitable(&topology, gpu);
+        let variant = Variant::of_renders(&topology, gpu);
         let all = 0..native.height;
         for depth in [BitDepth::Eight, BitDepth::Sixteen] {
             let mut renderer = Renderer::new(gpu, &siren, grid, Some(depth), variant).unwrap();
@@ -264,7 +266,7 @@ fn a_lost_device_is_an_error() {
     let topology = uniform(Channels::Rgb, 2, 6);
     let (_, scales, weights) = network(&topology, 1);
     let raster = raster(Size { width: 9, height: 9 }, Channels::Rgb, BitDepth::Eight, 7);
-    let variant = Variant::suitable(&topology, &gpu);
+    let variant = Variant::of_training(&topology, 81, &gpu);
     let mut trainer = Trainer::new(&gpu, &raster, &topology, &scales, variant).unwrap();
     trainer.step(&weights, Batch::All).unwrap();
     gpu.lose();
@@ -280,7 +282,8 @@ fn what_does_not_fit_is_told() {
     let Some(gpu) = &*GPU else { return };
     assert!(!Variant::PIXELS.fits(&uniform(Channels::Rgb, 2, 33), gpu));
     assert!(!Variant::TILES.fits(&uniform(Channels::Rgb, 1, 200), gpu));
-    assert_eq!(Variant::suitable(&uniform(Channels::Rgb, 1, 200), gpu), Variant::WIDE_TILES);
+    let wide = Variant::of_training(&uniform(Channels::Rgb, 1, 200), 100, gpu);
+    assert_eq!(wide, Variant::WIDE_TILES);
     assert!(matches!(Gpu::named("no such card"), Err(GpuError::NoAdapter(_))));
 }
 

@@ -363,8 +363,11 @@ impl Gpu {
     }
 }
 
-fn bytes_of(words: impl IntoIterator<Item = u32>) -> Vec<u8> {
-    words.into_iter().flat_map(u32::to_le_bytes).collect()
+fn bytes_of(words: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * words.len()];
+    let places = bytes.as_chunks_mut::<4>().0.iter_mut();
+    places.zip(words).for_each(|(bytes, word)| *bytes = word.to_le_bytes());
+    bytes
 }
 
 fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {

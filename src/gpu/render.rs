@@ -14,6 +14,8 @@ use crate::raster::Samples;
 
 /// Pixels of one dispatch: a moment on any GPU, and little memory.
 const MOST_PIXELS: u32 = 1 << 20;
+/// Most bytes of scratch.
+const MOST_BYTES: u64 = 1 << 27;
 /// Pixels that a thread unpacks at a time.
 const UNPACKED: usize = 1 << 14;
 
@@ -97,20 +99,22 @@ impl Renderer {
         });
         let usage = U::STORAGE | U::UNIFORM | U::COPY_DST;
         let weights = gpu.buffer("the weights", variant.weight_bytes(&layout), usage)?;
-        gpu.queue.write_buffer(&weights, 0, &bytes_of(packed));
+        gpu.queue.write_buffer(&weights, 0, &bytes_of(&packed));
         let (width, height) = (grid.size.width, grid.size.height);
         let columns = (0..width).map(|i| (grid.x(i) as f32).to_bits());
         let places: Vec<u32> =
             columns.chain((0..height).map(|j| (grid.y(j) as f32).to_bits())).collect();
         let axes =
             gpu.buffer("the coordinates", 4 * places.len() as u64, U::STORAGE | U::COPY_DST)?;
-        gpu.queue.write_buffer(&axes, 0, &bytes_of(places));
+        gpu.queue.write_buffer(&axes, 0, &bytes_of(&places));
         let rows = (MOST_PIXELS / width).clamp(1, height);
         let tiles = (u64::from(rows) * u64::from(width)).div_ceil(variant.pixels.into());
         let iterations = layout.iterations(variant.invocations as usize, variant.pixels as usize);
-        let workgroups = gpu.workgroups(tiles, variant.workgroups.into(), iterations);
+        let of_scratch = 16 * u64::from(variant.scratch_length(&layout, false));
+        let affordable = MOST_BYTES / of_scratch.max(1);
+        let most = affordable.min(variant.workgroups.into()).max(1);
+        let workgroups = gpu.workgroups(tiles, most, iterations);
         let plan = Plan { variant, layout, workgroups };
-        let of_scratch = 16 * u64::from(variant.scratch_length(&plan.layout, false));
         let scratch = gpu.buffer("activations", of_scratch * u64::from(workgroups), U::STORAGE)?;
         let pixels = u64::from(rows) * u64::from(width);
         let slot = || -> Result<Slot, GpuError> {
@@ -242,7 +246,7 @@ impl Renderer {
             0,
         ];
         parameters.extend(layout.table());
-        gpu.queue.write_buffer(&slot.parameters, 0, &bytes_of(parameters));
+        gpu.queue.write_buffer(&slot.parameters, 0, &bytes_of(&parameters));
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {

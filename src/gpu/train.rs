@@ -116,7 +116,7 @@ impl Trainer {
         let words = picture_words(raster);
         let picture =
             gpu.buffer("the picture", 4 * words.len() as u64, U::STORAGE | U::COPY_DST)?;
-        gpu.queue.write_buffer(&picture, 0, &bytes_of(words));
+        gpu.queue.write_buffer(&picture, 0, &bytes_of(&words));
         let weights = gpu.buffer(
             "the weights",
             variant.weight_bytes(&layout),
@@ -192,10 +192,11 @@ impl Trainer {
         }
         let plan = self.plan.as_ref().expect("it was just made");
         let queue = &self.gpu.queue;
-        queue.write_buffer(&self.weights, 0, &bytes_of(self.packed(weights)));
+        queue.write_buffer(&self.weights, 0, &bytes_of(&self.packed(weights)));
         if let Batch::Of(pixels) = batch {
-            let words = pixels.iter().flat_map(|pixel| [pixel.number, pixel.weight.to_bits()]);
-            queue.write_buffer(&plan.batch, 0, &bytes_of(words));
+            let pairs = pixels.iter().map(|pixel| [pixel.number, pixel.weight.to_bits()]);
+            let pairs: Vec<[u32; 2]> = pairs.collect();
+            queue.write_buffer(&plan.batch, 0, &bytes_of(pairs.as_flattened()));
         }
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         let passes = [
@@ -266,9 +267,9 @@ impl Trainer {
             0,
         ];
         parameters.extend(layout.table());
-        gpu.queue.write_buffer(&self.parameters, 0, &bytes_of(parameters));
+        gpu.queue.write_buffer(&self.parameters, 0, &bytes_of(&parameters));
         let counts = [self.gradient_length(), workgroups * variant.splits, 0, 0];
-        gpu.queue.write_buffer(&self.counts, 0, &bytes_of(counts));
+        gpu.queue.write_buffer(&self.counts, 0, &bytes_of(&counts));
         let bound = bind(
             gpu,
             &self.bindings,

@@ -42,6 +42,8 @@ pub struct Variant {
 
 /// Widest hidden layer in blocks for [`Kernel::Pixels`].
 const MOST_BLOCKS: usize = 8;
+/// Pixels of a batch from which on large tiles are faster.
+const LARGE_BATCH: usize = 1 << 15;
 /// `vec4f` of weights that fit in a uniform binding of 64 KiB.
 const UNIFORM_LENGTH: usize = 4096;
 /// Bytes of workgroup memory besides tiles, for each invocation.
@@ -57,23 +59,43 @@ impl Variant {
         wide: false,
         staged: false,
         keep_cosine: false,
-        round_by_adding: false,
+        round_by_adding: true,
         uniform_weights: false,
-        workgroups: 2112,
+        workgroups: 1584,
     };
     /// The same for layers of any width.
     pub const WIDE_TILES: Self = Self { kernel: Kernel::WideTiles, ..Self::TILES };
     /// One pixel an invocation.
     pub const PIXELS: Self =
-        Self { kernel: Kernel::Pixels, invocations: 64, pixels: 64, ..Self::TILES };
+        Self { kernel: Kernel::Pixels, invocations: 64, pixels: 64, staged: true, ..Self::TILES };
 
-    /// The first of the variants that works for a topology on a device.
-    pub fn suitable(topology: &Topology, gpu: &Gpu) -> Self {
+    /// What trains fastest of what works for a topology on a device, with so many pixels in a
+    /// batch (measured on an NVIDIA H100).
+    pub fn of_training(topology: &Topology, points: usize, gpu: &Gpu) -> Self {
+        let layout = Layout::new(topology, false);
+        let narrow = layout.widest <= MOST_BLOCKS;
+        let large =
+            Self { invocations: 256, pixels: 128, splits: 2, wide: true, ..Self::WIDE_TILES };
+        let best = match (narrow, points >= LARGE_BATCH) {
+            (true, _) => Self::TILES,
+            (false, true) => large,
+            (false, false) => Self { pixels: 16, ..Self::TILES },
+        };
+        Self::first(&[best, Self::TILES], topology, gpu)
+    }
+
+    /// What renders fastest of what works for a topology on a device.
+    pub fn of_renders(topology: &Topology, gpu: &Gpu) -> Self {
+        let pixels = Self { workgroups: 8448, ..Self::PIXELS };
+        let tiles = Self { invocations: 128, pixels: 64, workgroups: 4224, ..Self::WIDE_TILES };
         // Software's compilers take minutes for the kernel of pixels.
-        let unrolled = (!gpu.adapter.software).then_some(Self::PIXELS);
-        let variants = unrolled.into_iter().chain([Self::TILES]);
-        let mut variants = variants;
-        variants.find(|v| v.fits(topology, gpu)).unwrap_or(Self::WIDE_TILES)
+        let all = [pixels, tiles];
+        Self::first(if gpu.adapter.software { &all[1..] } else { &all }, topology, gpu)
+    }
+
+    fn first(all: &[Self], topology: &Topology, gpu: &Gpu) -> Self {
+        let fitting = all.iter().copied().find(|variant| variant.fits(topology, gpu));
+        fitting.unwrap_or(Self::WIDE_TILES)
     }
 
     /// Whether the kernels work for a topology on a device.
@@ -95,7 +117,7 @@ impl Variant {
         Layout::new(topology, self.kernel == Kernel::Pixels)
     }
 
-    /// `vec4f` of workgroup memory for the two slots of a tile.
+    /// `vec4f` of workgroup memory for the activations of a tile.
     fn tile_length(&self, layout: &Layout) -> u32 {
         match self.kernel {
             Kernel::WideTiles => 1,
@@ -109,7 +131,7 @@ impl Variant {
     }
 
     fn slots(&self, layout: &Layout) -> u32 {
-        2 * layout.widest as u32 * (self.pixels + 1)
+        (2 * layout.widest as u32 + 1) * (self.pixels + 1)
     }
 
     /// `vec4f` of scratch that a workgroup needs.

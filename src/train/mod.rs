@@ -288,7 +288,8 @@ fn train_on(
     #[cfg(feature = "gpu")]
     let trainer = match &opened.gpu {
         Some(gpu) => {
-            let variant = Variant::suitable(topology, gpu);
+            let points = training.batch().min(raster.size().pixels() as usize);
+            let variant = Variant::of_training(topology, points, gpu);
             let trainer = Trainer::new(gpu, raster, topology, &model.scales(), variant);
             Some(trainer.map_err(|error| device::failed("gpu", error))?)
         }

@@ -52,6 +52,8 @@ struct Layer {
 
 const STRIDE = PIXELS + 1u;
 const SLOT = BLOCKS * STRIDE;
+// Behind the two slots stands a row of ones.
+const ONES = 2u * SLOT;
 
 var<workgroup> tile: array<vec4f, TILE_LENGTH>;
 var<workgroup> staged: array<vec4f, STAGED_LENGTH>;
@@ -168,13 +170,16 @@ fn barrier() {
     }
 }
 
-fn begin(workgroup: u32) {
+fn begin(workgroup: u32, id: u32) {
     base = workgroup * parameters.scratch_length;
+    for (var i = id; i < STRIDE; i += INVOCATIONS) {
+        set_activation(ONES + i, vec4f(1.0, 0.0, 0.0, 0.0));
+    }
 }
 
 // Where scratch keeps what a block of a layer's outputs needs on the way back, for one pixel.
 fn kept(block: u32, pixel: u32) -> u32 {
-    let slots = select(2u * SLOT, 0u, SHARED);
+    let slots = select(ONES + STRIDE, 0u, SHARED);
     return base + slots + block * PIXELS + pixel;
 }
 
@@ -273,22 +278,12 @@ fn outer(l: u32, deltas: u32, inputs: u32, adding: bool, workgroup: u32, id: u32
     let region = (workgroup * SPLITS + part) * parameters.gradient_length + layer.weights;
     let length = PIXELS / SPLITS;
     for (var item = id % lanes; item < blocks + layer.outputs; item += lanes) {
+        // Biases stand behind the blocks; their inputs are ones.
         let bias = item >= blocks;
         let o = select(item / layer.inputs, item - blocks, bias);
-        var d = deltas * SLOT + o * STRIDE + part * length;
-        if bias {
-            var sum = vec4f();
-            for (var i = 0u; i < length; i += 4u) {
-                sum += (activation(d + i) + activation(d + i + 1u)) + (activation(d + i + 2u) + activation(d + i + 3u));
-            }
-            let at = region + 4u * blocks + o;
-            if adding {
-                sum += gradient[at];
-            }
-            gradient[at] = sum;
-            continue;
-        }
-        var h = inputs * SLOT + (item - o * layer.inputs) * STRIDE + part * length;
+        let row = inputs * SLOT + (item - o * layer.inputs) * STRIDE;
+        let d = deltas * SLOT + o * STRIDE + part * length;
+        let h = select(row, ONES, bias) + part * length;
         var a = vec4f();
         var b = vec4f();
         var c = vec4f();
@@ -319,14 +314,19 @@ fn outer(l: u32, deltas: u32, inputs: u32, adding: bool, workgroup: u32, id: u32
             c = fma(d3, vec4f(h3.z), c);
             e = fma(d3, vec4f(h3.w), e);
         }
-        let at = region + 4u * item;
+        let at = region + select(4u * item, 4u * blocks + o, bias);
         if adding {
             a += gradient[at];
+        }
+        gradient[at] = a;
+        if bias {
+            continue;
+        }
+        if adding {
             b += gradient[at + 1u];
             c += gradient[at + 2u];
             e += gradient[at + 3u];
         }
-        gradient[at] = a;
         gradient[at + 1u] = b;
         gradient[at + 2u] = c;
         gradient[at + 3u] = e;

@@ -315,7 +315,7 @@ fn train(
     @builtin(local_invocation_index) id: u32,
 ) {
     let workgroup = workgroup_id.x;
-    begin(workgroup);
+    begin(workgroup, id);
     let output = parameters.layer_count - 1u;
     let tiles = (parameters.points + PIXELS - 1u) / PIXELS;
     for (var t = workgroup; t < tiles; t += parameters.workgroups) {

@@ -127,7 +127,7 @@ fn train(
     @builtin(local_invocation_index) id: u32,
 ) {
     let workgroup = workgroup_id.x;
-    begin(workgroup);
+    begin(workgroup, id);
     let tiles = (parameters.points + PIXELS - 1u) / PIXELS;
     for (var t = workgroup; t < tiles; t += parameters.workgroups) {
         var slot = 0u;
@@ -169,7 +169,7 @@ fn render(
     @builtin(local_invocation_index) id: u32,
 ) {
     let workgroup = workgroup_id.x;
-    begin(workgroup);
+    begin(workgroup, id);
     let tiles = (parameters.points + PIXELS - 1u) / PIXELS;
     for (var t = workgroup; t < tiles; t += parameters.workgroups) {
         var slot = 0u;
