@@ -129,29 +129,22 @@ struct Failure {
 }
 
 impl Gpu {
-    /// Opens the best adapter that is not software, or the one that [`ADAPTER_VARIABLE`] names.
+    /// Opens the best adapter that is not software, or the one that [`ADAPTER_VARIABLE`] names, or
+    /// gives the one that is open from the last time.
     ///
     /// # Errors
     /// [`GpuError::NoAdapter`] and [`GpuError::Failed`].
     pub fn open() -> Result<Self, GpuError> {
-        match std::env::var(ADAPTER_VARIABLE) {
-            Ok(name) if !name.is_empty() => Self::named(&name),
-            _ => Self::first(
-                |adapter| !adapter.software,
-                || {
-                    let found = adapters();
-                    let software = found.iter().any(|adapter| adapter.software);
-                    let also = if software {
-                        " but software, which is slower than sirenc itself"
-                    } else {
-                        ""
-                    };
-                    format!(
-                        "no GPU was found{also}: Vulkan, Metal, Direct3D 12 or OpenGL, and the card's driver must be installed"
-                    )
-                },
-            ),
+        static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = opened.as_ref().filter(|gpu| locked(&gpu.failure).lost.is_none()) {
+            return Ok(gpu.clone());
         }
+        let gpu = match std::env::var(ADAPTER_VARIABLE) {
+            Ok(name) if !name.is_empty() => Self::named(&name)?,
+            _ => Self::first(|adapter| !adapter.software, missing)?,
+        };
+        Ok(opened.insert(gpu).clone())
     }
 
     /// Opens the first adapter whose name has `name` in it, software ones among them.
@@ -285,6 +278,17 @@ impl Gpu {
         buffer.unmap();
         Ok(result)
     }
+}
+
+/// What there is instead of a GPU.
+fn missing() -> String {
+    let but = match adapters().iter().any(|adapter| adapter.software) {
+        true => " but software, which is slower than sirenc itself",
+        false => "",
+    };
+    format!(
+        "no GPU was found{but}; Vulkan, Metal, Direct3D 12 or OpenGL with the card's driver is needed"
+    )
 }
 
 fn locked(failure: &Mutex<Failure>) -> MutexGuard<'_, Failure> {
