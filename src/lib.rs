@@ -51,6 +51,7 @@ pub mod eval;
 mod geometry;
 pub mod grids;
 mod kernel;
+mod limits;
 pub mod network;
 #[cfg(feature = "image")]
 mod plugin;
@@ -65,7 +66,7 @@ mod render;
 pub mod train;
 
 pub use container::{BitDepth, Metadata};
-pub use decode::{Decoder, Limits, RenderOptions};
+pub use decode::{Decoder, RenderOptions};
 #[cfg(feature = "encode")]
 pub use encode::{
     Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
@@ -73,6 +74,7 @@ pub use encode::{
 };
 pub use error::{DecodeError, EncodeError};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
+pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};
 #[cfg(all(feature = "image", feature = "encode"))]
 pub use plugin::SirenEncoder;

@@ -12,7 +12,7 @@ use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::{Grid, Size};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
-use crate::reduce::{self, Reduction};
+use crate::reduce::{self, Reduction, Refined};
 
 /// What is rendered of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -62,10 +62,68 @@ enum Function<'a> {
     Grids { evaluator: Arc<GridEvaluator>, columns: Columns },
 }
 
-/// Pixels that a strip aims at: enough for all cores, little enough for the cache.
-const STRIP_PIXELS: u64 = 1 << 20;
-/// Rows of a finer grid that are held at a time.
-const FINE_ROWS: usize = 64;
+/// Points that a strip aims at: enough for all cores, little enough for the cache.
+const STRIP_POINTS: u64 = 1 << 20;
+/// Least rows of a strip of a reduced render, whose strips share the points between them.
+const REDUCED_ROWS: u32 = 16;
+/// Rows of a finer grid that are held at a time, at least and at most, and the points they aim at.
+const FINE_ROWS: (usize, usize) = (8, 64);
+const FINE_POINTS: usize = 1 << 22;
+
+/// What a render takes, told before any of it is allocated.
+pub(crate) struct Demand {
+    /// Points that are evaluated.
+    pub points: u64,
+    /// Bytes of a strip and of what it is made of, the function and a thread's rows left out.
+    pub memory: u64,
+    threads: u64,
+}
+
+impl Demand {
+    /// Of a render of `size`, from a finer lattice where there is one.
+    pub fn new(size: Size, refined: Option<&Refined>, channels: Channels, depth: BitDepth) -> Self {
+        let evaluated = refined.map_or(size, |refined| refined.grid.size);
+        let rows = strip_rows(evaluated, size);
+        let pixel = channels.count() as u64;
+        let (width, fine_width) = (u64::from(size.width), u64::from(evaluated.width));
+        let threads = rayon::current_num_threads() as u64;
+        let strip = u64::from(rows) * width * pixel * depth.bytes() as u64;
+        let Some(refined) = refined else {
+            return Self { points: size.pixels(), memory: strip, threads };
+        };
+        let of_strip = refined.most_rows(rows);
+        let (strips, last) = (size.height / rows, size.height % rows);
+        let of_last = if last > 0 { refined.most_rows(last) } else { 0 };
+        let fine_rows_of_all = u64::from(strips) * u64::from(of_strip) + u64::from(of_last);
+        let fine = fine_rows(evaluated.width as usize).min(of_strip as usize) as u64 * fine_width;
+        let across = (u64::from(of_strip) + threads) * width;
+        Self {
+            points: fine_rows_of_all * fine_width,
+            memory: strip
+                + refined.reduction_bytes()
+                + (fine + across) * pixel * size_of::<f32>() as u64,
+            threads,
+        }
+    }
+
+    /// Bytes of all threads where one takes so many.
+    pub fn of_threads(&self, bytes: u64) -> u64 {
+        self.threads.saturating_mul(bytes)
+    }
+}
+
+/// Rows of a strip of a render of `size` for which `evaluated` points are evaluated.
+fn strip_rows(evaluated: Size, size: Size) -> u32 {
+    let least = if evaluated.height > size.height { REDUCED_ROWS } else { 1 };
+    let points = evaluated.pixels() / u64::from(size.height);
+    let rows = (STRIP_POINTS / points.max(1)).min(size.height.into()) as u32;
+    rows.max(least.min(size.height))
+}
+
+/// Rows of so many points of a finer grid that are held at a time.
+fn fine_rows(width: usize) -> usize {
+    (FINE_POINTS / width).clamp(FINE_ROWS.0, FINE_ROWS.1)
+}
 
 impl<'a> Render<'a> {
     /// Prepares a render of `grid`; `native` is the picture's own size.
@@ -130,9 +188,7 @@ impl<'a> Render<'a> {
 
     /// Rows of a strip of about a million evaluated points.
     pub fn strip_rows(&self) -> u32 {
-        let height = self.size().height;
-        let points = self.grid.size.pixels() / u64::from(height);
-        (STRIP_PIXELS / points.max(1)).clamp(1, height.into()) as u32
+        strip_rows(self.grid.size, self.size())
     }
 
     /// The render from top to bottom in strips of [`Render::strip_rows`] rows; the last
@@ -153,23 +209,33 @@ impl<'a> Render<'a> {
     pub fn rows(&self, rows: Range<u32>) -> Raster {
         assert!(!rows.is_empty() && rows.end <= self.size().height, "no such rows");
         let size = Size { width: self.size().width, height: rows.end - rows.start };
-        let channels = self.channels();
-        let count = size.pixels() as usize * channels.count();
-        let eight = |unit: f32| (unit * 255.0 + 0.5) as u8;
-        let sixteen = |unit: f32| (unit * 65535.0 + 0.5) as u16;
         let samples = match self.depth {
             BitDepth::Eight => {
-                let mut samples = vec![0u8; count];
-                self.samples(rows, &mut samples, eight);
-                Samples::U8(samples)
+                Samples::U8(self.all_samples(rows, |unit| (unit * 255.0 + 0.5) as u8))
             }
             BitDepth::Sixteen => {
-                let mut samples = vec![0u16; count];
-                self.samples(rows, &mut samples, sixteen);
-                Samples::U16(samples)
+                Samples::U16(self.all_samples(rows, |unit| (unit * 65535.0 + 0.5) as u16))
             }
         };
-        Raster::new(size, channels, samples).expect("as many samples as pixels")
+        Raster::new(size, self.channels(), samples).expect("as many samples as pixels")
+    }
+
+    /// The samples of rows, strip by strip. `quantize` rounds half up and, as Rust's casts do,
+    /// takes what lies below or above the range to its ends and NaN to 0.
+    fn all_samples<T: Copy + Default + Send>(
+        &self,
+        rows: Range<u32>,
+        quantize: impl Fn(f32) -> T + Sync,
+    ) -> Vec<T> {
+        let row = self.size().width as usize * self.channels().count();
+        let mut samples = vec![T::default(); rows.len() * row];
+        let strip = self.strip_rows();
+        let strips = samples.chunks_mut(strip as usize * row);
+        for (top, samples) in rows.step_by(strip as usize).zip(strips) {
+            let bottom = top + (samples.len() / row) as u32;
+            self.samples(top..bottom, samples, &quantize);
+        }
+        samples
     }
 
     /// Fills `samples` with rows of the render: those evaluated, or what a finer grid reduces to.
@@ -186,10 +252,11 @@ impl<'a> Render<'a> {
         let count = channels.count();
         let (fine_width, width) = (self.grid.size.width as usize, self.size().width as usize);
         let fine_rows = reduction.fine_rows(rows.clone());
-        let mut fine = vec![0.0f32; FINE_ROWS.min(fine_rows.len()) * fine_width * count];
+        let at_a_time = self::fine_rows(fine_width);
+        let mut fine = vec![0.0f32; at_a_time.min(fine_rows.len()) * fine_width * count];
         let mut across = vec![0.0f32; fine_rows.len() * width * count];
-        let tops = fine_rows.clone().step_by(FINE_ROWS);
-        for (top, out) in tops.zip(across.chunks_mut(FINE_ROWS * width * count)) {
+        let tops = fine_rows.clone().step_by(at_a_time);
+        for (top, out) in tops.zip(across.chunks_mut(at_a_time * width * count)) {
             let here = out.len() / width * fine_width;
             let fine = &mut fine[..here];
             // What a decoder would show; NaN is 0.
@@ -210,8 +277,7 @@ impl<'a> Render<'a> {
         );
     }
 
-    /// Fills `samples` from row `top` on. `quantize` rounds half up and, as Rust's casts
-    /// do, takes what lies below or above the range to its ends and NaN to 0.
+    /// Fills `samples` from row `top` on.
     fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
         match &self.function {
             Function::Siren(evaluator) => self.fill_blocks(evaluator, top, samples, quantize),

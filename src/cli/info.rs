@@ -48,7 +48,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 
 /// What a file holds; `one_of_several` are a line each as JSON.
 fn show(path: &Path, json: bool, one_of_several: bool) -> Result<String> {
-    let bytes = input::bytes(path)?;
+    let bytes = input::siren_bytes(path)?;
     let decoder = input::siren_from(path, &bytes)?;
     let input = path.display().to_string();
     let Container { coding, topology, weights, .. } = decoder.container();

@@ -143,6 +143,11 @@ impl Context {
         &self.layers
     }
 
+    /// Operations for a latent, each a multiplication with an addition.
+    pub(crate) fn operations(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.weights.len() as u64).sum()
+    }
+
     /// Features of the two hidden layers.
     pub fn hidden(&self) -> (usize, usize) {
         (self.layers[0].biases.len(), self.layers[1].biases.len())

@@ -345,6 +345,6 @@ impl Earlier {
         let size = Size { width: file.width, height: file.height };
         let payload = Payload::read(file.weights.clone(), size, &file.topology)?;
         let networks = Networks::of_file(payload.networks(), file.topology.channels().count());
-        Ok(Self { networks, planes: payload.decode(0, None, u64::MAX)? })
+        Ok(Self { networks, planes: payload.decode(0, None)? })
     }
 }

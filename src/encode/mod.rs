@@ -10,9 +10,10 @@ use rayon::prelude::*;
 
 use crate::coding::{self, compact};
 use crate::container::{Container, Metadata, Representation, WeightCoding};
-use crate::decode::{Decoder, Limits, RenderOptions};
+use crate::decode::{Decoder, RenderOptions};
 use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
+use crate::limits::Limits;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::raster::{Raster, decibels, squared_error};
@@ -502,9 +503,8 @@ fn compact_weights(raster: &Raster, trained: &Trained, room: usize) -> Vec<u8> {
 /// PSNR of what the decoder makes of a file at native size, on some rows of a large picture.
 fn decoded_psnr(raster: &Raster, bytes: &[u8]) -> Result<f64, EncodeError> {
     let verification = |error: DecodeError| EncodeError::Verification(error.to_string());
-    let decoder = Decoder::new(bytes).map_err(verification)?;
-    let options = RenderOptions { limits: Limits::NONE, ..RenderOptions::default() };
-    let render = decoder.prepare(&options).map_err(verification)?;
+    let decoder = Decoder::with_limits(bytes, Limits::NONE).map_err(verification)?;
+    let render = decoder.prepare(&RenderOptions::default()).map_err(verification)?;
     let Size { width, height } = raster.size();
     let step = (raster.size().pixels() / MEASURED_PIXELS).clamp(1, height.into()) as u32;
     let rows: Vec<u32> = (step / 2..height).step_by(step as usize).collect();

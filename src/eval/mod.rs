@@ -64,6 +64,11 @@ impl Evaluator {
         Scratch { current: vec![0.0; len], next: vec![0.0; len] }
     }
 
+    /// Bytes of the working memory of one thread.
+    pub(crate) fn scratch_bytes(&self) -> u64 {
+        (2 * size_of::<f32>() * self.widest * BLOCK) as u64
+    }
+
     /// Values at a block of points.
     ///
     /// `out` receives one row of [`BLOCK`] values per channel. The result at a point
