@@ -2,21 +2,38 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sirenc::coding::grids::Payload;
+use sirenc::coding::grids::{self, Payload};
 use sirenc::grids::Region;
 use sirenc::{Channels, Size, Topology};
+use sirenc_fuzz::on_this_thread;
 
 fuzz_target!(|bytes: &[u8]| {
+    on_this_thread();
     // The first bytes say what the header would.
     let [width, height, features, rest @ ..] = bytes else { return };
     let size = Size { width: 3 * u32::from(*width) + 1, height: 3 * u32::from(*height) + 1 };
     let channels = Channels::from_count(usize::from(features & 3) + 1).expect("one to four");
     let topology = Topology::new(channels, vec![usize::from(features >> 2) + 1]).expect("small");
-    let _ = Payload::read(rest.to_vec(), size, &topology);
+    let whole = Payload::read(rest.to_vec(), size, &topology);
     let Ok(payload) = Payload::read_prefix(rest.to_vec(), size, &topology) else { return };
     let part = Region { x: 0, y: 0, width: 1, height: 1 };
+    let parts = vec![part; payload.levels()];
+    let context = payload.networks().context.hidden();
     for level in 0..payload.levels() {
-        let _ = payload.decode(level, None, 1 << 18);
-        let _ = payload.decode(level, Some(&vec![part; payload.levels()]), 1 << 18);
+        for needed in [None, Some(&parts[..])] {
+            let work = payload.latents(level, needed) as usize * context.0 * (21 + context.1);
+            if work < 1 << 20 {
+                let _ = payload.decode(level, needed);
+            }
+        }
+    }
+    // What is whole and small is written again.
+    if let Ok(payload) = whole
+        && payload.latents(0, None) < 1 << 8
+        && let Ok(planes) = payload.decode(0, None)
+    {
+        let written = grids::encode(&planes, payload.networks());
+        let read = Payload::read(written, size, &topology).expect("what was written is read");
+        assert_eq!(read.decode(0, None), Ok(planes));
     }
 });

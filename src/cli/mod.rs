@@ -5,6 +5,7 @@ mod batch;
 mod colour;
 mod compare;
 mod decode;
+mod describe;
 mod edit;
 #[cfg(feature = "encode")]
 mod encode;
