@@ -283,7 +283,8 @@ fn foreign_files_are_no_checkpoints() {
     w.fails(&format!("{ENCODE} --checkpoint x/a.ck"), "there is no directory x");
     w.fails(&format!("{ENCODE} --checkpoint ."), ".: ");
     w.fails("encode a.pnm --bytes 500 --checkpoint a.ck", "give --representation grid");
-    w.fails("encode a.pnm a.pnm --checkpoint a.ck -o out", "give one input");
+    w.pnm("b.pnm");
+    w.fails("encode a.pnm b.pnm --checkpoint a.ck -o out", "give one input");
     w.run(&format!("{ENCODE} --checkpoint a.ck --timeout 9")).code(2);
     w.run(&format!("{ENCODE} --checkpoint-every 9")).code(2);
     assert!(!w.path("a.siren").exists() && !w.path("a.ck").exists());
