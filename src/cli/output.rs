@@ -110,7 +110,7 @@ pub(super) fn destinations(
 }
 
 /// What two destinations of one file have in common.
-fn key(destination: &Destination) -> Option<PathBuf> {
+pub(super) fn key(destination: &Destination) -> Option<PathBuf> {
     path::absolute(destination.path()?).ok()
 }
 

@@ -20,7 +20,7 @@ pub enum DeviceChoice {
 
 impl DeviceChoice {
     /// The device and its name.
-    pub(super) fn open(self) -> Result<(Device, &'static str), EncodeError> {
+    pub(crate) fn open(self) -> Result<(Device, &'static str), EncodeError> {
         match self {
             Self::Auto => Ok(Self::open(Self::Cuda)
                 .or_else(|_| Self::open(Self::Metal))
