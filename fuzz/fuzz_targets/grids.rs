@@ -22,14 +22,14 @@ fuzz_target!(|bytes: &[u8]| {
     for level in 0..payload.levels() {
         for needed in [None, Some(&parts[..])] {
             let work = payload.latents(level, needed) as usize * context.0 * (21 + context.1);
-            if work < 1 << 20 {
+            if work < 1 << 15 {
                 let _ = payload.decode(level, needed);
             }
         }
     }
     // What is whole and small is written again.
     if let Ok(payload) = whole
-        && payload.latents(0, None) < 1 << 8
+        && payload.latents(0, None) < 1 << 6
         && let Ok(planes) = payload.decode(0, None)
     {
         let written = grids::encode(&planes, payload.networks());

@@ -13,7 +13,7 @@ use sirenc_fuzz::on_this_thread;
 
 fn topology(u: &mut Unstructured, layers: usize) -> Result<Topology> {
     let channels = Channels::from_count(u.int_in_range(1..=4)?).expect("one to four");
-    let hidden = (0..layers).map(|_| u.int_in_range(1..=12)).collect::<Result<_>>()?;
+    let hidden = (0..layers).map(|_| u.int_in_range(1..=6)).collect::<Result<_>>()?;
     Ok(Topology::new(channels, hidden).expect("small"))
 }
 
@@ -49,7 +49,7 @@ fn siren(u: &mut Unstructured) -> Result<()> {
 }
 
 fn grid(u: &mut Unstructured) -> Result<()> {
-    let size = Size { width: u.int_in_range(1..=20)?, height: u.int_in_range(1..=20)? };
+    let size = Size { width: u.int_in_range(1..=9)?, height: u.int_in_range(1..=9)? };
     let levels = u.int_in_range(1..=4)?;
     let topology = topology(u, 1)?;
     let (sines, channels) = (topology.hidden()[0], topology.channels().count());
@@ -61,7 +61,7 @@ fn grid(u: &mut Unstructured) -> Result<()> {
         })
     };
     let (first, output) = (layer(levels, sines)?, layer(sines + levels, channels)?);
-    let (h1, h2) = (u.int_in_range(1..=6)?, u.int_in_range(1..=6)?);
+    let (h1, h2) = (u.int_in_range(1..=3)?, u.int_in_range(1..=3)?);
     let mut integer_layer = |inputs: usize, outputs: usize| -> Result<_> {
         let drop = u.int_in_range(0..=15)?;
         let weights = integers(u, inputs * outputs, 9)?;

@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let hidden = features.iter().map(|&n| usize::from(n) + 1).collect();
     let topology = Topology::new(channels, hidden).expect("small");
-    if topology.weight_count() > 1 << 12 {
+    if topology.weight_count() > 1 << 9 {
         return;
     }
     if kind & 4 == 0 {

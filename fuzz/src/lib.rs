@@ -4,13 +4,13 @@ use std::sync::Once;
 
 use sirenc::{Decoder, Limits, RenderOptions, Scale, View};
 
-/// What a target allows, so that an execution takes a millisecond at most.
+/// What a target allows, so that an execution takes a fraction of a millisecond.
 pub const LIMITS: Limits = Limits {
-    max_pixels: 1 << 12,
-    max_dimension: 1 << 12,
-    max_weights: 1 << 13,
-    max_memory: 1 << 24,
-    max_operations: 1 << 21,
+    max_pixels: 1 << 9,
+    max_dimension: 1 << 9,
+    max_weights: 1 << 10,
+    max_memory: 1 << 22,
+    max_operations: 1 << 16,
 };
 
 /// Lets the decoder work on the thread that the fuzzer is on, which takes no hand-over.
@@ -31,7 +31,7 @@ pub fn open(bytes: &[u8]) -> impl Iterator<Item = Decoder> {
 
 /// A thumbnail.
 pub fn small() -> RenderOptions {
-    let view = View { crop: None, scale: Scale::LongerSide(8) };
+    let view = View { crop: None, scale: Scale::LongerSide(4) };
     RenderOptions { view, ..Default::default() }
 }
 

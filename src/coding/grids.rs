@@ -52,8 +52,8 @@ impl Networks {
             for integers in [layer.weights(), layer.biases()] {
                 let width = width_for(integers);
                 writer.natural(width.into(), WIDTH_ORDER);
-                let distribution = Logistic::new(width);
-                integers.iter().for_each(|&q| writer.integer(q, &distribution));
+                let distribution = Logistic::of(width);
+                integers.iter().for_each(|&q| writer.integer(q, distribution));
             }
         }
         writer.finish()
@@ -107,8 +107,8 @@ fn read_integer_layer(
         if width >= WIDTHS.into() {
             return Err(Malformed("a parameter out of range"));
         }
-        let distribution = Logistic::new(width as u8);
-        (0..count).map(|_| reader.integer(&distribution)).collect()
+        let distribution = Logistic::of(width as u8);
+        (0..count).map(|_| reader.integer(distribution)).collect()
     };
     let drop = reader.natural(DROP_ORDER)?;
     let weights = integers(reader, inputs * outputs)?;
