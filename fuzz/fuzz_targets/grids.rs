@@ -14,23 +14,24 @@ fuzz_target!(|bytes: &[u8]| {
     let size = Size { width: 3 * u32::from(*width) + 1, height: 3 * u32::from(*height) + 1 };
     let channels = Channels::from_count(usize::from(features & 3) + 1).expect("one to four");
     let topology = Topology::new(channels, vec![usize::from(features >> 2) + 1]).expect("small");
-    let whole = Payload::read(rest.to_vec(), size, &topology);
     let Ok(payload) = Payload::read_prefix(rest.to_vec(), size, &topology) else { return };
     let part = Region { x: 0, y: 0, width: 1, height: 1 };
     let parts = vec![part; payload.levels()];
     let context = payload.networks().context.hidden();
-    for level in 0..payload.levels() {
-        for needed in [None, Some(&parts[..])] {
-            let work = payload.latents(level, needed) as usize * context.0 * (21 + context.1);
-            if work < 1 << 15 {
-                let _ = payload.decode(level, needed);
-            }
-        }
+    let little = |level: usize, needed: Option<&[Region]>| {
+        let work = payload.latents(level, needed) as usize * context.0 * (21 + context.1);
+        work < 1 << 14
+    };
+    if little(0, Some(&parts)) {
+        let _ = payload.decode(0, Some(&parts));
     }
+    let Some(first) = (0..payload.levels()).find(|&level| little(level, None)) else { return };
+    let decoded = payload.decode(first, None);
     // What is whole and small is written again.
-    if let Ok(payload) = whole
-        && payload.latents(0, None) < 1 << 6
-        && let Ok(planes) = payload.decode(0, None)
+    if first == 0
+        && payload.latents(0, None) < 1 << 5
+        && Payload::read(rest.to_vec(), size, &topology).is_ok()
+        && let Ok(planes) = decoded
     {
         let written = grids::encode(&planes, payload.networks());
         let read = Payload::read(written, size, &topology).expect("what was written is read");

@@ -13,7 +13,7 @@ use sirenc_fuzz::on_this_thread;
 
 fn topology(u: &mut Unstructured, layers: usize) -> Result<Topology> {
     let channels = Channels::from_count(u.int_in_range(1..=4)?).expect("one to four");
-    let hidden = (0..layers).map(|_| u.int_in_range(1..=6)).collect::<Result<_>>()?;
+    let hidden = (0..layers).map(|_| u.int_in_range(1..=4)).collect::<Result<_>>()?;
     Ok(Topology::new(channels, hidden).expect("small"))
 }
 
@@ -27,7 +27,7 @@ fn steps(u: &mut Unstructured) -> Result<Steps> {
 }
 
 fn siren(u: &mut Unstructured) -> Result<()> {
-    let layers = u.int_in_range(1..=3)?;
+    let layers = u.int_in_range(1..=2)?;
     let topology = topology(u, layers)?;
     let weights: Vec<f32> =
         (0..topology.weight_count()).map(|_| u.arbitrary()).collect::<Result<_>>()?;
@@ -49,8 +49,8 @@ fn siren(u: &mut Unstructured) -> Result<()> {
 }
 
 fn grid(u: &mut Unstructured) -> Result<()> {
-    let size = Size { width: u.int_in_range(1..=9)?, height: u.int_in_range(1..=9)? };
-    let levels = u.int_in_range(1..=4)?;
+    let size = Size { width: u.int_in_range(1..=5)?, height: u.int_in_range(1..=5)? };
+    let levels = u.int_in_range(1..=3)?;
     let topology = topology(u, 1)?;
     let (sines, channels) = (topology.hidden()[0], topology.channels().count());
     let mut layer = |inputs: usize, outputs: usize| -> Result<QuantizedLayer> {
