@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::compact::{self, QuantizedLayer, read_layer, sort_features, width_for, write_layer};
 use super::entropy::{Logistic, Malformed, Reader, WIDTHS, Writer};
 use super::latents::{self, Context, INPUTS, IntegerLayer, MAX_FEATURES, OUTPUTS, TILE, tiles};
-use crate::container::{read_varint, write_varint};
+use crate::container::{Cursor, write_varint};
 use crate::error::DecodeError;
 use crate::geometry::Size;
 use crate::grids::{Plane, Region};
@@ -203,9 +203,9 @@ impl Payload {
         topology: &Topology,
     ) -> Result<Self, DecodeError> {
         check_range("hidden layers", topology.hidden().len() as u64, 1, 1)?;
-        let mut at = 0;
+        let mut cursor = Cursor::new(&bytes, 0, "the table");
         let mut number = |field| {
-            let number = read_varint(&bytes, &mut at, field, "the table");
+            let number = cursor.varint(field);
             number.map_err(|_| malformed("its table is cut or malformed"))
         };
         let mut count = |field, most: usize| {
@@ -231,7 +231,7 @@ impl Payload {
             lengths.push(of_level.collect::<Result<Vec<u32>, _>>()?);
         }
 
-        let mut end = at;
+        let mut end = cursor.position();
         let mut next = |length: u32| {
             let start = end;
             end = end.saturating_add(length as usize);
