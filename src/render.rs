@@ -367,3 +367,69 @@ impl<'a> Render<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coding;
+    use crate::container::{Container, Representation};
+    use crate::decode::Decoder;
+    use crate::geometry::{Scale, View};
+    use crate::kernel::levels;
+
+    /// Spec section 10, by every instruction set of this machine and without any.
+    #[test]
+    fn every_instruction_set_meets_every_vector() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/conformance");
+        let mut vectors = 0;
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let Some((stem, size)) =
+                name.strip_suffix(".f64").and_then(|name| name.rsplit_once('.'))
+            else {
+                continue;
+            };
+            let (width, height) = size.split_once('x').unwrap();
+            let size = Size { width: width.parse().unwrap(), height: height.parse().unwrap() };
+            let decoder = std::fs::read(directory.join(format!("{stem}.siren"))).unwrap();
+            let decoder = Decoder::new(&decoder).unwrap();
+            let wanted = std::fs::read(directory.join(&name)).unwrap();
+            let (wanted, _) = wanted.as_chunks::<8>();
+            let view = View { crop: None, scale: Scale::Exact(size) };
+            let grid = Grid::new(decoder.size(), &view).unwrap();
+            for level in levels() {
+                let Container { representation, coding, topology, weights, .. } =
+                    decoder.container();
+                let (field, depth) = (Field::Value, BitDepth::Eight);
+                let raster = match representation {
+                    Representation::Siren => {
+                        let siren = coding::decode(*coding, topology, weights).unwrap();
+                        let evaluator = Evaluator::with_level(siren, level);
+                        Render::new(&evaluator, decoder.size(), grid, field, depth).raster()
+                    }
+                    Representation::Grid => {
+                        let grids = decoder.grids().unwrap().unwrap();
+                        let evaluator = GridEvaluator::with_simd((*grids).clone(), 0, level);
+                        Render::of_grids(Arc::new(evaluator), grid, field, depth).raster()
+                    }
+                };
+                let Samples::U8(samples) = raster.samples() else { unreachable!("8 bits") };
+                assert_eq!(samples.len(), wanted.len());
+                let wanted = wanted.iter().map(|t| {
+                    let t = f64::from_le_bytes(*t);
+                    (t.clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u8
+                });
+                let differences = samples.iter().zip(wanted).map(|(a, b)| a.abs_diff(b));
+                let (mut equal, mut most) = (0, 0u8);
+                for difference in differences {
+                    equal += usize::from(difference == 0);
+                    most = most.max(difference);
+                }
+                assert!(most <= 1, "{name} {level:?}: {most}");
+                assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name} {level:?}: {equal}");
+            }
+            vectors += 1;
+        }
+        assert!(vectors >= 16, "vectors are missing");
+    }
+}

@@ -71,7 +71,7 @@ impl GridEvaluator {
         Self::with_simd(grids, left_out, Level::new())
     }
 
-    fn with_simd(grids: Grids, left_out: usize, simd: Level) -> Self {
+    pub(crate) fn with_simd(grids: Grids, left_out: usize, simd: Level) -> Self {
         assert!(left_out < grids.planes().len(), "a level is left");
         let (first, last) = (grids.sines(), grids.output());
         let levels = grids.planes().len() - left_out;

@@ -38,7 +38,7 @@ impl Evaluator {
         Self::with_level(siren, Level::new())
     }
 
-    fn with_level(siren: Siren, level: Level) -> Self {
+    pub(crate) fn with_level(siren: Siren, level: Level) -> Self {
         let widest = siren.topology().layers().map(|(i, o)| i.max(o)).max().unwrap_or(2);
         let matrices = siren
             .layers()
