@@ -553,6 +553,24 @@ mod tests {
         assert!(Payload::read(longer, size, &topology).is_err());
     }
 
+    /// Found by fuzzing: latents whose stream is all zeros, and too unlikely to be kept apart from
+    /// zeros by a number as large as 2^-24.
+    #[test]
+    fn unlikely_latents_are_told_from_zeros() {
+        let bytes = [
+            10, 1, 1, 1, 7, 0, 0, 0, 0, 0, 0, 10, 0, 0, 192, 192, 202, 7, 232, 19, 162, 9, 0, 0, 0,
+            0, 0, 0, 0, 63, 35, 31,
+        ];
+        let size = Size { width: 7, height: 1 };
+        let topology = Topology::uniform(Channels::Grey, 1, 1).unwrap();
+        let payload = Payload::read(bytes.to_vec(), size, &topology).unwrap();
+        let planes = payload.decode(0, None).unwrap();
+        assert_eq!(planes[2].values(), [-53, -53]);
+        let written = encode(&planes, payload.networks());
+        let read = Payload::read(written, size, &topology).unwrap();
+        assert_eq!(read.decode(0, None), Ok(planes));
+    }
+
     #[test]
     fn huge_sizes_need_as_many_bytes() {
         let (_, topology, networks, planes) = case((20, 20), 1, 5);
