@@ -4,52 +4,22 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::coding;
-use crate::coding::grids::Payload;
+use crate::coding::grids::{Networks, Payload};
 use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
 use crate::eval::{Evaluator, GridEvaluator};
 use crate::geometry::{Grid, Size, View, plane_point};
 use crate::grids::{Grids, Plane, Region, footprint};
+use crate::limits::{Limits, Spent};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
-use crate::reduce::{self, Reduction};
-use crate::render::{Field, Render, Sampling};
+use crate::reduce::{self, Reduction, Refined};
+use crate::render::{Demand, Field, Render, Sampling};
 
-/// Bounds on what a decoder will do for a file, checked before anything is allocated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest number of pixels of one render. Default: 2^28.
-    pub max_pixels: u64,
-    /// Longest side of one render in pixels. Default: 2^17.
-    pub max_dimension: u32,
-    /// Most latents that are decoded for one render; a small render of a large picture needs many.
-    /// Default: 2^29.
-    pub max_latents: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_pixels: 1 << 28, max_dimension: 1 << 17, max_latents: 1 << 29 }
-    }
-}
-
-impl Limits {
-    /// Whatever the format allows.
-    pub const NONE: Self =
-        Self { max_pixels: u64::MAX, max_dimension: u32::MAX, max_latents: u64::MAX };
-
-    fn check(&self, size: Size) -> Result<(), DecodeError> {
-        let exceeded = |what, requested: u64, limit: u64| {
-            if requested > limit {
-                Err(DecodeError::LimitExceeded { what, requested, limit })
-            } else {
-                Ok(())
-            }
-        };
-        exceeded("a side in pixels", size.longer_side().into(), self.max_dimension.into())?;
-        exceeded("a number of pixels", size.pixels(), self.max_pixels)
-    }
-}
+/// A weight in its coding's integers, as read, in the network and laid out for the kernels.
+const WEIGHT_BYTES: u64 = 16;
+/// A latent in its tile and in its plane.
+const LATENT_BYTES: u64 = 4;
 
 /// How a picture is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -64,8 +34,6 @@ pub struct RenderOptions {
     pub depth: Option<BitDepth>,
     /// So many of the coarsest levels of latent grids, at least one: a preview; `None` is all.
     pub levels: Option<usize>,
-    /// Bounds on the size of the render.
-    pub limits: Limits,
 }
 
 /// An opened `.siren` file.
@@ -88,6 +56,7 @@ pub struct RenderOptions {
 pub struct Decoder {
     container: Container,
     function: Function,
+    limits: Limits,
 }
 
 #[derive(Debug, Clone)]
@@ -101,12 +70,23 @@ enum Function {
 }
 
 impl Decoder {
-    /// Opens a file: parses and checks all of it, renders nothing.
+    /// Opens a file under the default [`Limits`]: parses and checks all of it, renders nothing.
     ///
     /// # Errors
     /// A [`DecodeError`] for every way in which the file breaks the format.
     pub fn new(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::with_limits(bytes, Limits::default())
+    }
+
+    /// Opens a file under limits that hold for the decoder from then on.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`], and [`DecodeError::LimitExceeded`].
+    pub fn with_limits(bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
         let container = Container::read(bytes)?;
+        let weights = container.topology.weight_count() as u64;
+        limits.check_weights(weights)?;
+        limits.check(Spent::default().and(weights * WEIGHT_BYTES, 0))?;
         let Container { coding, topology, weights, .. } = &container;
         let function = match container.representation {
             Representation::Siren => {
@@ -118,19 +98,19 @@ impl Decoder {
                 Function::Grids { payload: payload.into(), whole: OnceLock::new() }
             }
         };
-        Ok(Self { container, function })
+        Ok(Self { container, function, limits })
     }
 
     /// Opens a file of latent grids that may be cut short, from the levels that have arrived
-    /// whole; any other file as [`Decoder::new`].
+    /// whole; any other file as [`Decoder::with_limits`].
     ///
     /// What has arrived of a cut file cannot be checked against its checksum.
     ///
     /// # Errors
-    /// As [`Decoder::new`], and [`DecodeError::Truncated`] where not even the coarsest level
+    /// As [`Decoder::with_limits`], and [`DecodeError::Truncated`] where not even the coarsest level
     /// has arrived.
-    pub fn truncated(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let error = match Self::new(bytes) {
+    pub fn truncated(bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
+        let error = match Self::with_limits(bytes, limits) {
             Err(error @ DecodeError::Truncated { .. }) => error,
             other => return other,
         };
@@ -142,10 +122,20 @@ impl Decoder {
         match payload {
             Ok(payload) if payload.complete_levels() > 0 => {
                 let function = Function::Grids { payload: payload.into(), whole: OnceLock::new() };
-                Ok(Self { container, function })
+                Ok(Self { container, function, limits })
             }
             _ => Err(error),
         }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Puts other limits in force. The network has been decoded already.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// The native size, that of the source picture.
@@ -194,32 +184,34 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
-    /// more latents than [`Limits::default`] allows.
+    /// more latents than the limits allow.
     pub fn grids(&self) -> Result<Option<Arc<Grids>>, DecodeError> {
         let Function::Grids { payload, whole } = &self.function else { return Ok(None) };
         if let Some(grids) = whole.get() {
             return Ok(Some(grids.clone()));
         }
         let left_out = payload.levels() - payload.complete_levels();
-        let limit = Limits::default().max_latents;
-        let grids = Arc::new(self.decode(payload, left_out, None, limit)?);
+        let grids = Arc::new(self.decode(payload, left_out, None, Spent::default())?);
         Ok(Some(whole.get_or_init(|| grids).clone()))
     }
 
     /// The function with the latents of a part of the picture; those of the finest levels
-    /// stay 0.
+    /// stay 0. The rest of the render has taken `spent` of the limits.
     fn decode(
         &self,
         payload: &Payload,
         left_out: usize,
         needed: Option<&[Region]>,
-        limit: u64,
+        spent: Spent,
     ) -> Result<Grids, DecodeError> {
+        let latents = payload.latents(left_out, needed);
+        let operations = latents.saturating_mul(payload.networks().context.operations());
+        self.limits.check(spent.and(latents.saturating_mul(LATENT_BYTES), operations))?;
         let empty = (0..left_out).map(|level| {
             let (width, height) = payload.plane_size(level);
             Plane::with_region(width, height, Region::default())
         });
-        let planes = empty.chain(payload.decode(left_out, needed, limit)?).collect();
+        let planes = empty.chain(payload.decode(left_out, needed)?).collect();
         let (sines, output) = payload.networks().layers();
         Grids::new(self.size(), planes, sines, output)
     }
@@ -230,7 +222,12 @@ impl Decoder {
     /// [`DecodeError::InvalidView`] or [`DecodeError::LimitExceeded`]; of latent grids also
     /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
     pub fn render(&self, options: &RenderOptions) -> Result<Raster, DecodeError> {
-        Ok(self.prepare(options)?.raster())
+        let size = Grid::new(self.size(), &options.view)?.size;
+        self.limits.check_size(size)?;
+        let depth = options.depth.unwrap_or(self.container.depth);
+        let pixel = (self.channels().count() * depth.bytes()) as u64;
+        let raster = Spent::default().and(size.pixels().saturating_mul(pixel), 0);
+        Ok(self.prepare_beside(options, raster)?.raster())
     }
 
     /// Prepares a render whose rows can be asked for strip by strip. A SIREN needs no memory
@@ -239,20 +236,33 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::render`].
     pub fn prepare(&self, options: &RenderOptions) -> Result<Render<'_>, DecodeError> {
+        self.prepare_beside(options, Spent::default())
+    }
+
+    fn prepare_beside(
+        &self,
+        options: &RenderOptions,
+        spent: Spent,
+    ) -> Result<Render<'_>, DecodeError> {
         let grid = Grid::new(self.size(), &options.view)?;
-        options.limits.check(grid.size)?;
+        self.limits.check_size(grid.size)?;
         let depth = options.depth.unwrap_or(self.container.depth);
-        let filtered = options.sampling == Sampling::Filtered && options.field == Field::Value;
-        let reduced = filtered.then(|| Reduction::new(&grid)).flatten();
-        let (lattice, reduction) = reduced.map_or((grid, None), |(fine, r)| (fine, Some(r)));
+        let jets = options.field != Field::Value;
+        let filtered = options.sampling == Sampling::Filtered && !jets;
+        let refined = if filtered { Refined::new(&grid) } else { None };
+        let lattice = refined.as_ref().map_or(grid, |refined| refined.grid);
+        let demand = Demand::new(grid.size, refined.as_ref(), self.channels(), depth);
+        let operations = demand.points.saturating_mul(self.operations(jets));
+        let spent = spent.and(demand.memory, operations);
         let render = match &self.function {
             Function::Siren(evaluator) => {
+                self.limits.check(spent.and(demand.of_threads(evaluator.scratch_bytes()), 0))?;
                 Render::new(evaluator, self.size(), lattice, options.field, depth)
             }
             Function::Grids { payload, .. } => {
                 let levels = options.levels.unwrap_or(usize::MAX).max(1);
                 let there = levels.min(payload.complete_levels());
-                let left_out = match reduction {
+                let left_out = match refined {
                     Some(_) => reduce::levels_left_out(grid.reduction(), payload.levels()),
                     None => 0,
                 };
@@ -263,13 +273,28 @@ impl Decoder {
                 let needed: Vec<Region> = (0..payload.levels())
                     .map(|level| footprint(self.size(), level, u.clone(), v.clone()))
                     .collect();
-                let grids =
-                    self.decode(payload, left_out, Some(&needed), options.limits.max_latents)?;
+                let topology = &self.container.topology;
+                let memory = GridEvaluator::memory(topology, &needed[left_out..], width, jets);
+                let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
+                let grids = self.decode(payload, left_out, Some(&needed), spent)?;
                 let evaluator = Arc::new(GridEvaluator::new(grids, left_out));
                 Render::of_grids(evaluator, lattice, options.field, depth)
             }
         };
-        Ok(render.reduced(reduction))
+        Ok(render.reduced(refined.map(Reduction::new)))
+    }
+
+    /// Operations at a point, each a multiplication with an addition.
+    fn operations(&self, jets: bool) -> u64 {
+        let values = match &self.function {
+            Function::Siren(evaluator) => evaluator.siren().topology().weight_count(),
+            // Four latents along a row, and each of these once of four along its column.
+            Function::Grids { payload, .. } => {
+                let Networks { sines, output, .. } = payload.networks();
+                sines.weights.len() + output.weights.len() + 8 * payload.levels()
+            }
+        };
+        values as u64 * if jets { 4 } else { 1 }
     }
 
     /// The colour at a native pixel position and its exact derivatives, one [`Jet`] per

@@ -53,6 +53,7 @@ mod geometry;
 pub mod gpu;
 pub mod grids;
 mod kernel;
+mod limits;
 pub mod network;
 #[cfg(feature = "image")]
 mod plugin;
@@ -67,7 +68,7 @@ mod render;
 pub mod train;
 
 pub use container::{BitDepth, Metadata};
-pub use decode::{Decoder, Limits, RenderOptions};
+pub use decode::{Decoder, RenderOptions};
 #[cfg(feature = "encode")]
 pub use encode::{
     Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
@@ -75,6 +76,7 @@ pub use encode::{
 };
 pub use error::{DecodeError, EncodeError};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
+pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};
 #[cfg(all(feature = "image", feature = "encode"))]
 pub use plugin::SirenEncoder;

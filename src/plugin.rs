@@ -19,9 +19,10 @@ use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, ImageResult};
 
 use crate::container::{BitDepth, SIGNATURE};
-use crate::decode::{Decoder, Limits, RenderOptions};
+use crate::decode::{Decoder, RenderOptions};
 use crate::error::DecodeError;
 use crate::geometry::{Grid, Scale, Size, View};
+use crate::limits::{Limits, MEMORY};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
 
@@ -66,7 +67,6 @@ pub struct SirenDecoder {
     decoder: Decoder,
     view: View,
     size: Size,
-    limits: image::Limits,
 }
 
 impl SirenDecoder {
@@ -100,9 +100,12 @@ impl SirenDecoder {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(insufficient_memory());
         }
-        let decoder = Decoder::new(&bytes).map_err(decoding_error)?;
+        // Pixels and memory are for `set_limits` to bound.
+        let max_operations = Limits::default().max_operations;
+        let limits = Limits { max_operations, ..Limits::NONE };
+        let decoder = Decoder::with_limits(&bytes, limits).map_err(decoding_error)?;
         let size = Grid::new(decoder.size(), &view).map_err(decoding_error)?.size;
-        Ok(Self { decoder, view, size, limits: image::Limits::no_limits() })
+        Ok(Self { decoder, view, size })
     }
 
     /// The decoder behind this one, for crops, derivatives and single samples.
@@ -150,18 +153,15 @@ impl ImageDecoder for SirenDecoder {
     fn set_limits(&mut self, limits: image::Limits) -> ImageResult<()> {
         limits.check_support(&image::LimitSupport::default())?;
         limits.check_dimensions(self.size.width, self.size.height)?;
-        self.limits = limits;
+        let max_memory = limits.max_alloc.unwrap_or(u64::MAX);
+        self.decoder.set_limits(Limits { max_memory, ..self.decoder.limits() });
         Ok(())
     }
 
     fn read_image(self, buf: &mut [u8]) -> ImageResult<()> {
         assert_eq!(buf.len() as u64, self.total_bytes(), "the buffer must hold the picture");
-        // The strips are all that is allocated besides `buf`.
-        let options = RenderOptions { view: self.view, limits: Limits::NONE, ..Default::default() };
+        let options = RenderOptions { view: self.view, ..Default::default() };
         let render = self.decoder.prepare(&options).map_err(decoding_error)?;
-        let strip = u64::from(render.strip_rows()) * u64::from(self.size.width);
-        let bytes_per_pixel = u64::from(self.color_type().bytes_per_pixel());
-        self.limits.clone().reserve(strip * bytes_per_pixel)?;
         let mut rest = buf;
         for strip in render.strips() {
             let samples = native_endian(&strip);
@@ -193,6 +193,7 @@ fn hint() -> ImageFormatHint {
 
 fn decoding_error(error: DecodeError) -> ImageError {
     match error {
+        DecodeError::LimitExceeded { what: MEMORY, .. } => insufficient_memory(),
         DecodeError::LimitExceeded { .. } => {
             ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError))
         }

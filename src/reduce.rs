@@ -17,6 +17,18 @@ const POINTS: (f64, f64) = (2.0, 8.0);
 /// an output pixel; the third level and coarser ones never, without which colours change.
 const FINEST: f64 = 8.0;
 const MOST_LEFT_OUT: usize = 2;
+/// What an allocator adds to a small piece of memory.
+const ALLOCATION: u64 = 16;
+
+/// The finer lattice that is evaluated for a render.
+pub struct Refined {
+    /// The lattice.
+    pub grid: Grid,
+    /// The render's own size.
+    size: Size,
+    columns: Lattice,
+    rows: Lattice,
+}
 
 /// How a finer lattice becomes the pixels of a render.
 #[derive(Debug, Clone)]
@@ -35,10 +47,9 @@ struct Taps {
     weights: Vec<f32>,
 }
 
-impl Reduction {
-    /// The lattice to evaluate for a render of `grid`, and what makes the render of it; `None`
-    /// where no side of the picture is reduced.
-    pub fn new(grid: &Grid) -> Option<(Grid, Self)> {
+impl Refined {
+    /// The lattice for a render of `grid`; `None` where no side of the picture is reduced.
+    pub fn new(grid: &Grid) -> Option<Self> {
         let points = grid.reductions().map(|reduction| {
             if reduction <= 1.0 {
                 return 1;
@@ -49,9 +60,30 @@ impl Reduction {
             return None;
         }
         let margin = points.map(|n| if n > 1 { LOBES } else { 0 });
-        let (fine, [x, rows]) = grid.refined(points, margin);
-        let columns = (0..grid.size.width).map(|i| Taps::new(i, &x)).collect();
-        Some((fine, Self { size: grid.size, columns, rows }))
+        let (fine, [columns, rows]) = grid.refined(points, margin);
+        Some(Self { grid: fine, size: grid.size, columns, rows })
+    }
+
+    /// Most rows of the lattice that so many rows of the render take.
+    pub fn most_rows(&self, rows: u32) -> u32 {
+        let margin = if self.rows.points > 1 { 2 * LOBES } else { 0 };
+        let most = (u64::from(rows) + u64::from(margin)) * u64::from(self.rows.points) + 1;
+        most.min(self.grid.size.height.into()) as u32
+    }
+
+    /// Bytes of a [`Reduction`].
+    pub fn reduction_bytes(&self) -> u64 {
+        let taps = 2 * LOBES * self.columns.points + 1;
+        u64::from(self.size.width) * (size_of::<Taps>() as u64 + ALLOCATION + 4 * u64::from(taps))
+    }
+}
+
+impl Reduction {
+    /// What makes the render of it.
+    pub fn new(refined: Refined) -> Self {
+        let Refined { size, columns, rows, .. } = refined;
+        let columns = (0..size.width).map(|i| Taps::new(i, &columns)).collect();
+        Self { size, columns, rows }
     }
 
     /// Size of the render.
@@ -148,7 +180,8 @@ mod tests {
     const NATIVE: Size = Size { width: 768, height: 512 };
 
     fn reduction(crop: Option<Crop>, scale: Scale) -> Option<(Grid, Reduction)> {
-        Reduction::new(&Grid::new(NATIVE, &View { crop, scale }).unwrap())
+        let refined = Refined::new(&Grid::new(NATIVE, &View { crop, scale }).unwrap())?;
+        Some((refined.grid, Reduction::new(refined)))
     }
 
     #[test]

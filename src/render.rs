@@ -16,7 +16,7 @@ use crate::geometry::{Grid, Size};
 use crate::gpu::{Gpu, GpuError, Renderer, Variant};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
-use crate::reduce::{self, Reduction};
+use crate::reduce::{self, Reduction, Refined};
 
 /// What is rendered of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -76,10 +76,68 @@ enum Function<'a> {
     Grids { evaluator: Arc<GridEvaluator>, columns: Columns },
 }
 
-/// Pixels that a strip aims at: enough for all cores, little enough for the cache.
-const STRIP_PIXELS: u64 = 1 << 20;
-/// Rows of a finer grid that are held at a time.
-const FINE_ROWS: usize = 64;
+/// Points that a strip aims at: enough for all cores, little enough for the cache.
+const STRIP_POINTS: u64 = 1 << 20;
+/// Least rows of a strip of a reduced render, whose strips share the points between them.
+const REDUCED_ROWS: u32 = 16;
+/// Rows of a finer grid that are held at a time, at least and at most, and the points they aim at.
+const FINE_ROWS: (usize, usize) = (8, 64);
+const FINE_POINTS: usize = 1 << 22;
+
+/// What a render takes, told before any of it is allocated.
+pub(crate) struct Demand {
+    /// Points that are evaluated.
+    pub points: u64,
+    /// Bytes of a strip and of what it is made of, the function and a thread's rows left out.
+    pub memory: u64,
+    threads: u64,
+}
+
+impl Demand {
+    /// Of a render of `size`, from a finer lattice where there is one.
+    pub fn new(size: Size, refined: Option<&Refined>, channels: Channels, depth: BitDepth) -> Self {
+        let evaluated = refined.map_or(size, |refined| refined.grid.size);
+        let rows = strip_rows(evaluated, size);
+        let pixel = channels.count() as u64;
+        let (width, fine_width) = (u64::from(size.width), u64::from(evaluated.width));
+        let threads = rayon::current_num_threads() as u64;
+        let strip = u64::from(rows) * width * pixel * depth.bytes() as u64;
+        let Some(refined) = refined else {
+            return Self { points: size.pixels(), memory: strip, threads };
+        };
+        let of_strip = refined.most_rows(rows);
+        let (strips, last) = (size.height / rows, size.height % rows);
+        let of_last = if last > 0 { refined.most_rows(last) } else { 0 };
+        let fine_rows_of_all = u64::from(strips) * u64::from(of_strip) + u64::from(of_last);
+        let fine = fine_rows(evaluated.width as usize).min(of_strip as usize) as u64 * fine_width;
+        let across = (u64::from(of_strip) + threads) * width;
+        Self {
+            points: fine_rows_of_all * fine_width,
+            memory: strip
+                + refined.reduction_bytes()
+                + (fine + across) * pixel * size_of::<f32>() as u64,
+            threads,
+        }
+    }
+
+    /// Bytes of all threads where one takes so many.
+    pub fn of_threads(&self, bytes: u64) -> u64 {
+        self.threads.saturating_mul(bytes)
+    }
+}
+
+/// Rows of a strip of a render of `size` for which `evaluated` points are evaluated.
+fn strip_rows(evaluated: Size, size: Size) -> u32 {
+    let least = if evaluated.height > size.height { REDUCED_ROWS } else { 1 };
+    let points = evaluated.pixels() / u64::from(size.height);
+    let rows = (STRIP_POINTS / points.max(1)).min(size.height.into()) as u32;
+    rows.max(least.min(size.height))
+}
+
+/// Rows of so many points of a finer grid that are held at a time.
+fn fine_rows(width: usize) -> usize {
+    (FINE_POINTS / width).clamp(FINE_ROWS.0, FINE_ROWS.1)
+}
 
 impl<'a> Render<'a> {
     /// Prepares a render of `grid`; `native` is the picture's own size.
@@ -205,9 +263,7 @@ impl<'a> Render<'a> {
 
     /// Rows of a strip of about a million evaluated points.
     pub fn strip_rows(&self) -> u32 {
-        let height = self.size().height;
-        let points = self.grid.size.pixels() / u64::from(height);
-        (STRIP_PIXELS / points.max(1)).clamp(1, height.into()) as u32
+        strip_rows(self.grid.size, self.size())
     }
 
     /// The render from top to bottom in strips of [`Render::strip_rows`] rows; the last
@@ -228,29 +284,39 @@ impl<'a> Render<'a> {
     pub fn rows(&self, rows: Range<u32>) -> Raster {
         assert!(!rows.is_empty() && rows.end <= self.size().height, "no such rows");
         let size = Size { width: self.size().width, height: rows.end - rows.start };
-        let channels = self.channels();
         #[cfg(feature = "gpu")]
         if self.reduction.is_none()
             && let Some(samples) = self.by_gpu(|renderer| renderer.samples(rows.clone()))
         {
-            return Raster::new(size, channels, samples).expect("as many samples as pixels");
+            return Raster::new(size, self.channels(), samples).expect("as many samples as pixels");
         }
-        let count = size.pixels() as usize * channels.count();
-        let eight = |unit: f32| (unit * 255.0 + 0.5) as u8;
-        let sixteen = |unit: f32| (unit * 65535.0 + 0.5) as u16;
         let samples = match self.depth {
             BitDepth::Eight => {
-                let mut samples = vec![0u8; count];
-                self.samples(rows, &mut samples, eight);
-                Samples::U8(samples)
+                Samples::U8(self.all_samples(rows, |unit| (unit * 255.0 + 0.5) as u8))
             }
             BitDepth::Sixteen => {
-                let mut samples = vec![0u16; count];
-                self.samples(rows, &mut samples, sixteen);
-                Samples::U16(samples)
+                Samples::U16(self.all_samples(rows, |unit| (unit * 65535.0 + 0.5) as u16))
             }
         };
-        Raster::new(size, channels, samples).expect("as many samples as pixels")
+        Raster::new(size, self.channels(), samples).expect("as many samples as pixels")
+    }
+
+    /// The samples of rows, strip by strip. `quantize` rounds half up and, as Rust's casts do,
+    /// takes what lies below or above the range to its ends and NaN to 0.
+    fn all_samples<T: Copy + Default + Send>(
+        &self,
+        rows: Range<u32>,
+        quantize: impl Fn(f32) -> T + Sync,
+    ) -> Vec<T> {
+        let row = self.size().width as usize * self.channels().count();
+        let mut samples = vec![T::default(); rows.len() * row];
+        let strip = self.strip_rows();
+        let strips = samples.chunks_mut(strip as usize * row);
+        for (top, samples) in rows.step_by(strip as usize).zip(strips) {
+            let bottom = top + (samples.len() / row) as u32;
+            self.samples(top..bottom, samples, &quantize);
+        }
+        samples
     }
 
     /// Fills `samples` with rows of the render: those evaluated, or what a finer grid reduces to.
@@ -267,10 +333,11 @@ impl<'a> Render<'a> {
         let count = channels.count();
         let (fine_width, width) = (self.grid.size.width as usize, self.size().width as usize);
         let fine_rows = reduction.fine_rows(rows.clone());
-        let mut fine = vec![0.0f32; FINE_ROWS.min(fine_rows.len()) * fine_width * count];
+        let at_a_time = self::fine_rows(fine_width);
+        let mut fine = vec![0.0f32; at_a_time.min(fine_rows.len()) * fine_width * count];
         let mut across = vec![0.0f32; fine_rows.len() * width * count];
-        let tops = fine_rows.clone().step_by(FINE_ROWS);
-        for (top, out) in tops.zip(across.chunks_mut(FINE_ROWS * width * count)) {
+        let tops = fine_rows.clone().step_by(at_a_time);
+        for (top, out) in tops.zip(across.chunks_mut(at_a_time * width * count)) {
             let here = out.len() / width * fine_width;
             let fine = &mut fine[..here];
             // What a decoder would show; NaN is 0.
@@ -291,8 +358,7 @@ impl<'a> Render<'a> {
         );
     }
 
-    /// Fills `samples` from row `top` on. `quantize` rounds half up and, as Rust's casts
-    /// do, takes what lies below or above the range to its ends and NaN to 0.
+    /// Fills `samples` from row `top` on.
     fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
         #[cfg(feature = "gpu")]
         if self.reduction.is_some() {
@@ -396,4 +462,70 @@ impl<'a> Render<'a> {
 #[cfg(feature = "gpu")]
 fn locked(on_gpu: &Mutex<OnGpu>) -> MutexGuard<'_, OnGpu> {
     on_gpu.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coding;
+    use crate::container::{Container, Representation};
+    use crate::decode::Decoder;
+    use crate::geometry::{Scale, View};
+    use crate::kernel::levels;
+
+    /// Spec section 10, by every instruction set of this machine and without any.
+    #[test]
+    fn every_instruction_set_meets_every_vector() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/conformance");
+        let mut vectors = 0;
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let Some((stem, size)) =
+                name.strip_suffix(".f64").and_then(|name| name.rsplit_once('.'))
+            else {
+                continue;
+            };
+            let (width, height) = size.split_once('x').unwrap();
+            let size = Size { width: width.parse().unwrap(), height: height.parse().unwrap() };
+            let decoder = std::fs::read(directory.join(format!("{stem}.siren"))).unwrap();
+            let decoder = Decoder::new(&decoder).unwrap();
+            let wanted = std::fs::read(directory.join(&name)).unwrap();
+            let (wanted, _) = wanted.as_chunks::<8>();
+            let view = View { crop: None, scale: Scale::Exact(size) };
+            let grid = Grid::new(decoder.size(), &view).unwrap();
+            for level in levels() {
+                let Container { representation, coding, topology, weights, .. } =
+                    decoder.container();
+                let (field, depth) = (Field::Value, BitDepth::Eight);
+                let raster = match representation {
+                    Representation::Siren => {
+                        let siren = coding::decode(*coding, topology, weights).unwrap();
+                        let evaluator = Evaluator::with_level(siren, level);
+                        Render::new(&evaluator, decoder.size(), grid, field, depth).raster()
+                    }
+                    Representation::Grid => {
+                        let grids = decoder.grids().unwrap().unwrap();
+                        let evaluator = GridEvaluator::with_simd((*grids).clone(), 0, level);
+                        Render::of_grids(Arc::new(evaluator), grid, field, depth).raster()
+                    }
+                };
+                let Samples::U8(samples) = raster.samples() else { unreachable!("8 bits") };
+                assert_eq!(samples.len(), wanted.len());
+                let wanted = wanted.iter().map(|t| {
+                    let t = f64::from_le_bytes(*t);
+                    (t.clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u8
+                });
+                let differences = samples.iter().zip(wanted).map(|(a, b)| a.abs_diff(b));
+                let (mut equal, mut most) = (0, 0u8);
+                for difference in differences {
+                    equal += usize::from(difference == 0);
+                    most = most.max(difference);
+                }
+                assert!(most <= 1, "{name} {level:?}: {most}");
+                assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name} {level:?}: {equal}");
+            }
+            vectors += 1;
+        }
+        assert!(vectors >= 16, "vectors are missing");
+    }
 }

@@ -9,11 +9,20 @@ use std::process::Child;
 use std::time::Duration;
 
 use common::{grid_options, picture_of_bytes};
+use sirenc::container::{Representation, WeightCoding};
 use sirenc::{
     Channels, Checkpoints, Control, Decoder, EncodeError, EncodeOptions, Encoded, Metadata,
-    Progress, Raster, Samples, Size, Target, encode, encode_with_checkpoints,
+    OptimizerChoice, Progress, Raster, Samples, Size, Target, Training, encode,
+    encode_with_checkpoints,
 };
 use workplace::Workplace;
+
+/// Encodes as one SIREN in so many steps.
+fn siren_options(target: Target, steps: u32) -> EncodeOptions {
+    let training = Training { steps: Some(steps), batch: Some(128), ..Training::default() };
+    let representation = Some(Representation::Siren);
+    EncodeOptions { target, representation, training, ..EncodeOptions::default() }
+}
 
 /// The result of going on from a checkpoint, and those of every step after it.
 fn go_on(
@@ -52,7 +61,10 @@ fn goes_on_from(
         });
         let encoded = encoded.unwrap();
         assert!(encoded.bytes == whole.bytes && rest.len() == 0, "run {run}, step {step}");
-        let facts = |e: &Encoded| (e.psnr, e.steps_done, e.steps_planned, e.topology.clone());
+        let facts = |e: &Encoded| {
+            let steps = (e.steps_done, e.steps_planned);
+            (e.psnr, steps, e.topology.clone(), e.recoveries, e.single_colour, e.device)
+        };
         assert_eq!(facts(&encoded), facts(&whole));
         // Not only the result: the whole state, step after step.
         assert!(again == saved[at + 1..], "run {run}, step {step}");
@@ -75,6 +87,62 @@ fn a_size_is_gone_on_with_from_any_step() {
         let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
         assert_eq!(steps.len(), stop_after as usize);
     }
+}
+
+#[test]
+fn all_starts_of_a_small_siren_are_gone_on_with() {
+    let raster = picture_of_bytes(24, 16, Channels::Rgb);
+    let options = siren_options(Target::Bytes(160), 60);
+    // Weights are rounded from step 48 on, their steps fixed from step 57 on.
+    let picked = [1, 20, 21, 30, 47, 48, 50, 57, 60];
+    let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
+    assert_eq!(steps.last(), Some(&(4, 60)));
+    assert_eq!(steps.len(), 240);
+}
+
+#[test]
+fn a_siren_is_gone_on_with_from_any_step() {
+    let raster = picture_of_bytes(40, 24, Channels::Rgba);
+    let mut options = siren_options(Target::Bytes(900), 130);
+    let picked = [1, 21, 49, 50, 51, 99, 100, 104, 110, 124, 129, 130];
+    let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
+    assert_eq!(steps.len(), 130);
+    options.training.stop_after = Some(107);
+    let steps = goes_on_from(&raster, &options, |_, step| [90, 105, 107].contains(&step));
+    assert_eq!(steps.len(), 107);
+    // Every batch is the whole picture.
+    options.training.batch = None;
+    goes_on_from(&raster, &options, |_, step| step == 60);
+}
+
+#[test]
+fn a_siren_that_diverges_is_gone_on_with() {
+    let raster = picture_of_bytes(40, 24, Channels::Grey);
+    let mut options = siren_options(Target::Auto, 200);
+    options.hidden = Some(vec![16; 3]);
+    options.coding = WeightCoding::F16;
+    options.training.learning_rate = Some(1.0);
+    assert!(encode(&raster, &options, |_| Control::Continue).unwrap().recoveries > 0);
+    goes_on_from(&raster, &options, |_, step| step % 14 == 1);
+}
+
+#[test]
+fn a_psnr_is_gone_on_with_in_any_run_of_a_siren() {
+    let raster = picture_of_bytes(32, 24, Channels::Grey);
+    let mut options = siren_options(Target::Psnr(33.0), 60);
+    options.best_effort = true;
+    let steps = goes_on_from(&raster, &options, |_, step| step % 23 == 8);
+    assert!(steps.last().unwrap().0 > 1, "{:?}", steps.last());
+}
+
+#[test]
+fn a_resumed_siren_is_gone_on_with() {
+    let raster = picture_of_bytes(40, 24, Channels::GreyAlpha);
+    let first = encode(&raster, &siren_options(Target::Bytes(600), 60), |_| Control::Continue);
+    let mut more = siren_options(Target::Auto, 40);
+    more.resume = Some(Decoder::new(&first.unwrap().bytes).unwrap().container().clone());
+    let steps = goes_on_from(&raster, &more, |_, step| [1, 25, 36].contains(&step));
+    assert_eq!(steps.len(), 40);
 }
 
 #[test]
@@ -103,17 +171,29 @@ fn a_resumed_file_is_gone_on_with() {
 #[test]
 fn a_run_that_is_stopped_can_be_gone_on_with() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let options = grid_options(Target::Bytes(1500), 100);
+    for options in [grid_options, siren_options].map(|of| of(Target::Bytes(1500), 100)) {
+        let whole = encode(&raster, &options, |_| Control::Continue).unwrap();
+        let mut saved = Vec::new();
+        let mut save = |bytes: &[u8]| saved.push(bytes.to_vec());
+        let every = Duration::MAX;
+        let checkpoints = Checkpoints { from: None, every, save: &mut save };
+        let early = encode_with_checkpoints(&raster, &options, checkpoints, |progress| {
+            if progress.step == 60 { Control::Stop } else { Control::Continue }
+        });
+        assert_eq!(early.unwrap().steps_done, 60);
+        assert_eq!(saved.len(), 1);
+        let (encoded, _) = go_on(&raster, &options, Some(&saved[0]), |_| Control::Continue);
+        assert!(encoded.unwrap().bytes == whole.bytes);
+    }
+}
+
+#[test]
+fn a_siren_that_is_stopped_before_any_result_can_be_gone_on_with() {
+    let raster = picture_of_bytes(24, 16, Channels::Rgb);
+    let options = siren_options(Target::Bytes(160), 40);
     let whole = encode(&raster, &options, |_| Control::Continue).unwrap();
-    let mut saved = Vec::new();
-    let mut save = |bytes: &[u8]| saved.push(bytes.to_vec());
-    let every = Duration::MAX;
-    let checkpoints = Checkpoints { from: None, every, save: &mut save };
-    let early = encode_with_checkpoints(&raster, &options, checkpoints, |progress| {
-        if progress.step == 60 { Control::Stop } else { Control::Continue }
-    });
-    assert_eq!(early.unwrap().steps_done, 60);
-    assert_eq!(saved.len(), 1);
+    let (encoded, saved) = go_on(&raster, &options, None, |_| Control::Stop);
+    assert!(matches!(encoded, Err(EncodeError::Cancelled)));
     let (encoded, _) = go_on(&raster, &options, Some(&saved[0]), |_| Control::Continue);
     assert!(encoded.unwrap().bytes == whole.bytes);
 }
@@ -171,11 +251,15 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn damaged_checkpoints_are_refused() {
+    are_refused_where_damaged(&grid_options(Target::Psnr(40.0), 8));
+    are_refused_where_damaged(&siren_options(Target::Bytes(90), 8));
+}
+
+fn are_refused_where_damaged(options: &EncodeOptions) {
     let raster = picture_of_bytes(12, 8, Channels::Grey);
-    let options = grid_options(Target::Psnr(40.0), 8);
-    let saved = go_on(&raster, &options, None, |_| Control::Continue).1.pop().unwrap();
+    let saved = go_on(&raster, options, None, |_| Control::Continue).1.pop().unwrap();
     let is_refused = |bytes: &[u8], what: &str| {
-        let (encoded, again) = go_on(&raster, &options, Some(bytes), |_| unreachable!());
+        let (encoded, again) = go_on(&raster, options, Some(bytes), |_| unreachable!());
         assert!(matches!(encoded, Err(EncodeError::CheckpointDamaged)), "{what}: {encoded:?}");
         assert!(again.is_empty());
     };
@@ -205,15 +289,16 @@ fn some_encodes_have_no_checkpoints() {
         assert!(matches!(error, EncodeError::Settings(_)), "{error}");
         assert!(error.to_string().contains(what), "{error}");
     };
-    let mut automatic = grid_options(Target::Bytes(500), 8);
-    automatic.representation = None;
-    refused(&automatic, "give --representation grid");
+    let mut by_adam = siren_options(Target::Bytes(500), 8);
+    by_adam.training.optimizer = OptimizerChoice::Adam;
+    refused(&by_adam, "Adam");
     let mut timed = grid_options(Target::Bytes(900), 8);
     timed.training.timeout = Some(Duration::from_secs(9));
     refused(&timed, "time-out");
 }
 
 const ENCODE: &str = "encode a.pnm -o a.siren --bytes 1500 --representation grid --steps 1000";
+const ENCODE_SIREN: &str = "encode a.pnm -o a.siren --bytes 900 --batch 512 --steps 1000";
 
 impl Workplace {
     fn pnm(&self, name: &str) {
@@ -224,8 +309,8 @@ impl Workplace {
 
     /// Has `end` end an encode that has written a checkpoint. One that ended by itself before
     /// leaves none and is run again.
-    fn broken_off(&self, end: fn(&mut Child)) {
-        let arguments = format!("{ENCODE} --checkpoint a.ck --checkpoint-every 0.05");
+    fn broken_off(&self, encode: &str, end: fn(&mut Child)) {
+        let arguments = format!("{encode} --checkpoint a.ck --checkpoint-every 0.05");
         while !self.path("a.ck").exists() {
             let mut child = self.command(&arguments).spawn().unwrap();
             while !self.path("a.ck").exists() && child.try_wait().unwrap().is_none() {
@@ -241,8 +326,6 @@ impl Workplace {
 fn a_process_that_is_killed_can_be_gone_on_with() {
     let w = Workplace::new();
     w.pnm("a.pnm");
-    w.run(ENCODE).success();
-    let whole = fs::read(w.path("a.siren")).unwrap();
     let ends: &[fn(&mut Child)] = &[
         |child| child.kill().unwrap(),
         #[cfg(unix)]
@@ -252,11 +335,15 @@ fn a_process_that_is_killed_can_be_gone_on_with() {
             assert!(kill.args(["-INT", &id]).status().unwrap().success());
         },
     ];
-    for end in ends {
-        w.broken_off(*end);
-        w.run(&format!("{ENCODE} --checkpoint a.ck")).success();
-        assert!(fs::read(w.path("a.siren")).unwrap() == whole);
-        assert!(!w.path("a.ck").exists());
+    for encode in [ENCODE, ENCODE_SIREN] {
+        w.run(encode).success();
+        let whole = fs::read(w.path("a.siren")).unwrap();
+        for end in ends {
+            w.broken_off(encode, *end);
+            w.run(&format!("{encode} --checkpoint a.ck")).success();
+            assert!(fs::read(w.path("a.siren")).unwrap() == whole);
+            assert!(!w.path("a.ck").exists());
+        }
     }
 }
 
@@ -282,8 +369,9 @@ fn foreign_files_are_no_checkpoints() {
     w.fails(&format!("{ENCODE} --checkpoint ./a.siren"), "a.siren is the output");
     w.fails(&format!("{ENCODE} --checkpoint x/a.ck"), "there is no directory x");
     w.fails(&format!("{ENCODE} --checkpoint ."), ".: ");
-    w.fails("encode a.pnm --bytes 500 --checkpoint a.ck", "give --representation grid");
-    w.fails("encode a.pnm a.pnm --checkpoint a.ck -o out", "give one input");
+    w.fails("encode a.pnm --bytes 500 --checkpoint a.ck --optimizer adam", "not go with Adam");
+    w.pnm("b.pnm");
+    w.fails("encode a.pnm b.pnm --checkpoint a.ck -o out", "give one input");
     w.run(&format!("{ENCODE} --checkpoint a.ck --timeout 9")).code(2);
     w.run(&format!("{ENCODE} --checkpoint-every 9")).code(2);
     assert!(!w.path("a.siren").exists() && !w.path("a.ck").exists());

@@ -287,20 +287,20 @@ fn write_bad() {
     };
     payload("compact-trailing-zero", [&compact.weights[..], &[0]].concat());
     payload("compact-unused-bytes", [&compact.weights[..], &[1; 7]].concat());
-    payload("compact-step-out-of-range", stream(|w| w.integer(52, &Logistic::new(20))));
+    payload("compact-step-out-of-range", stream(|w| w.integer(52, Logistic::of(20))));
     payload(
         "compact-width-out-of-range",
         stream(|w| {
-            w.integer(0, &Logistic::new(20));
-            w.integer(18, &Logistic::new(20));
+            w.integer(0, Logistic::of(20));
+            w.integer(18, Logistic::of(20));
         }),
     );
     payload(
         "compact-integer-out-of-range",
         stream(|w| {
-            [0, 0, 0].iter().for_each(|&parameter| w.integer(parameter, &Logistic::new(20)));
-            (0..6).for_each(|_| w.integer(0, &Logistic::new(46)));
-            w.integer(0, &Logistic::new(20));
+            [0, 0, 0].iter().for_each(|&parameter| w.integer(parameter, Logistic::of(20)));
+            (0..6).for_each(|_| w.integer(0, Logistic::of(46)));
+            w.integer(0, Logistic::of(20));
             w.natural(1 << 24, 5);
         }),
     );
@@ -323,22 +323,22 @@ fn write_bad() {
 /// hidden feature a layer: `layers` has drop, weights and bias of each row, widths as given.
 fn least_networks(widths: u32, layers: &[(u32, &[i32], &[i32])]) -> Vec<u8> {
     stream(|w| {
-        let parameter = Logistic::new(20);
+        let parameter = Logistic::of(20);
         // Sine layer and output layer: as predicted, all 0.
-        (0..3).for_each(|_| w.integer(0, &parameter));
-        w.integer(0, &Logistic::new(46));
-        w.integer(0, &parameter);
+        (0..3).for_each(|_| w.integer(0, parameter));
+        w.integer(0, Logistic::of(46));
+        w.integer(0, parameter);
         w.natural(0, 5);
-        (0..3).for_each(|_| w.integer(0, &parameter));
-        (0..2).for_each(|_| w.integer(0, &Logistic::new(46)));
-        w.integer(0, &parameter);
-        w.integer(0, &Logistic::new(46));
+        (0..3).for_each(|_| w.integer(0, parameter));
+        (0..2).for_each(|_| w.integer(0, Logistic::of(46)));
+        w.integer(0, parameter);
+        w.integer(0, Logistic::of(46));
         for (drop, weights, biases) in layers {
             w.natural(*drop, 3);
             for integers in [weights, biases] {
                 w.natural(widths, 5);
-                let distribution = Logistic::new(widths.min(63) as u8);
-                integers.iter().for_each(|&q| w.integer(q, &distribution));
+                let distribution = Logistic::of(widths.min(63) as u8);
+                integers.iter().for_each(|&q| w.integer(q, distribution));
             }
         }
     })
@@ -422,7 +422,7 @@ fn write_bad_grids() {
     networks_of("networks-trailing-zero", "trailing zero", [&networks[..], &[0]].concat());
     networks_of("networks-unused-bytes", "bytes after", [&networks[..], &[1; 9]].concat());
     networks_of("networks-quantile-out-of-range", "quantile out of range", vec![0xff; 8]);
-    let step = stream(|w| w.integer(52, &Logistic::new(20)));
+    let step = stream(|w| w.integer(52, Logistic::of(20)));
     networks_of("networks-step-out-of-range", "parameter out of range", step);
     let entropy = |name: &str, rule: &str, layer: usize, (drop, weight, bias): (u32, i32, i32)| {
         let mut weights = [zeros.to_vec(), vec![0], vec![0, 0]];

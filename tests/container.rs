@@ -89,38 +89,6 @@ fn overhead_is_at_most_40_bytes() {
 }
 
 #[test]
-fn every_bit_flip_is_refused() {
-    common::refuses_every_bit_flip(&small());
-}
-
-#[test]
-fn every_truncation_is_refused_as_one() {
-    let bytes = small();
-    for len in 0..bytes.len() {
-        let error = Decoder::new(&bytes[..len]).unwrap_err();
-        let truncated = matches!(error, DecodeError::Truncated { offset, .. } if offset == len);
-        assert!(truncated || len == 0, "{len}: {error}");
-    }
-}
-
-#[test]
-fn every_insertion_and_deletion_is_refused() {
-    let bytes = small();
-    for at in 0..=bytes.len() {
-        for byte in [0x00, 0x0a, 0x80, 0xff] {
-            let mut damaged = bytes.clone();
-            damaged.insert(at, byte);
-            assert!(Decoder::new(&damaged).is_err(), "insert {byte:02x} at {at}");
-        }
-        if at < bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged.remove(at);
-            assert!(Decoder::new(&damaged).is_err(), "remove {at}");
-        }
-    }
-}
-
-#[test]
 fn text_mode_and_seven_bit_transfers_are_named() {
     let bytes = small();
     let mut unix = bytes.clone();

@@ -3,6 +3,7 @@
 
     python3 decode.py FILE.siren...                     check files against their vectors
     python3 decode.py --render FILE.siren OUT [WxH]     write a PGM, PPM or (alpha) PAM
+    python3 decode.py --f64 FILE.siren OUT [WxH]        write the values t as binary64, for check.py
 
 It favours clearness over speed: everything is computed in binary64, which the
 specification takes for the reference. Section numbers are those of the specification.
@@ -510,10 +511,14 @@ def check(path):
     return all_hold
 
 
-def render(path, out, size=None):
+def render(path, out, size=None, raw=False):
     picture = decode(path.read_bytes())
     W, H = map(int, size.split("x")) if size else (picture.width, picture.height)
-    samples = quantize(picture.render(W, H), picture.depth)
+    t = picture.render(W, H)
+    if raw:
+        out.write_bytes(np.asarray(t, "<f8").tobytes())
+        return True
+    samples = quantize(t, picture.depth)
     top = 2**picture.depth - 1
     head = {1: f"P5\n{W} {H}\n{top}\n", 3: f"P6\n{W} {H}\n{top}\n"}.get(
         picture.channels,
@@ -524,11 +529,12 @@ def render(path, out, size=None):
 
 
 def main(args):
-    if args[:1] == ["--render"]:
+    if args[:1] in (["--render"], ["--f64"]):
+        raw = args[0] == "--f64"
         sized = len(args) == 4 and re.fullmatch(r"\d+x\d+", args[3])
         if len(args) != 3 and not sized:
             sys.exit(__doc__)
-        jobs = [(args[1], lambda path: render(path, Path(args[2]), *args[3:]))]
+        jobs = [(args[1], lambda path: render(path, Path(args[2]), *args[3:], raw=raw))]
     elif args and not args[0].startswith("-"):
         jobs = [(name, check) for name in args]
     else:

@@ -62,9 +62,12 @@ pub(super) struct Options {
     /// JPEG quality, 1 to 100
     #[arg(long, value_name = "Q", default_value_t = 90, value_parser = clap::value_parser!(u8).range(1..=100))]
     jpeg_quality: u8,
-    /// Most pixels to render [default: 268,435,456]
+    /// Most pixels to render, however long it takes [default: 268,435,456, in some minutes]
     #[arg(long, value_name = "N")]
     max_pixels: Option<u64>,
+    /// Most memory for a render, in bytes or as 512K, 512M or 4G [default: 2G]
+    #[arg(long, value_name = "BYTES", value_parser = parse_memory)]
+    max_memory: Option<u64>,
     /// Convert the colours to sRGB, from what the file's cICP or ICC profile says
     #[arg(long, conflicts_with = "derivative")]
     to_srgb: bool,
@@ -171,15 +174,7 @@ fn decode_one(
     facts: &mut Facts,
 ) -> Result<()> {
     options.flags.check(destination)?;
-    let decoder = match options.allow_truncated {
-        true => truncated(input)?,
-        false => input::siren(input).map_err(|error| match error.downcast_ref() {
-            Some(DecodeError::Truncated { .. }) => {
-                error.context("--allow-truncated renders what has arrived of latent grids")
-            }
-            _ => error,
-        })?,
-    };
+    let decoder = open(input, options)?;
     if options.levels.is_some() && decoder.payload().is_none() {
         bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
     }
@@ -187,14 +182,11 @@ fn decode_one(
     let render = decoder
         .prepare(&render_options(options, format, decoder.depth()))
         .map_err(|error| match error {
-            DecodeError::LimitExceeded { .. } => {
-                anyhow!(error).context("too large a render: --max-pixels N allows it")
-            }
             DecodeError::InvalidView(_) => {
                 let Size { width, height } = decoder.size();
                 anyhow!(error).context(format!("of {width}x{height} pixels"))
             }
-            other => other.into(),
+            other => explained(other, options),
         })
         .with_context(name)?;
     let render = device.take(render).with_context(name)?;
@@ -235,10 +227,16 @@ fn decode_one(
     result.with_context(name)
 }
 
-/// Opens a file that may be cut short, and says so if it is.
-fn truncated(path: &Path) -> Result<Decoder> {
-    let bytes = input::bytes(path)?;
-    let decoder = Decoder::truncated(&bytes).with_context(|| path.display().to_string())?;
+/// Opens a file; says so where it is cut short and may be.
+fn open(path: &Path, options: &Options) -> Result<Decoder> {
+    let (bytes, limits) = (input::siren_bytes(path)?, limits(options));
+    let opened = match options.allow_truncated {
+        true => Decoder::truncated(&bytes, limits),
+        false => Decoder::with_limits(&bytes, limits),
+    };
+    let decoder = opened
+        .map_err(|error| explained(error, options))
+        .with_context(|| path.display().to_string())?;
     if let Some(payload) = decoder.payload()
         && payload.complete_levels() < payload.levels()
     {
@@ -247,6 +245,21 @@ fn truncated(path: &Path) -> Result<Decoder> {
         progress::message(&format!("{path} is cut short: {there} of {all} levels have arrived"));
     }
     Ok(decoder)
+}
+
+/// Adds what to do about it.
+fn explained(error: DecodeError, options: &Options) -> anyhow::Error {
+    let advice = match &error {
+        DecodeError::Truncated { .. } if !options.allow_truncated => {
+            "--allow-truncated renders what has arrived of latent grids"
+        }
+        DecodeError::LimitExceeded { what, .. } if what.contains("memory") => {
+            "too large a render: --max-memory BYTES allows it"
+        }
+        DecodeError::LimitExceeded { .. } => "too large a render: --max-pixels N allows it",
+        _ => return error.into(),
+    };
+    anyhow!(error).context(advice)
 }
 
 fn render_options(options: &Options, format: Format, source: BitDepth) -> RenderOptions {
@@ -268,15 +281,6 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         BitDepth::Eight => BitDepth::Eight,
         BitDepth::Sixteen => source,
     });
-    // Sides are for --size to choose; time and disk go by the number of pixels.
-    let limits = match (options.max_pixels, options.size) {
-        (Some(max_pixels), _) => {
-            let max_latents = Limits::default().max_latents.max(max_pixels.saturating_mul(2));
-            Limits { max_pixels, max_latents, ..Limits::NONE }
-        }
-        (None, Some(_)) => Limits { max_dimension: u32::MAX, ..Limits::default() },
-        (None, None) => Limits::default(),
-    };
     let view = View { crop: options.crop, scale };
     RenderOptions {
         view,
@@ -284,7 +288,17 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         sampling,
         depth: Some(depth),
         levels: options.levels.map(usize::from),
-        limits,
+    }
+}
+
+fn limits(options: &Options) -> Limits {
+    let default = Limits::default();
+    let max_memory = options.max_memory.unwrap_or(default.max_memory);
+    // Sides are for --size to choose; time and disk go by the number of pixels.
+    match (options.max_pixels, options.size) {
+        (Some(max_pixels), _) => Limits { max_pixels, max_memory, ..Limits::NONE },
+        (None, Some(_)) => Limits { max_dimension: u32::MAX, max_memory, ..default },
+        (None, None) => Limits { max_memory, ..default },
     }
 }
 
@@ -306,6 +320,17 @@ fn parse_crop(text: &str) -> Result<Crop, String> {
         Ok(&[x, y, width, height]) => Ok(Crop { x, y, width, height }),
         _ => Err("give four numbers: X,Y,W,H".into()),
     }
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "K" | "k")) => (number, 10),
+        Some((number, "M" | "m")) => (number, 20),
+        Some((number, "G" | "g")) => (number, 30),
+        _ => (text, 0),
+    };
+    let number = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << unit));
+    number.ok_or("give bytes, or a number with K, M or G".into())
 }
 
 fn parse_depth(text: &str) -> Result<BitDepth, String> {

@@ -70,7 +70,7 @@ fn edit_one(
     facts: &mut Facts,
 ) -> Result<()> {
     options.flags.check(destination)?;
-    let bytes = input::bytes(input)?;
+    let bytes = input::siren_bytes(input)?;
     let decoder = input::siren_from(input, &bytes)?;
     facts.picture(decoder.size(), decoder.channels(), decoder.depth());
     facts.representation(decoder.container().representation);

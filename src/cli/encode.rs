@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{self, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use sirenc::{
 
 use super::batch::{self, Done, Facts, Flags};
 use super::metadata::Selection;
-use super::output::Destination;
+use super::output::{Destination, key};
 use super::{Outcome, input, interrupt, progress};
 
 #[derive(Args)]
@@ -77,7 +77,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "omega0", "omega0_hidden"])]
     resume: Option<PathBuf>,
     /// Keep the state of the training in this file, and go on from it where it exists; the result
-    /// is that of a run without a break. Removed once that is written. For latent grids
+    /// is that of a run without a break. Removed once that is written. Not with --optimizer adam
     #[arg(long, value_name = "FILE", conflicts_with = "timeout")]
     checkpoint: Option<PathBuf>,
     /// Time from one checkpoint to the next
@@ -178,10 +178,6 @@ enum DeviceName {
 }
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
-    let wanted = input::has_picture_extension;
-    if options.checkpoint.is_some() && input::expand(&options.inputs, wanted).len() > 1 {
-        bail!("--checkpoint is of one picture: give one input");
-    }
     let (output, flags) = (options.output.as_deref(), &options.flags);
     if let Some(path) = output
         && input::has_picture_extension(path)
@@ -189,6 +185,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     {
         bail!("{} has the name of a picture; name a .siren file", path.display());
     }
+    let wanted = input::has_picture_extension;
     let jobs = batch::jobs(&options.inputs, wanted, output, "siren", flags)?;
     let settings = settings(options, jobs.len() > 1)?;
     batch::run(&jobs, flags, |input, destination, facts| {
@@ -205,8 +202,8 @@ fn encode_one(
 ) -> Result<Done> {
     options.flags.check(destination)?;
     let checkpoint = options.checkpoint.clone().map(Destination::Named);
-    let saved = match &options.checkpoint {
-        Some(path) => saved(path, destination)?,
+    let saved = match &checkpoint {
+        Some(file) => saved(file, destination)?,
         None => None,
     };
     let picture = input::picture(input)?;
@@ -268,14 +265,13 @@ fn encode_one(
     Ok(Done::Written)
 }
 
-/// The checkpoint at `path`, if there is one.
-fn saved(path: &Path, output: &Destination) -> Result<Option<Vec<u8>>> {
-    Destination::Named(path.to_owned()).check(false)?;
-    if let Some(output) = output.path()
-        && path::absolute(path)? == path::absolute(output)?
-    {
-        bail!("{} is the output; name another checkpoint", path.display());
+/// The checkpoint, if there is one.
+fn saved(checkpoint: &Destination, output: &Destination) -> Result<Option<Vec<u8>>> {
+    checkpoint.check(false)?;
+    if key(checkpoint) == key(output) {
+        bail!("{} is the output; name another checkpoint", checkpoint.name());
     }
+    let Some(path) = checkpoint.path() else { return Ok(None) };
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => Ok(Some(read.with_context(|| path.display().to_string())?)),
@@ -320,6 +316,9 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
     let mut coding = if preset.is_some() { WeightCoding::F16 } else { WeightCoding::Compact };
     let mut training = Training { effort: options.effort, ..Training::default() };
     let mut resume = None;
+    if several && options.checkpoint.is_some() {
+        bail!("--checkpoint is of one picture: give one input");
+    }
     if let Some(path) = &options.resume {
         if several {
             bail!("--resume trains one picture on: give one input");

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use serde_json::json;
-use sirenc::Decoder;
-use sirenc::coding;
-use sirenc::container::{Container, Representation, TrainingOmega};
 
+use super::describe::Description;
 use super::{Outcome, input, output, progress};
 
 #[derive(Args)]
@@ -48,186 +45,13 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 
 /// What a file holds; `one_of_several` are a line each as JSON.
 fn show(path: &Path, json: bool, one_of_several: bool) -> Result<String> {
-    let bytes = input::bytes(path)?;
+    let bytes = input::siren_bytes(path)?;
     let decoder = input::siren_from(path, &bytes)?;
     let input = path.display().to_string();
-    let Container { coding, topology, weights, .. } = decoder.container();
-    let bits_per_weight = match decoder.payload() {
-        Some(_) => Vec::new(),
-        None => {
-            coding::bits_per_weight(*coding, topology, weights).with_context(|| input.clone())?
-        }
-    };
-    let facts = Facts { decoder: &decoder, bytes: bytes.len(), bits_per_weight, input };
+    let description = Description::new(&decoder, bytes.len(), input.clone()).context(input)?;
     Ok(match (json, one_of_several) {
-        (false, _) => facts.text(),
-        (true, false) => format!("{:#}\n", facts.json()),
-        (true, true) => format!("{}\n", facts.json()),
+        (false, _) => description.text(),
+        (true, false) => format!("{:#}\n", description.json()),
+        (true, true) => format!("{}\n", description.json()),
     })
-}
-
-struct Facts<'a> {
-    decoder: &'a Decoder,
-    bytes: usize,
-    /// Of each layer of a SIREN.
-    bits_per_weight: Vec<f64>,
-    input: String,
-}
-
-impl Facts<'_> {
-    fn bpp(&self) -> f64 {
-        self.bytes as f64 * 8.0 / self.decoder.size().pixels() as f64
-    }
-
-    fn bits_by_layer(&self) -> String {
-        let bits: Vec<String> = self.bits_per_weight.iter().map(|b| format!("{b:.1}")).collect();
-        format!("by layer {}", bits.join(", "))
-    }
-
-    /// The command that makes the file again.
-    fn command(&self) -> Option<String> {
-        let options = options_of(self.decoder.container())?;
-        Some(format!("sirenc encode IN {options}"))
-    }
-
-    fn text(&self) -> String {
-        let container = self.decoder.container();
-        let topology = &container.topology;
-        let mut lines = vec![
-            ("file", self.input.clone()),
-            ("size", format!("{}x{} pixels", container.width, container.height)),
-            ("channels", format!("{}, {} bits", topology.channels(), container.depth.bits())),
-            ("representation", container.representation.to_string()),
-        ];
-        match self.decoder.payload() {
-            None => lines.extend([
-                ("topology", format!("{topology} ({} hidden layers)", topology.hidden().len())),
-                ("weights", format!("{} as {}", topology.weight_count(), container.coding)),
-                ("bits per weight", self.bits_by_layer()),
-            ]),
-            Some(payload) => {
-                let sizes = payload.sizes();
-                let (h1, h2) = payload.networks().context.hidden();
-                lines.push(("sines", topology.hidden()[0].to_string()));
-                lines.push(("entropy model", format!("{h1} and {h2} hidden features")));
-                lines.push(("networks", format!("{} bytes", sizes.networks)));
-                for (level, bytes) in sizes.levels.iter().enumerate().rev() {
-                    let (width, height) = payload.plane_size(level);
-                    let name = if level + 1 == sizes.levels.len() { "levels" } else { "" };
-                    lines.push((name, format!("{level}: {width}x{height}, {bytes} bytes")));
-                }
-            }
-        }
-        lines.push(("bytes", format!("{} ({:.4} bpp)", self.bytes, self.bpp())));
-        if let Some(omega) = container.omega {
-            let text = format!("{} first layer, {} hidden layers", omega.first, omega.hidden);
-            lines.push(("omega_0", text));
-        }
-        let metadata = &container.metadata;
-        if let Some(cicp) = metadata.cicp {
-            let text = format!(
-                "primaries {}, transfer {}, matrix {}, full range {}",
-                cicp.primaries, cicp.transfer, cicp.matrix, cicp.full_range
-            );
-            lines.push(("cICP", text));
-        }
-        for (name, block) in
-            [("ICC profile", &metadata.icc), ("EXIF", &metadata.exif), ("XMP", &metadata.xmp)]
-        {
-            if let Some(block) = block {
-                lines.push((name, format!("{} bytes", block.len())));
-            }
-        }
-        if let Some(settings) = &metadata.settings {
-            lines.push(("encoder", settings.clone()));
-        }
-        if let Some(command) = self.command() {
-            lines.push(("made by", command));
-        }
-        lines.iter().map(|(name, value)| format!("{name:15} {value}\n")).collect()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        let container = self.decoder.container();
-        let topology = &container.topology;
-        let metadata = &container.metadata;
-        let length = |block: &Option<Vec<u8>>| block.as_ref().map(Vec::len);
-        let grids = self.decoder.payload().map(|payload| {
-            let sizes = payload.sizes();
-            let levels = sizes.levels.iter().enumerate().map(|(level, bytes)| {
-                let (width, height) = payload.plane_size(level);
-                json!({ "level": level, "width": width, "height": height, "bytes": bytes })
-            });
-            let (h1, h2) = payload.networks().context.hidden();
-            json!({
-                "entropy_model_hidden_features": [h1, h2],
-                "table_bytes": sizes.table,
-                "network_bytes": sizes.networks,
-                "levels": levels.collect::<Vec<_>>(),
-            })
-        });
-        let siren = grids.is_none();
-        json!({
-            "schema": 1,
-            "file": self.input,
-            "width": container.width,
-            "height": container.height,
-            "channels": topology.channels().count(),
-            "bit_depth": container.depth.bits(),
-            "representation": container.representation.to_string(),
-            "weight_coding": container.coding.to_string(),
-            "hidden_layers": topology.hidden().len(),
-            "hidden_features": topology.hidden(),
-            "weights": siren.then(|| topology.weight_count()),
-            "bits_per_weight": siren.then_some(&self.bits_per_weight),
-            "grids": grids,
-            "bytes": self.bytes,
-            "bpp": self.bpp(),
-            "omega_0": container.omega.map(|o| json!({ "first": o.first, "hidden": o.hidden })),
-            "cicp": metadata.cicp.map(|c| [c.primaries, c.transfer, c.matrix, c.full_range]),
-            "icc_bytes": length(&metadata.icc),
-            "exif_bytes": length(&metadata.exif),
-            "xmp_bytes": length(&metadata.xmp),
-            "settings": metadata.settings,
-            "command": self.command(),
-        })
-    }
-}
-
-/// The `sirenc encode` options that make a file again, from its header and settings; the
-/// input is left to the reader. `None` where the file does not tell.
-fn options_of(container: &Container) -> Option<String> {
-    let settings = container.metadata.settings.as_deref()?;
-    let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
-    if training.starts_with("--resume") {
-        // The resumed file has topology and omega_0.
-        return Some(training.to_owned());
-    }
-    if container.representation == Representation::Grid {
-        let given = training.contains("--representation");
-        let name = if given { "" } else { "--representation grid " };
-        return Some(format!("{name}{training}").trim_end().to_owned());
-    }
-    let TrainingOmega { first, hidden } = container.omega?;
-    let topology = &container.topology;
-    let features: Vec<String> = match topology.uniform_features() {
-        Some(features) => vec![features.to_string()],
-        None => topology.hidden().iter().map(usize::to_string).collect(),
-    };
-    let layers = topology.hidden().len();
-    let features = features.join(",");
-    // A search for a PSNR finds the topology again.
-    let mut text = match training.contains("--psnr") {
-        true => String::new(),
-        false => format!("--hidden-layers {layers} --hidden-features {features} "),
-    };
-    text.push_str(&format!("--omega0 {first}"));
-    if hidden != first {
-        text.push_str(&format!(" --omega0-hidden {hidden}"));
-    }
-    if !training.is_empty() {
-        text.push(' ');
-        text.push_str(training);
-    }
-    Some(text)
 }

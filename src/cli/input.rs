@@ -18,7 +18,7 @@ use tiff::tags::Tag;
 
 use super::{jpeg, metadata};
 
-/// Memory that decoding one input picture may take.
+/// Bytes that an input may have, and memory that decoding a picture may take.
 const MAX_INPUT_BYTES: u64 = 4 << 30;
 
 /// What stands before the TIFF header of EXIF in a JPEG file.
@@ -36,23 +36,41 @@ pub(super) struct Picture {
 
 /// The bytes of a file, or of stdin for `-`; never none.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+    read(path, |_| true)
+}
+
+/// The bytes of what should be a `.siren` file; no more than the first few of one that is none.
+pub(super) fn siren_bytes(path: &Path) -> Result<Vec<u8>> {
+    read(path, is_siren)
+}
+
+/// The bytes of a file or of stdin, if the first ones are those of a file to `go_on` with.
+fn read(path: &Path, go_on: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
+    let name = if path == Path::new("-") { "stdin".into() } else { path.display().to_string() };
+    let cannot_read = || format!("cannot read {name}");
+    let mut file: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin().lock()),
+        _ if path.is_dir() => bail!("{name} is a directory"),
+        _ => Box::new(fs::File::open(path).with_context(cannot_read)?),
+    };
     let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read stdin")?;
-    } else if path.is_dir() {
-        bail!("{} is a directory", path.display());
-    } else {
-        bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    }
+    let mut first = file.by_ref().take(SIGNATURE.len() as u64);
+    first.read_to_end(&mut bytes).with_context(cannot_read)?;
     if bytes.is_empty() {
         bail!("{} is empty", path.display());
+    }
+    if go_on(&bytes) {
+        file.take(MAX_INPUT_BYTES).read_to_end(&mut bytes).with_context(cannot_read)?;
+        if bytes.len() as u64 > MAX_INPUT_BYTES {
+            bail!("{name} has more than {MAX_INPUT_BYTES} bytes");
+        }
     }
     Ok(bytes)
 }
 
 /// Opens a `.siren` file.
 pub(super) fn siren(path: &Path) -> Result<Decoder> {
-    siren_from(path, &bytes(path)?)
+    siren_from(path, &siren_bytes(path)?)
 }
 
 /// Opens the bytes of a `.siren` file; `path` is for messages.

@@ -1,9 +1,12 @@
 //! Ctrl-C: the first one asks a training run to stop and keep its best network; a second
 //! one, or one at any other time, ends the process and leaves no temporary file behind.
 
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::NamedTempFile;
 
 use super::EXIT_INTERRUPTED;
 
@@ -18,9 +21,9 @@ pub(super) fn install() {
         if first && TRAINING.load(Ordering::SeqCst) {
             return;
         }
-        if let Ok(temporary) = TEMPORARY.lock()
-            && let Some(path) = temporary.as_ref()
-        {
+        // Held until the end: no other one is made.
+        let temporary = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = temporary.as_ref() {
             // The process ends either way.
             let _ = std::fs::remove_file(path);
         }
@@ -56,9 +59,17 @@ impl Drop for TrainingSpan {
     }
 }
 
-/// Names the temporary file that an interrupt must remove; `None` once it is renamed.
-pub(super) fn set_temporary(path: Option<&Path>) {
-    if let Ok(mut temporary) = TEMPORARY.lock() {
-        *temporary = path.map(Path::to_owned);
-    }
+/// Makes the temporary file that an interrupt must remove; none comes in between.
+pub(super) fn make_temporary(
+    make: impl FnOnce() -> io::Result<NamedTempFile>,
+) -> io::Result<NamedTempFile> {
+    let mut temporary = TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = make()?;
+    *temporary = Some(file.path().to_owned());
+    Ok(file)
+}
+
+/// The temporary file is renamed or gone.
+pub(super) fn forget_temporary() {
+    *TEMPORARY.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }

@@ -5,6 +5,7 @@ mod batch;
 mod colour;
 mod compare;
 mod decode;
+mod describe;
 mod devices;
 mod edit;
 #[cfg(feature = "encode")]

@@ -110,7 +110,7 @@ pub(super) fn destinations(
 }
 
 /// What two destinations of one file have in common.
-fn key(destination: &Destination) -> Option<PathBuf> {
+pub(super) fn key(destination: &Destination) -> Option<PathBuf> {
     path::absolute(destination.path()?).ok()
 }
 
@@ -157,8 +157,7 @@ fn write_file(path: &Path, produce: impl FnOnce(&mut File) -> Result<()>) -> Res
     builder.prefix(".sirenc-").suffix(".tmp");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(directory(&path))?;
-    interrupt::set_temporary(Some(temporary.path()));
+    let mut temporary = interrupt::make_temporary(|| builder.tempfile_in(directory(&path)))?;
     let result = produce(temporary.as_file_mut()).and_then(|()| {
         temporary.as_file().sync_all()?;
         if let Ok(old) = fs::metadata(&path) {
@@ -167,7 +166,7 @@ fn write_file(path: &Path, produce: impl FnOnce(&mut File) -> Result<()>) -> Res
         temporary.persist(&path)?;
         Ok(())
     });
-    interrupt::set_temporary(None);
+    interrupt::forget_temporary();
     result
 }
 

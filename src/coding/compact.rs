@@ -51,6 +51,10 @@ pub struct Steps {
     pub biases: i32,
 }
 
+/// Largest magnitude of an integer that [`encode`] can write: readers refuse Exp-Golomb codes that
+/// reach 2^24, and the one of a bias is 1 more at least.
+const MOST: i32 = MAX_MAGNITUDE - 2;
+
 /// Least and largest code of a step size.
 pub const STEP_CODES: std::ops::RangeInclusive<i32> = -100..=27;
 
@@ -78,13 +82,12 @@ impl Quantized {
         round: impl Fn(f64, usize, bool) -> i32,
     ) -> Self {
         assert_eq!(siren.layers().len(), steps.len(), "a pair of steps for each layer");
-        let most = MAX_MAGNITUDE - 1;
         let layers =
             siren.layers().iter().zip(steps).enumerate().map(|(index, (layer, &steps))| {
                 let integers = |values: &[f32], code, bias| {
                     let size = step_size(code);
                     let round = |&value: &f32| round(f64::from(value) / size, index, bias);
-                    values.iter().map(|value| round(value).clamp(-most, most)).collect()
+                    values.iter().map(|value| round(value).clamp(-MOST, MOST)).collect()
                 };
                 QuantizedLayer {
                     steps,
@@ -194,27 +197,27 @@ pub(super) fn write_layer(
     layer: &QuantizedLayer,
     is_hidden: bool,
 ) {
-    let parameters = Logistic::new(PARAMETER_WIDTH);
+    let parameters = Logistic::of(PARAMETER_WIDTH);
     let Steps { weights: weight_step, biases: bias_step } = layer.steps;
     assert!(STEP_CODES.contains(&weight_step) && STEP_CODES.contains(&bias_step));
     let width = width_for(&layer.weights);
-    writer.integer(weight_step - last.weight_step, &parameters);
-    writer.integer(i32::from(width) - last.weight_width, &parameters);
-    writer.integer(bias_step - weight_step - BIAS_STEP, &parameters);
+    writer.integer(weight_step - last.weight_step, parameters);
+    writer.integer(i32::from(width) - last.weight_width, parameters);
+    writer.integer(bias_step - weight_step - BIAS_STEP, parameters);
     *last = Predicted { weight_step, weight_width: width.into(), ..*last };
-    let weights = Logistic::new(width);
-    layer.weights.iter().for_each(|&q| writer.integer(q, &weights));
+    let weights = Logistic::of(width);
+    layer.weights.iter().for_each(|&q| writer.integer(q, weights));
     if is_hidden {
         let rises = rises(&layer.biases);
         let order = order_for(&rises);
-        writer.integer(i32::from(order) - last.order, &parameters);
+        writer.integer(i32::from(order) - last.order, parameters);
         last.order = order.into();
         rises.iter().for_each(|&rise| writer.natural(rise, order));
     } else {
         let width = width_for(&layer.biases);
-        writer.integer(i32::from(width) - last.weight_width, &parameters);
-        let biases = Logistic::new(width);
-        layer.biases.iter().for_each(|&q| writer.integer(q, &biases));
+        writer.integer(i32::from(width) - last.weight_width, parameters);
+        let biases = Logistic::of(width);
+        layer.biases.iter().for_each(|&q| writer.integer(q, biases));
     }
 }
 
@@ -226,14 +229,14 @@ fn rises(biases: &[i32]) -> Vec<u32> {
 
 /// The distribution that codes the weights of `layer` in the fewest bits.
 #[cfg(feature = "encode")]
-pub(crate) fn distribution(layer: &QuantizedLayer) -> Logistic {
-    Logistic::new(width_for(&layer.weights))
+pub(crate) fn distribution(layer: &QuantizedLayer) -> &'static Logistic {
+    Logistic::of(width_for(&layer.weights))
 }
 
 /// The width that codes `integers` in the fewest bits, but for local minima.
 pub(super) fn width_for(integers: &[i32]) -> u8 {
     let bits = |width: u8| {
-        let distribution = Logistic::new(width);
+        let distribution = Logistic::of(width);
         integers.iter().map(|&q| distribution.bits(q)).sum()
     };
     // The mean magnitude of a logistic distribution is 2 ln 2 times its scale.
@@ -244,7 +247,9 @@ pub(super) fn width_for(integers: &[i32]) -> u8 {
 
 fn order_for(naturals: &[u32]) -> u8 {
     let bits = |order: u8| naturals.iter().map(|&n| natural_bits(n, order)).sum();
-    cheapest(MAX_ORDER / 2, MAX_ORDER, bits)
+    let most = naturals.iter().max().copied().unwrap_or(0);
+    let room = (MAX_MAGNITUDE as u32 - 1).saturating_sub(most).max(1);
+    cheapest(MAX_ORDER / 2, MAX_ORDER.min(room.ilog2() as u8 + 1), bits)
 }
 
 /// Walks down from `guess` to the cheapest code below `end`.
@@ -296,17 +301,17 @@ pub(super) fn read_layer(
     outputs: usize,
     is_hidden: bool,
 ) -> Result<QuantizedLayer, Malformed> {
-    let parameters = Logistic::new(PARAMETER_WIDTH);
+    let parameters = Logistic::of(PARAMETER_WIDTH);
     let parameter = |reader: &mut Reader, predicted: i32, most: std::ops::RangeInclusive<i32>| {
-        let code = predicted + reader.integer(&parameters)?;
+        let code = predicted + reader.integer(parameters)?;
         if most.contains(&code) { Ok(code) } else { Err(Malformed("a parameter out of range")) }
     };
     let widths = 0..=i32::from(WIDTHS) - 1;
     last.weight_step = parameter(reader, last.weight_step, STEP_CODES)?;
     last.weight_width = parameter(reader, last.weight_width, widths.clone())?;
     let bias_step = parameter(reader, last.weight_step + BIAS_STEP, STEP_CODES)?;
-    let distribution = Logistic::new(last.weight_width as u8);
-    let weights = (0..inputs * outputs).map(|_| reader.integer(&distribution));
+    let distribution = Logistic::of(last.weight_width as u8);
+    let weights = (0..inputs * outputs).map(|_| reader.integer(distribution));
     let weights = weights.collect::<Result<_, _>>()?;
     let mut biases = Vec::with_capacity(outputs);
     if is_hidden {
@@ -321,9 +326,9 @@ pub(super) fn read_layer(
         }
     } else {
         let width = parameter(reader, last.weight_width, widths)?;
-        let distribution = Logistic::new(width as u8);
+        let distribution = Logistic::of(width as u8);
         for _ in 0..outputs {
-            biases.push(reader.integer(&distribution)?);
+            biases.push(reader.integer(distribution)?);
         }
     }
     let steps = Steps { weights: last.weight_step, biases: bias_step };
@@ -335,7 +340,7 @@ pub fn bits_by_layer(quantized: &Quantized) -> Vec<f64> {
     let layers = quantized.layers();
     let bits = |(index, layer): (usize, &QuantizedLayer)| {
         let signed = |integers: &[i32]| {
-            let distribution = Logistic::new(width_for(integers));
+            let distribution = Logistic::of(width_for(integers));
             integers.iter().map(|&q| distribution.bits(q)).sum::<f64>()
         };
         let biases = if index + 1 == layers.len() {
@@ -348,4 +353,28 @@ pub fn bits_by_layer(quantized: &Quantized) -> Vec<f64> {
         signed(&layer.weights) + biases
     };
     layers.iter().enumerate().map(bits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Channels;
+
+    /// Found by fuzzing: biases near 2^24 steps were written in codes that no reader takes.
+    #[test]
+    fn weights_beyond_all_steps_are_written_and_read() {
+        let topology = Topology::uniform(Channels::Rgb, 2, 5).unwrap();
+        for largest in [1e3, 1e30] {
+            let sign = |i: usize| if i.is_multiple_of(3) { -1.0 } else { 1.0 };
+            let weights: Vec<f32> =
+                (0..topology.weight_count()).map(|i| sign(i) * largest / (i + 1) as f32).collect();
+            let siren = Siren::from_weights(topology.clone(), &weights).unwrap();
+            for code in STEP_CODES.step_by(9) {
+                let steps = vec![Steps { weights: code, biases: code }; 3];
+                let written = encode(&Quantized::nearest(&siren, &steps));
+                let read = decode(&topology, &written).unwrap();
+                assert_eq!(encode(&read), written, "{largest} {code}");
+            }
+        }
+    }
 }

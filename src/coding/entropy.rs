@@ -4,6 +4,7 @@
 
 use std::borrow::Borrow;
 use std::num::NonZeroU16;
+use std::sync::OnceLock;
 
 use constriction::backends::{Cursor, ReadWords};
 use constriction::stream::model::{DecoderModel, EncoderModel, EntropyModel};
@@ -13,7 +14,7 @@ use constriction::stream::{Decode, Encode};
 /// Probabilities are multiples of 2^-16, words of the stream have 16 bits.
 const PRECISION: usize = 16;
 
-/// Widths of the distributions: `Logistic::new` takes an index below this.
+/// Widths of the distributions: `Logistic::of` takes an index below this.
 pub const WIDTHS: u8 = 64;
 /// Integers must be smaller than this in magnitude.
 pub const MAX_MAGNITUDE: i32 = 1 << 24;
@@ -43,10 +44,17 @@ pub struct Logistic {
 }
 
 impl Logistic {
+    /// The one of an index, made when it is first asked for.
+    ///
     /// # Panics
     /// If `index` is not below [`WIDTHS`].
-    pub fn new(index: u8) -> Self {
-        assert!(index < WIDTHS);
+    pub fn of(index: u8) -> &'static Self {
+        static ALL: [OnceLock<Logistic>; WIDTHS as usize] =
+            [const { OnceLock::new() }; WIDTHS as usize];
+        ALL[usize::from(index)].get_or_init(|| Self::new(index))
+    }
+
+    fn new(index: u8) -> Self {
         let width = i32::from(index) - UNIT_WIDTH;
         let shift = if width < WIDEST { 0 } else { (width - WIDEST) / 4 + 1 };
         let scale = f64::from(width - 4 * shift) / 4.0;
@@ -578,18 +586,18 @@ mod tests {
         ) {
             let mut writer = Writer::default();
             for &(value, width) in &integers {
-                writer.integer(value, &Logistic::new(width));
+                writer.integer(value, Logistic::of(width));
             }
             for &(value, order) in &naturals {
                 writer.natural(value, order);
             }
             let bytes = writer.finish();
-            let ideal: f64 = integers.iter().map(|&(v, w)| Logistic::new(w).bits(v)).sum::<f64>()
+            let ideal: f64 = integers.iter().map(|&(v, w)| Logistic::of(w).bits(v)).sum::<f64>()
                 + naturals.iter().map(|&(v, o)| natural_bits(v, o)).sum::<f64>();
             prop_assert!((bytes.len() as f64) < ideal / 8.0 + 4.0);
             let mut reader = Reader::new(&bytes).unwrap();
             for &(value, width) in &integers {
-                prop_assert_eq!(reader.integer(&Logistic::new(width)), Ok(value));
+                prop_assert_eq!(reader.integer(Logistic::of(width)), Ok(value));
             }
             for &(value, order) in &naturals {
                 prop_assert_eq!(reader.natural(order), Ok(value));
@@ -640,7 +648,7 @@ mod tests {
         fn any_bytes_are_integers_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             if let Ok(mut reader) = Reader::new(&bytes) {
                 for width in (0..WIDTHS).cycle().take(300) {
-                    if reader.integer(&Logistic::new(width)).is_err() || reader.natural(0).is_err() {
+                    if reader.integer(Logistic::of(width)).is_err() || reader.natural(0).is_err() {
                         break;
                     }
                 }
@@ -653,7 +661,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut nearest = 1.0f64;
         for index in 0..28 {
-            let table = Logistic::new(index);
+            let table = Logistic::of(index);
             assert_eq!(table.shift, 0);
             assert!(table.starts.windows(2).all(|pair| pair[0] < pair[1]));
             bytes.extend(table.starts.iter().flat_map(|start| start.to_le_bytes()));
@@ -666,13 +674,13 @@ mod tests {
         // No value is so near to a tie that binary64 could round it the other way.
         assert!(nearest > 1e-6, "{nearest}");
         assert_eq!(crc32fast::hash(&bytes), 0xdee3_84e4);
-        assert_eq!(Logistic::new(63).shift, 9);
+        assert_eq!(Logistic::of(63).shift, 9);
     }
 
     #[test]
     fn a_distribution_fits_what_it_is_for() {
         for index in [8, 16, 27, 28, 40, 63] {
-            let table = Logistic::new(index);
+            let table = Logistic::of(index);
             let scale = (f64::from(index) / 4.0 - 4.0).exp2();
             let density = |k: i32| {
                 let cdf = |x: f64| 1.0 / (1.0 + (-x / scale).exp());

@@ -143,6 +143,11 @@ impl Context {
         &self.layers
     }
 
+    /// Operations for a latent, each a multiplication with an addition.
+    pub(crate) fn operations(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.weights.len() as u64).sum()
+    }
+
     /// Features of the two hidden layers.
     pub fn hidden(&self) -> (usize, usize) {
         (self.layers[0].biases.len(), self.layers[1].biases.len())
@@ -192,7 +197,7 @@ pub fn encode(
     tile: Region,
 ) -> Vec<u8> {
     let at = |x, y| plane.values()[(tile.y + y) * plane.width() + tile.x + x];
-    if (0..tile.height).all(|y| (0..tile.width).all(|x| at(x, y) == 0)) {
+    if rows(plane, tile).flatten().all(|&latent| latent == 0) {
         return Vec::new();
     }
     let mut writer = Writer::default();
@@ -202,8 +207,24 @@ pub fn encode(
     });
     walked.expect("only reading fails");
     let bytes = writer.finish();
-    // No bytes would mean zeros. So little more leads to the same latents.
-    if bytes.is_empty() { vec![0, 0, 1] } else { bytes }
+    if !bytes.is_empty() {
+        return bytes;
+    }
+    // No bytes would mean zeros. A number that is little enough leads to the same latents: the
+    // last bit that a decoder takes always does.
+    let latents: Vec<i16> = rows(plane, tile).flatten().copied().collect();
+    let bytes = (2..).map(|zeros| [&vec![0; zeros][..], &[1]].concat());
+    let mut same = bytes.filter(|bytes| {
+        let decoded = decode(context, Level::new(), level, tile, coarser, bytes);
+        decoded.is_ok_and(|decoded| decoded == latents)
+    });
+    same.next().expect("at the latest the last bit that is taken")
+}
+
+/// The part of each row of `plane` that lies in `tile`.
+fn rows(plane: &Plane, tile: Region) -> impl Iterator<Item = &[i16]> {
+    let rows = plane.values().chunks_exact(plane.width()).skip(tile.y).take(tile.height);
+    rows.map(move |row| &row[tile.x..tile.x + tile.width])
 }
 
 /// Bits that [`encode`] takes for a tile, but for the rounding to bytes.

@@ -1,8 +1,6 @@
 //! Chunks: type, length, payload, CRC-32 (spec section 4).
 
-use byteorder::{ByteOrder, LittleEndian};
-
-use super::{Cicp, MAX_SETTINGS_LEN, read_slice, read_varint, write_varint};
+use super::{Cicp, Cursor, MAX_SETTINGS_LEN, write_varint};
 use crate::error::DecodeError;
 
 pub(super) const WEIGHTS: &[u8; 4] = b"WGHT";
@@ -39,32 +37,26 @@ impl Chunk<'_> {
 
 /// Reads the chunk that starts at `start`.
 pub(super) fn read(bytes: &[u8], start: usize) -> Result<Chunk<'_>, DecodeError> {
-    let mut offset = start;
-    let at = &mut offset;
-    let mut kind = [0; 4];
-    kind.copy_from_slice(read_slice(bytes, at, 4, INSIDE)?);
+    let mut cursor = Cursor::new(bytes, start, INSIDE);
+    let kind: [u8; 4] = cursor.array()?;
     if !kind.iter().all(u8::is_ascii_alphabetic) {
         return Err(DecodeError::MalformedChunkType { found: kind, offset: start });
     }
-    let len = read_varint(bytes, at, "chunk length", INSIDE)?;
-    let payload = read_slice(bytes, at, len as usize, INSIDE)?;
-    let computed = crc32fast::hash(&bytes[start..*at]);
-    let stored = LittleEndian::read_u32(read_slice(bytes, at, 4, INSIDE)?);
-    let chunk = Chunk { kind, payload, end: offset };
-    if stored != computed {
-        let inside = format!("chunk {}", chunk.name());
-        return Err(DecodeError::Checksum { inside, offset: start, stored, computed });
-    }
+    let len = cursor.varint("chunk length")?;
+    let payload = cursor.slice(len as usize)?;
+    let mut chunk = Chunk { kind, payload, end: cursor.position() };
+    cursor.checksum(start, || format!("chunk {}", chunk.name()))?;
+    chunk.end = cursor.position();
     Ok(chunk)
 }
 
 /// What is there of a weight chunk that starts at `start` and is cut short.
 pub(super) fn read_cut_weights(bytes: &[u8], start: usize) -> Option<Chunk<'_>> {
-    let kind = *bytes[start..].first_chunk()?;
-    let mut offset = start + kind.len();
-    let len = read_varint(bytes, &mut offset, "chunk length", INSIDE).ok()?;
-    let rest = &bytes[offset..];
-    let payload = &rest[..rest.len().min(len as usize)];
+    let mut cursor = Cursor::new(bytes, start, INSIDE);
+    let kind: [u8; 4] = cursor.array().ok()?;
+    let len = cursor.varint("chunk length").ok()?;
+    let rest = cursor.rest();
+    let payload = rest.get(..len as usize).unwrap_or(rest);
     (&kind == WEIGHTS).then_some(Chunk { kind, payload, end: bytes.len() })
 }
 
@@ -74,7 +66,7 @@ pub(super) fn write(kind: &[u8; 4], payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(kind);
     write_varint(u32::try_from(payload.len()).expect("chunks are below 4 GiB"), out);
     out.extend_from_slice(payload);
-    let crc = crc32fast::hash(&out[start..]);
+    let crc = crc32fast::hash(out.get(start..).unwrap_or_default());
     out.extend_from_slice(&crc.to_le_bytes());
 }
 

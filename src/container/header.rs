@@ -1,11 +1,8 @@
 //! Signature and header (spec sections 2 and 3).
 
-use byteorder::{ByteOrder, LittleEndian};
 use half::f16;
 
-use super::{
-    Container, Representation, WeightCoding, read_byte, read_slice, read_varint, write_varint,
-};
+use super::{Container, Cursor, Representation, WeightCoding, write_varint};
 use crate::error::DecodeError;
 use crate::network::{Channels, Topology, check_range, limits};
 
@@ -79,42 +76,36 @@ pub(super) struct Header {
 /// Reads signature and header; returns the offset of the first chunk as well.
 pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     check_signature(bytes)?;
-    let mut offset = SIGNATURE.len();
-    let at = &mut offset;
-    let version = read_byte(bytes, at, INSIDE)?;
+    let mut cursor = Cursor::new(bytes, SIGNATURE.len(), INSIDE);
+    let version = cursor.byte()?;
     if version != VERSION {
         return Err(match version {
             0 => DecodeError::Reserved { field: "version", value: 0, offset: 8 },
             newer => DecodeError::UnsupportedVersion(newer),
         });
     }
-    let representation = read_byte(bytes, at, INSIDE)?;
-    let coding = read_byte(bytes, at, INSIDE)?;
-    let format = read_byte(bytes, at, INSIDE)?;
-    let format_offset = *at - 1;
-    let width = read_varint(bytes, at, "width", INSIDE)?;
-    let height = read_varint(bytes, at, "height", INSIDE)?;
-    let hidden_layers = usize::from(read_byte(bytes, at, INSIDE)?);
+    let [representation, coding] = cursor.array()?;
+    let format_offset = cursor.position();
+    let format = cursor.byte()?;
+    let width = cursor.varint("width")?;
+    let height = cursor.varint("height")?;
+    let hidden_layers = usize::from(cursor.byte()?);
     check_range("hidden layers", hidden_layers as u64, 1, limits::MAX_HIDDEN_LAYERS as u64)?;
     let listed = if format & FEATURES_PER_LAYER == 0 { 1 } else { hidden_layers };
     let mut hidden = Vec::with_capacity(hidden_layers);
     for _ in 0..listed {
-        hidden.push(read_varint(bytes, at, "hidden features", INSIDE)? as usize);
+        hidden.push(cursor.varint("hidden features")? as usize);
     }
-    hidden.resize(hidden_layers, hidden[0]);
+    let first = hidden.first().copied().unwrap_or_default();
+    hidden.resize(hidden_layers, first);
     let omega = if format & OMEGA_PRESENT == 0 {
         None
     } else {
-        let raw = read_slice(bytes, at, 4, INSIDE)?;
-        let value = |i: usize| f16::from_bits(LittleEndian::read_u16(&raw[i..])).to_f32();
-        Some(TrainingOmega { first: value(0), hidden: value(2) })
+        let mut value = || Ok::<_, DecodeError>(f16::from_le_bytes(cursor.array()?).to_f32());
+        Some(TrainingOmega { first: value()?, hidden: value()? })
     };
 
-    let computed = crc32fast::hash(&bytes[..*at]);
-    let stored = LittleEndian::read_u32(read_slice(bytes, at, 4, INSIDE)?);
-    if stored != computed {
-        return Err(DecodeError::Checksum { inside: "header".into(), offset: 0, stored, computed });
-    }
+    cursor.checksum(0, || "header".into())?;
 
     // The header is what its writer meant; now see whether we can follow it.
     let representation = match representation {
@@ -150,7 +141,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     }
     let topology = Topology::new(channels, hidden)?;
     let header = Header { width, height, depth, topology, omega, representation, coding };
-    Ok((header, offset))
+    Ok((header, cursor.position()))
 }
 
 /// Grids have one hidden layer and the compact weight coding.
@@ -176,7 +167,7 @@ pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
         BitDepth::Eight => 0,
         BitDepth::Sixteen => 1,
     };
-    let mut format = (topology.channels().count() - 1) as u8 | depth << 2;
+    let mut format = topology.channels().count().saturating_sub(1) as u8 | depth << 2;
     if container.omega.is_some() {
         format |= OMEGA_PRESENT;
     }
@@ -194,8 +185,8 @@ pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
     write_varint(container.width, out);
     write_varint(container.height, out);
     out.push(topology.hidden().len() as u8);
-    let listed = if uniform.is_some() { &topology.hidden()[..1] } else { topology.hidden() };
-    for &features in listed {
+    let listed = if uniform.is_some() { 1 } else { topology.hidden().len() };
+    for &features in topology.hidden().iter().take(listed) {
         write_varint(features as u32, out);
     }
     if let Some(omega) = container.omega {
@@ -208,7 +199,7 @@ pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
 }
 
 fn check_signature(bytes: &[u8]) -> Result<(), DecodeError> {
-    let start = &bytes[..bytes.len().min(SIGNATURE.len())];
+    let start = bytes.get(..SIGNATURE.len()).unwrap_or(bytes);
     if start == SIGNATURE {
         return Ok(());
     }

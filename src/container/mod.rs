@@ -1,6 +1,9 @@
 //! Bytes to [`Container`] and back: signature, header, chunks, checksums (spec sections 2 to 4).
 //! Knows nothing of what the weight payload means; that is `coding`.
 
+// Nothing that a file says may overflow, or index beyond an end.
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
+
 mod chunk;
 mod header;
 
@@ -146,11 +149,9 @@ impl Container {
                 chunk::XMP => metadata.xmp = Some(chunk.payload.to_vec()),
                 chunk::SETTINGS => metadata.settings = Some(chunk::settings(chunk.payload)?),
                 chunk::WEIGHTS => {
-                    if chunk.end < bytes.len() {
-                        return Err(DecodeError::TrailingData {
-                            offset: chunk.end,
-                            count: bytes.len() - chunk.end,
-                        });
+                    let count = bytes.len().saturating_sub(chunk.end);
+                    if count > 0 {
+                        return Err(DecodeError::TrailingData { offset: chunk.end, count });
                     }
                     return Ok(Self {
                         width: header.width,
@@ -180,7 +181,7 @@ impl Container {
     /// [`MAX_SETTINGS_LEN`], or a grid has other than one hidden layer and the compact
     /// weight coding.
     pub fn write(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.weights.len() + 64);
+        let mut out = Vec::with_capacity(self.weights.len().saturating_add(64));
         header::write(self, &mut out);
         self.metadata.write(&mut out);
         chunk::write(chunk::WEIGHTS, &self.weights, &mut out);
@@ -220,12 +221,12 @@ pub fn replace_metadata(bytes: &[u8], metadata: &Metadata) -> Result<Vec<u8>, De
     Container::read(bytes)?;
     assert!(metadata.settings.as_ref().is_none_or(|s| s.len() <= MAX_SETTINGS_LEN));
     let (_, mut offset) = header::read(bytes)?;
-    let mut out = bytes[..offset].to_vec();
+    let mut out = bytes.get(..offset).unwrap_or_default().to_vec();
     metadata.write(&mut out);
     while offset < bytes.len() {
         let chunk = chunk::read(bytes, offset)?;
         if !chunk.is_known() || &chunk.kind == chunk::WEIGHTS {
-            out.extend_from_slice(&bytes[offset..chunk.end]);
+            out.extend_from_slice(bytes.get(offset..chunk.end).unwrap_or_default());
         }
         offset = chunk.end;
     }
@@ -241,49 +242,83 @@ pub(crate) fn write_varint(mut value: u32, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Reads an unsigned LEB128 integer of at most 32 bits in its shortest form at `*offset`.
-pub(crate) fn read_varint(
-    bytes: &[u8],
-    offset: &mut usize,
-    field: &'static str,
-    inside: &'static str,
-) -> Result<u32, DecodeError> {
-    let start = *offset;
-    let malformed = DecodeError::MalformedInteger { field, offset: start };
-    let mut value = 0u64;
-    for shift in (0..35).step_by(7) {
-        let byte = read_byte(bytes, offset, inside)?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            let padded = byte == 0 && shift > 0;
-            return match u32::try_from(value) {
-                Ok(value) if !padded => Ok(value),
-                _ => Err(malformed),
-            };
-        }
-    }
-    Err(malformed)
-}
-
-/// Reads one byte at `*offset` and steps over it.
-fn read_byte(bytes: &[u8], offset: &mut usize, inside: &'static str) -> Result<u8, DecodeError> {
-    let byte = *bytes.get(*offset).ok_or(DecodeError::Truncated { offset: bytes.len(), inside })?;
-    *offset += 1;
-    Ok(byte)
-}
-
-/// The `len` bytes at `*offset`, and steps over them.
-fn read_slice<'a>(
+/// Reads bytes from front to back, never beyond their end.
+pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
-    offset: &mut usize,
-    len: usize,
+    /// Where the next one is.
+    position: usize,
+    /// What is read, for errors.
     inside: &'static str,
-) -> Result<&'a [u8], DecodeError> {
-    let end = offset.checked_add(len).filter(|&end| end <= bytes.len());
-    let end = end.ok_or(DecodeError::Truncated { offset: bytes.len(), inside })?;
-    let slice = &bytes[*offset..end];
-    *offset = end;
-    Ok(slice)
+}
+
+impl<'a> Cursor<'a> {
+    /// From `position` on.
+    pub fn new(bytes: &'a [u8], position: usize, inside: &'static str) -> Self {
+        Self { bytes, position, inside }
+    }
+
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    /// The next `len` bytes.
+    pub fn slice(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
+        let truncated = DecodeError::Truncated { offset: self.bytes.len(), inside: self.inside };
+        let end = self.position.checked_add(len);
+        let slice = end.and_then(|end| Some((self.bytes.get(self.position..end)?, end)));
+        let (slice, end) = slice.ok_or(truncated)?;
+        self.position = end;
+        Ok(slice)
+    }
+
+    /// The next `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        Ok(*self.slice(N)?.first_chunk().expect("as many bytes"))
+    }
+
+    pub fn byte(&mut self) -> Result<u8, DecodeError> {
+        let [byte] = self.array()?;
+        Ok(byte)
+    }
+
+    /// An unsigned LEB128 integer of at most 32 bits in its shortest form.
+    pub fn varint(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        let malformed = DecodeError::MalformedInteger { field, offset: self.position };
+        let mut value = 0u64;
+        for shift in (0..35).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                let padded = byte == 0 && shift > 0;
+                return match u32::try_from(value) {
+                    Ok(value) if !padded => Ok(value),
+                    _ => Err(malformed),
+                };
+            }
+        }
+        Err(malformed)
+    }
+
+    /// A CRC-32 that must be the one of the bytes from `start` up to it.
+    fn checksum(
+        &mut self,
+        start: usize,
+        inside: impl FnOnce() -> String,
+    ) -> Result<(), DecodeError> {
+        let read = self.bytes.get(start..self.position).unwrap_or_default();
+        let computed = crc32fast::hash(read);
+        let stored = u32::from_le_bytes(self.array()?);
+        if stored != computed {
+            let inside = inside();
+            return Err(DecodeError::Checksum { inside, offset: start, stored, computed });
+        }
+        Ok(())
+    }
+
+    /// All that is left.
+    fn rest(self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -295,15 +330,15 @@ mod tests {
         for value in [0, 1, 127, 128, 300, 16_383, 16_384, u32::MAX] {
             let mut bytes = Vec::new();
             write_varint(value, &mut bytes);
-            let mut offset = 0;
-            assert_eq!(read_varint(&bytes, &mut offset, "v", "v"), Ok(value));
-            assert_eq!(offset, bytes.len());
+            let mut cursor = Cursor::new(&bytes, 0, "v");
+            assert_eq!(cursor.varint("v"), Ok(value));
+            assert_eq!(cursor.position(), bytes.len());
         }
         let malformed = Err(DecodeError::MalformedInteger { field: "v", offset: 0 });
         for bytes in [&[0x80, 0x00][..], &[0xff, 0xff, 0xff, 0xff, 0x1f], &[0xff; 6]] {
-            assert_eq!(read_varint(bytes, &mut 0, "v", "v"), malformed);
+            assert_eq!(Cursor::new(bytes, 0, "v").varint("v"), malformed);
         }
-        let cut = read_varint(&[0x80], &mut 0, "v", "v");
+        let cut = Cursor::new(&[0x80], 0, "v").varint("v");
         assert_eq!(cut, Err(DecodeError::Truncated { offset: 1, inside: "v" }));
     }
 }

@@ -1,9 +1,8 @@
 //! Latent grids for a wanted size or PSNR: sizes of the networks, training, rounding, and the
 //! last bytes that make the file fit.
 
-mod checkpoint;
-
-use super::{Attempt, Blank, EncodeOptions, Report, Target, decoded_psnr};
+use super::checkpoint::Trainings;
+use super::{Attempt, Blank, EncodeOptions, Target, decoded_psnr};
 use crate::coding::grids::Payload;
 use crate::container::{Container, Representation};
 use crate::error::EncodeError;
@@ -14,8 +13,6 @@ use crate::raster::{Raster, decibels};
 use crate::rate::Model;
 use crate::train::grid::{self, Goal, Length, Networks, Shape, Start, Trained};
 use crate::train::{Control, Progress, Training};
-pub use checkpoint::Checkpoints;
-use checkpoint::Trainings;
 
 /// Sizes of the networks: features of the sine layer and of the two layers of the entropy
 /// model, for files of at least so many bytes (docs/experiments.md).
@@ -67,17 +64,16 @@ const GAIN: f64 = 1.5;
 pub(super) fn attempt(
     raster: &Raster,
     options: &EncodeOptions,
-    checkpoints: Option<Checkpoints>,
+    trainings: &mut Trainings,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
-    let mut trainings = Trainings::new(raster, options, checkpoints)?;
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
     let plan = Plan::new(raster, options, earlier.as_ref())?;
-    let (mut best, mut lambda) = trainings.next(&plan, earlier, observe)?;
+    let mut best = plan.train(earlier, trainings, observe)?;
     let Target::Psnr(wanted) = options.target else { return Ok(best) };
-    let stopped_early = |report: &Report| report.steps_done < report.steps_planned;
-    let mut stopped = stopped_early(&best.report);
-    let mut last = best.psnr;
+    let stopped_early = |attempt: &Attempt| attempt.steps_done < attempt.steps_planned;
+    let mut stopped = stopped_early(&best);
+    let (mut last, mut lambda) = (best.psnr, best.lambda);
     let mut goal = wanted + ABOVE;
     for run in 2..2 + ROUNDS {
         if stopped || (wanted..wanted + NEAR).contains(&last) {
@@ -90,15 +86,13 @@ pub(super) fn attempt(
         lambda *= 10f64.powf((last - wanted) / 10.0);
         let plan = Plan { goal: Goal::Psnr(goal), lambda, length, ..plan.clone() };
         let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
-        let file = Container::read(&best.bytes).expect("the encoder's own file");
-        let earlier = if far { None } else { Some(Earlier::new(&file)?) };
-        let next;
-        (next, lambda) = match trainings.next(&plan, earlier, &mut observe) {
+        let earlier = if far { None } else { Some(Earlier::new(&Container::read(&best.bytes)?)?) };
+        let next = match plan.train(earlier, trainings, &mut observe) {
             Err(EncodeError::Cancelled) => break,
             next => next?,
         };
-        stopped = stopped_early(&next.report);
-        last = next.psnr;
+        stopped = stopped_early(&next);
+        (last, lambda) = (next.psnr, next.lambda);
         let better = match (best.psnr >= wanted, next.psnr >= wanted) {
             (true, true) => next.bytes.len() < best.bytes.len(),
             (true, false) => false,
@@ -203,6 +197,18 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// A training run and its file.
+    fn train(
+        &self,
+        earlier: Option<Earlier>,
+        trainings: &mut Trainings,
+        observe: &mut dyn FnMut(&Progress) -> Control,
+    ) -> Result<Attempt, EncodeError> {
+        trainings.next(observe, |saved, observe| {
+            self.finish(&mut grid::train(self.raster, self.start(earlier), saved, observe)?)
+        })
+    }
+
     /// What a run starts from: `earlier`, else trained or random networks.
     fn start(&self, earlier: Option<Earlier>) -> Start {
         let training = &self.options.training;
@@ -232,7 +238,8 @@ impl<'a> Plan<'a> {
             ..self.options.training.clone()
         };
         let blank = blank(self.raster, self.options, &training, self.limit);
-        let topology = self.topology();
+        let topology = Topology::uniform(self.raster.channels(), 1, self.shape.sines)
+            .expect("within the limits");
         let networks = trained.round_networks();
         let file =
             |trained: &Trained| blank.container(&topology, trained.payload(&networks)).write();
@@ -274,22 +281,16 @@ impl<'a> Plan<'a> {
         if done < planned && psnr <= flat_psnr(self.raster) {
             return Err(EncodeError::Cancelled);
         }
-        Ok(Attempt { bytes, psnr, report: self.report(done, planned) })
-    }
-
-    fn report(&self, steps_done: u32, steps_planned: u32) -> Report {
-        Report {
-            topology: self.topology(),
-            steps_done,
-            steps_planned,
+        Ok(Attempt {
+            bytes,
+            psnr,
+            steps_done: done,
+            steps_planned: planned,
             recoveries: 0,
             single_colour: false,
-            device: "cpu",
-        }
-    }
-
-    fn topology(&self) -> Topology {
-        Topology::uniform(self.raster.channels(), 1, self.shape.sines).expect("within the limits")
+            lambda: trained.lambda,
+            device_failed: false,
+        })
     }
 }
 
@@ -345,6 +346,6 @@ impl Earlier {
         let size = Size { width: file.width, height: file.height };
         let payload = Payload::read(file.weights.clone(), size, &file.topology)?;
         let networks = Networks::of_file(payload.networks(), file.topology.channels().count());
-        Ok(Self { networks, planes: payload.decode(0, None, u64::MAX)? })
+        Ok(Self { networks, planes: payload.decode(0, None)? })
     }
 }

@@ -1,6 +1,7 @@
 //! From pixels to the bytes of a `.siren` file: choice of topology, training, weight
 //! coding, container, and a last look at the result through the decoder.
 
+mod checkpoint;
 mod grids;
 mod simplify;
 
@@ -10,16 +11,20 @@ use rayon::prelude::*;
 
 use crate::coding::{self, compact};
 use crate::container::{Container, Metadata, Representation, WeightCoding};
-use crate::decode::{Decoder, Limits, RenderOptions};
+use crate::decode::{Decoder, RenderOptions};
 use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
+use crate::limits::Limits;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::raster::{Raster, decibels, squared_error};
 use crate::rate::{COMPACT_BITS, Model};
 use crate::train::grid::Length;
-use crate::train::{self, Control, DeviceChoice, OptimizerChoice, Progress, Trained, Training};
-pub use grids::Checkpoints;
+use crate::train::{
+    self, Control, DeviceChoice, Observe, OptimizerChoice, Progress, Trained, Training,
+};
+pub use checkpoint::Checkpoints;
+use checkpoint::Trainings;
 
 /// How large the file becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -233,8 +238,8 @@ pub fn encode(
 ///
 /// # Errors
 /// [`EncodeError::CheckpointDamaged`] and [`EncodeError::CheckpointMismatch`] before any training;
-/// [`EncodeError::Settings`] with a time-out, which makes the result depend on the clock, and where
-/// the picture becomes one SIREN, which has no checkpoints; others as of [`encode`].
+/// [`EncodeError::Settings`] with a time-out, which makes the result depend on the clock, and with
+/// [`OptimizerChoice::Adam`], whose state cannot be saved; others as of [`encode`].
 pub fn encode_with_checkpoints(
     raster: &Raster,
     options: &EncodeOptions,
@@ -257,51 +262,58 @@ fn encode_any(
     let simple = simple.filter(|simple| resumed.is_none_or(|c| c == simple.channels()));
     let raster = simple.as_ref().unwrap_or(raster);
     check(raster, options)?;
-    let representation = options.representation(raster);
+    let training = &options.training;
     if checkpoints.is_some() {
         let refused = |reason: &str| Err(EncodeError::Settings(reason.into()));
-        if options.training.timeout.is_some() {
+        if training.timeout.is_some() {
             return refused("checkpoints do not go with a time-out");
         }
-        if representation == Representation::Siren {
-            return refused("one SIREN has no checkpoints: give --representation grid");
+        if training.optimizer == OptimizerChoice::Adam {
+            return refused("checkpoints do not go with Adam");
         }
     }
-    let Attempt { bytes, psnr, report } = match (representation, options.target) {
-        (Representation::Grid, _) => grids::attempt(raster, options, checkpoints, observe)?,
-        (_, Target::Psnr(wanted)) => search(raster, options, wanted, observe)?,
-        (_, target) => attempt(raster, options, target, options.training.clone(), observe)?,
+    let representation = options.representation(raster);
+    let device = match representation {
+        Representation::Siren => training.device.open()?.name,
+        Representation::Grid => "cpu",
+    };
+    let trainings = &mut Trainings::new(raster, options, checkpoints)?;
+    let attempt = match (representation, options.target) {
+        (Representation::Grid, _) => grids::attempt(raster, options, trainings, observe)?,
+        (_, Target::Psnr(wanted)) => search(raster, options, wanted, trainings, observe)?,
+        (_, target) => attempt(raster, options, target, training.clone(), trainings, observe)?,
     };
     Ok(Encoded {
-        psnr,
-        bpp: bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
-        bytes,
+        psnr: attempt.psnr,
+        bpp: attempt.bytes.len() as f64 * 8.0 / raster.size().pixels() as f64,
         representation,
-        topology: report.topology,
-        steps_done: report.steps_done,
-        steps_planned: report.steps_planned,
-        recoveries: report.recoveries,
-        single_colour: report.single_colour,
-        device: report.device,
+        topology: Container::read(&attempt.bytes)?.topology,
+        bytes: attempt.bytes,
+        steps_done: attempt.steps_done,
+        steps_planned: attempt.steps_planned,
+        recoveries: attempt.recoveries,
+        single_colour: attempt.single_colour,
+        device: if attempt.device_failed { FAILED_GPU } else { device },
         elapsed: started.elapsed(),
     })
 }
 
-/// A finished file.
+/// What to say of a GPU that gave up on the way.
+const FAILED_GPU: &str = "gpu, which failed, and then cpu";
+
+/// A finished file, and how its training went.
+#[derive(Clone, Default)]
 struct Attempt {
     bytes: Vec<u8>,
     psnr: f64,
-    report: Report,
-}
-
-/// What [`Encoded`] tells of the training.
-struct Report {
-    topology: Topology,
     steps_done: u32,
     steps_planned: u32,
     recoveries: u32,
     single_colour: bool,
-    device: &'static str,
+    /// The last lambda of latent grids.
+    lambda: f64,
+    /// Whether a GPU gave up on the way.
+    device_failed: bool,
 }
 
 /// Trains a network for a target other than a PSNR: the best of several starts where it is so
@@ -311,6 +323,7 @@ fn attempt(
     options: &EncodeOptions,
     target: Target,
     training: Training,
+    trainings: &mut Trainings,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
     let plan = Plan::new(raster, options, target)?;
@@ -328,7 +341,10 @@ fn attempt(
             stopped |= control == Control::Stop;
             control
         };
-        let this = match train_and_code(raster, options, &plan, training, &mut observe) {
+        let this = trainings.next(&mut observe, |saved, observe| {
+            train_and_code(raster, options, &plan, training, saved, observe)
+        });
+        let this = match this {
             Err(EncodeError::Cancelled) if best.is_some() => break,
             this => this?,
         };
@@ -348,14 +364,16 @@ fn train_and_code(
     options: &EncodeOptions,
     plan: &Plan,
     training: Training,
-    observe: &mut dyn FnMut(&Progress) -> Control,
+    saved: Option<&[u8]>,
+    observe: &mut Observe,
 ) -> Result<Attempt, EncodeError> {
     let &Plan { ref topology, bytes: most, budget } = plan;
     let resumed = options.resume.as_ref();
     let resumed = resumed
         .map(|file| coding::decode(file.coding, &file.topology, &file.weights))
         .transpose()?;
-    let trained = train::train(raster, topology, resumed.as_ref(), budget, &training, observe)?;
+    let resumed = resumed.as_ref();
+    let trained = train::train(raster, topology, resumed, budget, &training, saved, observe)?;
     let training = Training {
         steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
@@ -383,15 +401,16 @@ fn train_and_code(
             (bytes, psnr) = (before, before_psnr);
         }
     }
-    let report = Report {
-        topology: topology.clone(),
+    Ok(Attempt {
+        bytes,
+        psnr,
         steps_done: trained.steps_done,
         steps_planned: trained.steps_planned,
         recoveries: trained.recoveries,
         single_colour: trained.single_colour,
-        device: trained.device,
-    };
-    Ok(Attempt { bytes, psnr, report })
+        lambda: 0.0,
+        device_failed: trained.device_failed,
+    })
 }
 
 /// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
@@ -400,6 +419,7 @@ fn search(
     raster: &Raster,
     options: &EncodeOptions,
     wanted: f64,
+    trainings: &mut Trainings,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
     let started = Instant::now();
@@ -430,7 +450,7 @@ fn search(
             stopped |= control == Control::Stop;
             control
         };
-        let this = match attempt(raster, options, target, training, &mut observe) {
+        let this = match attempt(raster, options, target, training, trainings, &mut observe) {
             Err(EncodeError::Cancelled) if found.is_some() || failed.is_some() => break,
             this => this?,
         };
@@ -502,9 +522,8 @@ fn compact_weights(raster: &Raster, trained: &Trained, room: usize) -> Vec<u8> {
 /// PSNR of what the decoder makes of a file at native size, on some rows of a large picture.
 fn decoded_psnr(raster: &Raster, bytes: &[u8]) -> Result<f64, EncodeError> {
     let verification = |error: DecodeError| EncodeError::Verification(error.to_string());
-    let decoder = Decoder::new(bytes).map_err(verification)?;
-    let options = RenderOptions { limits: Limits::NONE, ..RenderOptions::default() };
-    let render = decoder.prepare(&options).map_err(verification)?;
+    let decoder = Decoder::with_limits(bytes, Limits::NONE).map_err(verification)?;
+    let render = decoder.prepare(&RenderOptions::default()).map_err(verification)?;
     let Size { width, height } = raster.size();
     let step = (raster.size().pixels() / MEASURED_PIXELS).clamp(1, height.into()) as u32;
     let rows: Vec<u32> = (step / 2..height).step_by(step as usize).collect();

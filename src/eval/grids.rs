@@ -4,11 +4,12 @@
 use std::ops::Range;
 
 use super::{BLOCK, JET_BLOCK};
-use crate::grids::{Grids, Plane, Taps, clamp};
+use crate::grids::{Grids, Plane, Region, Taps, clamp};
 use crate::kernel::{
     self, Activation, LANES, Level, Matrix,
     spline::{RUN, Run, Term},
 };
+use crate::network::Topology;
 
 /// Latent grids laid out for evaluation, by the best instruction set that this machine has.
 #[derive(Debug, Clone)]
@@ -44,6 +45,12 @@ struct LevelColumns {
     stride: usize,
 }
 
+/// Bytes of a render's columns, and of a thread's working memory.
+pub(crate) struct RowMemory {
+    pub columns: u64,
+    pub row: u64,
+}
+
 /// Working memory of one thread, reused from row to row.
 #[derive(Debug, Clone)]
 pub struct RowScratch {
@@ -64,7 +71,7 @@ impl GridEvaluator {
         Self::with_simd(grids, left_out, Level::new())
     }
 
-    fn with_simd(grids: Grids, left_out: usize, simd: Level) -> Self {
+    pub(crate) fn with_simd(grids: Grids, left_out: usize, simd: Level) -> Self {
         assert!(left_out < grids.planes().len(), "a level is left");
         let (first, last) = (grids.sines(), grids.output());
         let levels = grids.planes().len() - left_out;
@@ -102,6 +109,25 @@ impl GridEvaluator {
             )
         });
         Columns { count: u.len(), jets, levels: levels.collect() }
+    }
+
+    /// What [`GridEvaluator::columns`] takes for `points` points, and a thread for its rows:
+    /// `needed` are the latents of the levels in use.
+    pub(crate) fn memory(
+        topology: &Topology,
+        needed: &[Region],
+        points: u32,
+        jets: bool,
+    ) -> RowMemory {
+        let bytes = size_of::<f32>() as u64;
+        let orders = if jets { 3 } else { 1 };
+        let stride = u64::from(points) + RUN as u64;
+        // Weights of four taps, and runs as short as a point.
+        let level = stride * (4 * orders * bytes + size_of::<Run>() as u64);
+        let columns = stride * size_of::<f64>() as u64 + needed.len() as u64 * level;
+        let combined: u64 = needed.iter().map(|region| region.width as u64 + 4).sum();
+        let rows = (topology.hidden()[0] + needed.len() + topology.channels().count()) as u64;
+        RowMemory { columns, row: bytes * (orders * combined + rows * BLOCK as u64) }
     }
 
     /// Working memory for one thread.
@@ -265,7 +291,6 @@ impl LevelColumns {
 mod tests {
     use super::*;
     use crate::geometry::{Crop, Grid, Scale, Size, View};
-    use crate::grids::Region;
     use crate::grids::{self, footprint};
     use crate::kernel::levels;
     use rand::{Rng, SeedableRng};

@@ -38,7 +38,7 @@ impl Evaluator {
         Self::with_level(siren, Level::new())
     }
 
-    fn with_level(siren: Siren, level: Level) -> Self {
+    pub(crate) fn with_level(siren: Siren, level: Level) -> Self {
         let widest = siren.topology().layers().map(|(i, o)| i.max(o)).max().unwrap_or(2);
         let matrices = siren
             .layers()
@@ -62,6 +62,11 @@ impl Evaluator {
     pub fn scratch(&self) -> Scratch {
         let len = self.widest * BLOCK;
         Scratch { current: vec![0.0; len], next: vec![0.0; len] }
+    }
+
+    /// Bytes of the working memory of one thread.
+    pub(crate) fn scratch_bytes(&self) -> u64 {
+        (2 * size_of::<f32>() * self.widest * BLOCK) as u64
     }
 
     /// Values at a block of points.

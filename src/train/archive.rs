@@ -10,6 +10,12 @@ pub(crate) enum Archive<'a> {
     Reading(&'a [u8]),
 }
 
+/// A run whose state can be saved and restored.
+pub(crate) trait Archived {
+    /// Saves or restores what the next step hangs on and the start of the run does not tell.
+    fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError>;
+}
+
 /// Each fails where there is less to read.
 impl Archive<'_> {
     pub fn bytes(&mut self, bytes: &mut [u8]) -> Result<(), EncodeError> {
@@ -38,6 +44,20 @@ impl Archive<'_> {
         self.bytes(bytes)
     }
 
+    pub fn bool(&mut self, value: &mut bool) -> Result<(), EncodeError> {
+        let mut byte = [u8::from(*value)];
+        self.bytes(&mut byte)?;
+        *value = byte != [0];
+        Ok(())
+    }
+
+    pub fn i32(&mut self, value: &mut i32) -> Result<(), EncodeError> {
+        let mut bytes = value.to_le_bytes();
+        self.bytes(&mut bytes)?;
+        *value = i32::from_le_bytes(bytes);
+        Ok(())
+    }
+
     pub fn u32(&mut self, value: &mut u32) -> Result<(), EncodeError> {
         let mut bytes = value.to_le_bytes();
         self.bytes(&mut bytes)?;
@@ -60,12 +80,14 @@ impl Archive<'_> {
         Ok(())
     }
 
-    pub fn f32s(&mut self, values: &mut [f32]) -> Result<(), EncodeError> {
-        for value in values {
-            let mut bytes = value.to_le_bytes();
-            self.bytes(&mut bytes)?;
-            *value = f32::from_le_bytes(bytes);
-        }
+    pub fn f32(&mut self, value: &mut f32) -> Result<(), EncodeError> {
+        let mut bytes = value.to_le_bytes();
+        self.bytes(&mut bytes)?;
+        *value = f32::from_le_bytes(bytes);
         Ok(())
+    }
+
+    pub fn f32s(&mut self, values: &mut [f32]) -> Result<(), EncodeError> {
+        values.iter_mut().try_for_each(|value| self.f32(value))
     }
 }

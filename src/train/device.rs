@@ -24,7 +24,7 @@ pub enum DeviceChoice {
 }
 
 /// An opened device.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     /// Where candle's tensors live.
     pub device: Device,
     pub name: &'static str,
@@ -42,7 +42,7 @@ impl DeviceChoice {
     }
 
     /// Opens the device.
-    pub(super) fn open(self) -> Result<Opened, EncodeError> {
+    pub(crate) fn open(self) -> Result<Opened, EncodeError> {
         match self {
             Self::Auto => Ok(Self::open(Self::Cuda)
                 .or_else(|_| Self::open(Self::Metal))

@@ -64,6 +64,7 @@ use crate::network::{Siren, Topology};
 use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
 use crate::rate;
+use archive::{Archive, Archived};
 pub use device::DeviceChoice;
 use device::Opened;
 pub use fused::FusedLoss;
@@ -164,6 +165,9 @@ pub enum Control {
     Stop,
 }
 
+/// Called after every step; may save the run, and end it.
+pub(crate) type Observe<'a> = dyn FnMut(&Progress, &mut dyn Archived) -> Control + 'a;
+
 /// The result of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Trained {
@@ -181,8 +185,8 @@ pub(crate) struct Trained {
     pub recoveries: u32,
     /// Whether nothing better than one colour was found.
     pub single_colour: bool,
-    /// Name of the device that trained.
-    pub device: &'static str,
+    /// Whether a GPU gave up on the way.
+    pub device_failed: bool,
 }
 
 /// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
@@ -228,7 +232,8 @@ const STEPS_FIXED_FROM: f64 = 0.95;
 /// Pixels that sensitivities are measured on.
 const SENSITIVITY_PIXELS: usize = 1 << 12;
 
-/// Trains a network of `topology` on `raster`, from `initial` on if there is one.
+/// Trains a network of `topology` on `raster`, from `initial` on if there is one, or from what
+/// [`Archived::archive`] wrote in a run of the same arguments.
 ///
 /// With a `budget`, the bytes that the weights may take in the compact coding, the later
 /// part of the run trains the network with its weights rounded.
@@ -246,10 +251,11 @@ pub(crate) fn train(
     initial: Option<&Siren>,
     budget: Option<usize>,
     training: &Training,
-    observe: impl FnMut(&Progress) -> Control,
+    saved: Option<&[u8]>,
+    observe: &mut Observe,
 ) -> Result<Trained, EncodeError> {
     let opened = training.device.open()?;
-    train_on(&opened, raster, topology, (initial, budget), training, observe)
+    train_on(&opened, raster, topology, (initial, budget), training, saved, observe)
 }
 
 fn train_on(
@@ -258,7 +264,8 @@ fn train_on(
     topology: &Topology,
     (initial, budget): (Option<&Siren>, Option<usize>),
     training: &Training,
-    mut observe: impl FnMut(&Progress) -> Control,
+    saved: Option<&[u8]>,
+    observe: &mut Observe,
 ) -> Result<Trained, EncodeError> {
     let started = Instant::now();
     let device = &opened.device;
@@ -273,7 +280,7 @@ fn train_on(
             steps_planned: training.steps(),
             recoveries: 0,
             single_colour: true,
-            device: opened.name,
+            device_failed: false,
         });
     }
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
@@ -300,7 +307,8 @@ fn train_on(
         training,
         budget,
         flat,
-        best: Best { siren: constant, weights: model.weights()?, steps: None, error: 1.0 },
+        constant,
+        best: Best { weights: model.weights()?, steps: None, error: 1.0 },
         worse: false,
         learned: false,
         steps: None,
@@ -310,7 +318,7 @@ fn train_on(
         optimizer: AnyOptimizer::new(training.optimizer, &model)?,
         model,
         sampler: Sampler::new(raster, device, rng),
-        device: opened.name,
+        device_failed: false,
         #[cfg(feature = "gpu")]
         trainer,
         schedule: Schedule::new(peak, training.steps()),
@@ -321,7 +329,9 @@ fn train_on(
         smoothed: f64::NAN,
         lowest: f64::INFINITY,
     };
-    if initial.is_some() {
+    if let Some(saved) = saved {
+        run.archive(&mut Archive::Reading(saved))?;
+    } else if initial.is_some() {
         run.check()?;
     }
     let mut stopped = false;
@@ -339,8 +349,8 @@ fn train_on(
         }
         let steps = run.schedule.steps();
         let psnr = decibels(run.smoothed / 4.0);
-        stopped |= observe(&Progress { run: 1, step: run.step, steps, psnr, bytes: None })
-            == Control::Stop;
+        let progress = Progress { run: 1, step: run.step, steps, psnr, bytes: None };
+        stopped |= observe(&progress, &mut run) == Control::Stop;
     }
     run.finish(stopped)
 }
@@ -351,8 +361,9 @@ struct Run<'a> {
     training: &'a Training,
     /// Bytes of the weights in the compact coding.
     budget: Option<usize>,
-    /// The mean colour.
+    /// The mean colour, and a network of it.
     flat: Vec<f32>,
+    constant: Siren,
     /// The best network measured.
     best: Best,
     /// Whether the last measurement was worse than the best before it.
@@ -368,8 +379,8 @@ struct Run<'a> {
     recent: Vec<Tensor>,
     model: Model,
     sampler: Sampler<'a>,
-    /// Name of the device.
-    device: &'static str,
+    /// Whether a GPU gave up on the way.
+    device_failed: bool,
     /// What computes loss and gradient in the CPU's place.
     #[cfg(feature = "gpu")]
     trainer: Option<Trainer>,
@@ -388,8 +399,7 @@ struct Run<'a> {
 
 /// The best network measured.
 struct Best {
-    siren: Siren,
-    /// Its weights as [`Model::weights`] has them.
+    /// As [`Model::weights`] has them.
     weights: Vec<Tensor>,
     /// The steps that its weights are rounded to.
     steps: Option<Vec<Steps>>,
@@ -475,7 +485,7 @@ impl Run<'_> {
             }
             // The weights are those of the last good step.
             self.trainer = None;
-            self.device = "gpu, which failed, and then cpu";
+            self.device_failed = true;
         }
         self.model.loss_and_gradients(&self.sampler.batch(pixels)?)
     }
@@ -488,7 +498,6 @@ impl Run<'_> {
         self.model.quantize(&steps)?;
         if self.steps.replace(steps).is_none() {
             // Errors with and without rounding do not compare.
-            self.best.siren = Siren::constant(siren.topology().clone(), &self.flat);
             self.best.error = 1.0;
             self.smoothed = f64::NAN;
             self.lowest = f64::INFINITY;
@@ -508,7 +517,7 @@ impl Run<'_> {
     fn check(&mut self) -> Result<Option<Errors>, EncodeError> {
         let Ok(siren) = self.model.siren() else { return Ok(None) };
         let rounded = self.steps.as_ref().map(|steps| Quantized::nearest(&siren, steps).siren());
-        let Ok(evaluated) = rounded.unwrap_or_else(|| Ok(siren.clone())) else { return Ok(None) };
+        let Ok(evaluated) = rounded.unwrap_or(Ok(siren)) else { return Ok(None) };
         let trained = f64::from(self.schedule.steps()) * self.training.batch() as f64;
         // A training step is about three evaluations.
         let affordable = CHECK_SHARE * 3.0 * trained / f64::from(CHECKS);
@@ -516,7 +525,7 @@ impl Run<'_> {
         let errors = quality::measure(self.raster, &evaluated, &self.flat, pixels);
         if errors.relative < self.best.error {
             let (weights, steps) = (self.model.weights()?, self.steps.clone());
-            self.best = Best { siren, weights, steps, error: errors.relative };
+            self.best = Best { weights, steps, error: errors.relative };
         }
         self.learned |= self.best.error < FLAT;
         Ok(Some(errors))
@@ -550,18 +559,79 @@ impl Run<'_> {
             Some(_) if !single_colour => self.sensitivities()?,
             _ => Vec::new(),
         };
-        let Self { best, recoveries, device, .. } = self;
+        let siren = if single_colour {
+            self.constant
+        } else {
+            self.model.set_weights(&self.best.weights)?;
+            self.model.siren()?
+        };
         Ok(Trained {
-            siren: best.siren,
-            steps: best.steps,
+            siren,
+            steps: self.best.steps,
             sensitivities,
             steps_done: self.step,
             steps_planned: self.schedule.steps(),
-            recoveries,
+            recoveries: self.recoveries,
             single_colour,
-            device,
+            device_failed: self.device_failed,
         })
     }
+}
+
+impl Archived for Run<'_> {
+    fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        for number in [&mut self.step, &mut self.recoveries, &mut self.restored_at] {
+            archive.u32(number)?;
+        }
+        let Self { backoff, smoothed, lowest, .. } = self;
+        for number in [backoff, smoothed, lowest, &mut self.best.error] {
+            archive.f64(number)?;
+        }
+        archive.bool(&mut self.worse)?;
+        archive.bool(&mut self.learned)?;
+        let mut weights = self.model.weights()?;
+        for copy in [&mut weights, &mut self.good, &mut self.recent, &mut self.best.weights] {
+            archive_weights(copy, archive)?;
+        }
+        self.model.set_weights(&weights)?;
+        for steps in [&mut self.steps, &mut self.best.steps] {
+            archive_steps(steps, weights.len(), archive)?;
+        }
+        if let Some(steps) = &self.steps {
+            self.model.quantize(steps)?;
+        }
+        self.sampler.archive(archive)?;
+        self.optimizer.archive(archive)
+    }
+}
+
+fn archive_weights(weights: &mut [Tensor], archive: &mut Archive) -> Result<(), EncodeError> {
+    for tensor in weights {
+        let mut values = tensor.flatten_all()?.to_vec1()?;
+        archive.f32s(&mut values)?;
+        *tensor = Tensor::from_vec(values, tensor.shape(), tensor.device())?;
+    }
+    Ok(())
+}
+
+/// Steps of so many layers, if there are any.
+fn archive_steps(
+    steps: &mut Option<Vec<Steps>>,
+    layers: usize,
+    archive: &mut Archive,
+) -> Result<(), EncodeError> {
+    let mut are_there = steps.is_some();
+    archive.bool(&mut are_there)?;
+    let none = || vec![Steps { weights: 0, biases: 0 }; layers];
+    let mut codes = steps.take().unwrap_or_else(none);
+    if are_there {
+        for Steps { weights, biases } in &mut codes {
+            archive.i32(weights)?;
+            archive.i32(biases)?;
+        }
+        *steps = Some(codes);
+    }
+    Ok(())
 }
 
 enum AnyOptimizer {
@@ -579,6 +649,14 @@ impl AnyOptimizer {
                 Self::Adam(AdamW::new(variables, params)?)
             }
         })
+    }
+
+    fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        match self {
+            Self::Soap(soap) => soap.archive(archive),
+            // candle-nn keeps its moments to itself.
+            Self::Adam(_) => unreachable!("checkpoints are refused with Adam"),
+        }
     }
 
     fn set_learning_rate(&mut self, rate: f64) {
@@ -620,20 +698,22 @@ mod tests {
             let opened = Opened { gpu: Some(gpu.clone()), ..DeviceChoice::Cpu.open().unwrap() };
             let mut losses = Vec::new();
             let raster = ramp();
-            train_on(&opened, &raster, &topology, (None, None), &training, |progress| {
+            let observe = &mut |progress: &Progress, _: &mut dyn Archived| {
                 losses.push(progress.psnr);
                 if progress.step == lose_at {
                     gpu.lose();
                 }
                 Control::Continue
-            })
-            .map(|trained| (trained.device, trained.steps_done, losses))
-            .unwrap()
+            };
+            let start = (None, None);
+            train_on(&opened, &raster, &topology, start, &training, None, observe)
+                .map(|trained| (trained.device_failed, trained.steps_done, losses))
+                .unwrap()
         };
-        let (_, steps, unbroken) = run(60);
-        assert_eq!(steps, 60);
-        let (device, steps, broken) = run(20);
-        assert_eq!((device, steps), ("gpu, which failed, and then cpu", 60));
+        let (failed, steps, unbroken) = run(60);
+        assert_eq!((failed, steps), (false, 60));
+        let (failed, steps, broken) = run(20);
+        assert_eq!((failed, steps), (true, 60));
         assert_eq!(broken[..20], unbroken[..20]);
         // The CPU goes on from the same weights.
         assert!((broken[59] - unbroken[59]).abs() < 0.5, "{} {}", broken[59], unbroken[59]);

@@ -6,7 +6,9 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use super::archive::Archive;
 use super::quality::Errors;
+use crate::error::EncodeError;
 use crate::geometry::{Grid, View};
 use crate::raster::Raster;
 
@@ -22,6 +24,8 @@ pub(super) struct Sampler<'a> {
     x: Vec<f32>,
     y: Vec<f32>,
     order: Vec<u32>,
+    /// How often they have been put into a new order.
+    shuffles: u32,
     next: usize,
     focus: Focus,
     /// Fractions of pixels that have been passed over since the last one taken.
@@ -70,6 +74,7 @@ impl<'a> Sampler<'a> {
             y: (0..size.height).map(|j| grid.y(j) as f32).collect(),
             next: order.len(),
             order,
+            shuffles: 0,
             focus: everywhere,
             due: 0.0,
             device: device.clone(),
@@ -91,7 +96,7 @@ impl<'a> Sampler<'a> {
         let most = densities.iter().copied().fold(0.0, f32::max);
         let densities: Vec<f32> = densities.iter().map(|density| density / most).collect();
         let tile = errors.tile;
-        let across = self.x.len().div_ceil(tile);
+        let (across, _) = self.tiles(tile);
         let pixels = |index: usize| {
             let width = tile.min(self.x.len() - index % across * tile);
             let height = tile.min(self.y.len() - index / across * tile);
@@ -101,6 +106,40 @@ impl<'a> Sampler<'a> {
         let sum: f64 = tiles.map(|(index, &density)| f64::from(density) * pixels(index)).sum();
         let mean = (sum / self.order.len() as f64) as f32;
         self.focus = Focus { tile, across, densities, mean };
+    }
+
+    /// Tiles across and down.
+    fn tiles(&self, tile: usize) -> (usize, usize) {
+        (self.x.len().div_ceil(tile), self.y.len().div_ceil(tile))
+    }
+
+    /// Saves what the next batch hangs on, or restores it in a sampler that has given none. The
+    /// order follows from the number of shuffles and is not saved: it is as large as the picture.
+    pub fn archive(&mut self, archive: &mut Archive) -> std::result::Result<(), EncodeError> {
+        let mut shuffles = self.shuffles;
+        archive.u32(&mut shuffles)?;
+        archive.usize(&mut self.next)?;
+        archive.f32(&mut self.due)?;
+        let mut tile = self.focus.tile;
+        archive.usize(&mut tile)?;
+        if self.next > self.order.len() || tile == 0 {
+            return Err(EncodeError::CheckpointDamaged);
+        }
+        let (across, down) = self.tiles(tile);
+        self.focus.tile = tile;
+        self.focus.across = across;
+        self.focus.densities.resize(across * down, 0.0);
+        archive.f32s(&mut self.focus.densities)?;
+        archive.f32(&mut self.focus.mean)?;
+        while self.shuffles < shuffles {
+            self.shuffle();
+        }
+        Ok(())
+    }
+
+    fn shuffle(&mut self) {
+        self.order.shuffle(&mut self.rng);
+        self.shuffles += 1;
     }
 
     fn density(&self, pixel: u32) -> f32 {
@@ -124,7 +163,7 @@ impl<'a> Sampler<'a> {
         let mut pixels = Vec::with_capacity(points);
         while pixels.len() < points {
             if self.next == self.order.len() {
-                self.order.shuffle(&mut self.rng);
+                self.shuffle();
                 self.next = 0;
             }
             let pixel = self.order[self.next];

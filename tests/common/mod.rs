@@ -223,12 +223,3 @@ pub fn grid_options(target: sirenc::Target, steps: u32) -> sirenc::EncodeOptions
         ..sirenc::EncodeOptions::default()
     }
 }
-
-/// No file that differs from this one in one bit is read.
-pub fn refuses_every_bit_flip(bytes: &[u8]) {
-    for bit in 0..bytes.len() * 8 {
-        let mut damaged = bytes.to_vec();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(sirenc::Decoder::new(&damaged).is_err(), "bit {bit}");
-    }
-}

@@ -4,7 +4,7 @@
 mod grids;
 mod siren;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -152,7 +152,19 @@ fn serialize(decoder: &Decoder, tensors: &[Tensor]) -> Result<Vec<u8>> {
         ("channels".to_owned(), decoder.channels().count().to_string()),
         ("bit_depth".to_owned(), decoder.depth().bits().to_string()),
     ]);
-    safetensors::serialize(views, Some(facts)).context("safetensors")
+    let file = safetensors::serialize(views, Some(facts)).context("safetensors")?;
+    with_sorted_header(&file).context("safetensors has written no header")
+}
+
+/// A safetensors file, whose header has come in random order, with its keys sorted: the same
+/// network gives the same bytes.
+fn with_sorted_header(file: &[u8]) -> Option<Vec<u8>> {
+    let (length, rest) = file.split_first_chunk()?;
+    let (header, tensors) = rest.split_at_checked(u64::from_le_bytes(*length) as usize)?;
+    let facts: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let mut header = serde_json::to_vec(&facts).ok()?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Some([&(header.len() as u64).to_le_bytes(), &header[..], tensors].concat())
 }
 
 /// sin in GLSL, with a range reduction of its own: the built-in one may be coarse.

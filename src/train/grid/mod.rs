@@ -11,8 +11,8 @@ mod synthesis;
 
 use std::time::{Duration, Instant};
 
-use super::archive::Archive;
-use super::{Control, Progress, Training, effort};
+use super::archive::{Archive, Archived};
+use super::{Control, Observe, Progress, Training, effort};
 use crate::coding::latents::TILE;
 use crate::error::EncodeError;
 use crate::geometry::Size;
@@ -175,11 +175,8 @@ const TRIAL: u32 = 4;
 /// Quantiles of the noise.
 const QUANTILES: usize = 2048;
 
-/// Called after every step; may save the run, and end it.
-pub(crate) type Observe<'a> = dyn FnMut(&Progress, &mut Run) -> Control + 'a;
-
-/// Trains on `raster` from `start` on, or from what [`Run::archive`] wrote in a run of the same
-/// start.
+/// Trains on `raster` from `start` on, or from what [`Archived::archive`] wrote in a run of the
+/// same start.
 pub(crate) fn train<'a>(
     raster: &'a Raster,
     start: Start,
@@ -210,7 +207,7 @@ pub(crate) fn train<'a>(
 }
 
 /// A run in progress.
-pub(crate) struct Run {
+struct Run {
     started: Instant,
     start: Start,
     /// Pixels of the picture.
@@ -250,13 +247,6 @@ impl Run {
             noise: Vec::new(),
             start,
         }
-    }
-
-    /// Saves or restores what the next step hangs on and `start` does not tell.
-    pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
-        archive.f64(&mut self.lambda)?;
-        archive.u32(&mut self.done)?;
-        self.model.archive(archive)
     }
 
     /// Whether as many steps are done as the run is to stop after.
@@ -382,6 +372,14 @@ impl Run {
         let speed = (FOLLOW.2 / f64::from(steps)).clamp(FOLLOW.0, FOLLOW.1);
         let trust = (progress / FOLLOW_FROM).min(1.0).powi(2);
         self.lambda *= (speed * trust * excess.clamp(-0.7, 0.7)).exp();
+    }
+}
+
+impl Archived for Run {
+    fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        archive.f64(&mut self.lambda)?;
+        archive.u32(&mut self.done)?;
+        self.model.archive(archive)
     }
 }
 

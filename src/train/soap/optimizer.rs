@@ -5,7 +5,8 @@ use candle_core::{Result, Tensor, Var};
 use candle_nn::Optimizer;
 use rayon::prelude::*;
 
-use super::{Matrix, SoapParams};
+use super::{Archive, Matrix, SoapParams};
+use crate::error::EncodeError;
 
 /// The optimizer. Variables of two dimensions have a preconditioner on both sides, others
 /// are trained as by Adam. The first step only sets up the preconditioner.
@@ -13,6 +14,16 @@ use super::{Matrix, SoapParams};
 pub struct Soap {
     states: Vec<(Var, Matrix)>,
     params: SoapParams,
+}
+
+impl Soap {
+    /// Saves or restores all but the variables and the settings.
+    pub(crate) fn archive(
+        &mut self,
+        archive: &mut Archive,
+    ) -> std::result::Result<(), EncodeError> {
+        self.states.iter_mut().try_for_each(|(_, matrix)| matrix.archive(archive))
+    }
 }
 
 impl Optimizer for Soap {

@@ -1,52 +1,43 @@
-//! Checkpoints of latent grids: what the trainings of an encode have come to, written on the way
-//! and gone on from. A private format of this build and no part of the specification: signature,
-//! what the encode is of, the trainings that are over, the one in progress, CRC-32. Opens no files.
+//! Checkpoints: what the trainings of an encode have come to, written on the way and gone on from.
+//! A private format of this build and no part of the specification: signature, what the encode is
+//! of, the trainings that are over, the one in progress, CRC-32. Opens no files.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use super::{Attempt, Earlier, Plan};
-use crate::encode::EncodeOptions;
+use super::{Attempt, EncodeOptions};
 use crate::error::EncodeError;
 use crate::geometry::Size;
 use crate::raster::Raster;
-use crate::train::archive::Archive;
-use crate::train::grid::{self, Run};
-use crate::train::{Control, Progress};
+use crate::train::archive::{Archive, Archived};
+use crate::train::{Control, Observe, Progress};
 
 const SIGNATURE: &[u8; 17] = b"sirenc checkpoint";
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
-/// Checkpoints of an encode as latent grids, for
-/// [`encode_with_checkpoints`](crate::encode_with_checkpoints).
+/// Checkpoints of an encode, for [`encode_with_checkpoints`](crate::encode_with_checkpoints).
 pub struct Checkpoints<'a> {
     /// The one to go on from, as `save` got it.
     pub from: Option<&'a [u8]>,
     /// The least time between two.
     pub every: Duration,
-    /// Gets each, some 25 bytes for a pixel of the picture, and one at the step after which the
-    /// observer stops the training.
+    /// Gets each, and one at the step after which the observer stops the training. Of latent grids
+    /// it takes some 25 bytes for a pixel of the picture, of one SIREN some 45 for a weight.
     pub save: &'a mut dyn FnMut(&[u8]),
 }
 
-/// A training that is over: what later ones, and the file, hang on.
-#[derive(Clone, Default)]
-struct Finished {
-    bytes: Vec<u8>,
-    psnr: f64,
-    lambda: f64,
-    steps_done: u32,
-    steps_planned: u32,
-}
-
-impl Finished {
+impl Attempt {
+    /// Saves or restores all of it.
     fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         archive.sized(&mut self.bytes)?;
         archive.f64(&mut self.psnr)?;
         archive.f64(&mut self.lambda)?;
         archive.u32(&mut self.steps_done)?;
-        archive.u32(&mut self.steps_planned)
+        archive.u32(&mut self.steps_planned)?;
+        archive.u32(&mut self.recoveries)?;
+        archive.bool(&mut self.single_colour)?;
+        archive.bool(&mut self.device_failed)
     }
 }
 
@@ -55,7 +46,7 @@ pub(super) struct Trainings<'a> {
     checkpoints: Option<Checkpoints<'a>>,
     /// Picture and options.
     subject: String,
-    finished: Vec<Finished>,
+    finished: Vec<Attempt>,
     /// How many of them have been asked for.
     asked: usize,
     /// The state of the training in progress that a checkpoint goes on with.
@@ -88,38 +79,29 @@ impl<'a> Trainings<'a> {
         Ok(trainings)
     }
 
-    /// The next training, its result, and the last lambda.
+    /// The next training and its file: as a checkpoint has it, else by `train`, which goes on with
+    /// the state that it is given.
     pub fn next(
         &mut self,
-        plan: &Plan,
-        earlier: Option<Earlier>,
         observe: &mut dyn FnMut(&Progress) -> Control,
-    ) -> Result<(Attempt, f64), EncodeError> {
+        train: impl FnOnce(Option<&[u8]>, &mut Observe) -> Result<Attempt, EncodeError>,
+    ) -> Result<Attempt, EncodeError> {
         self.asked += 1;
-        if let Some(Finished { bytes, psnr, lambda, steps_done, steps_planned }) =
-            self.finished.get(self.asked - 1).cloned()
-        {
-            let report = plan.report(steps_done, steps_planned);
-            return Ok((Attempt { bytes, psnr, report }, lambda));
+        if let Some(finished) = self.finished.get(self.asked - 1) {
+            return Ok(finished.clone());
         }
         let saved = self.saved.take();
-        let mut observe = |progress: &Progress, run: &mut Run| {
+        let attempt = train(saved, &mut |progress, run| {
             let control = observe(progress);
             self.save(run, control == Control::Stop);
             control
-        };
-        let mut trained = grid::train(plan.raster, plan.start(earlier), saved, &mut observe)?;
-        let attempt = plan.finish(&mut trained)?;
-        let Attempt { ref bytes, psnr, .. } = attempt;
-        let lambda = trained.lambda;
-        let (steps_done, steps_planned) = (trained.steps_done, trained.steps_planned);
-        let bytes = bytes.clone();
-        self.finished.push(Finished { bytes, psnr, lambda, steps_done, steps_planned });
-        Ok((attempt, lambda))
+        })?;
+        self.finished.push(attempt.clone());
+        Ok(attempt)
     }
 
     /// Saves a checkpoint if it is time to, or if this was the last step.
-    fn save(&mut self, run: &mut Run, is_last: bool) {
+    fn save(&mut self, run: &mut dyn Archived, is_last: bool) {
         let due = |c: &Checkpoints| is_last || self.saved_at.elapsed() >= c.every;
         if !self.checkpoints.as_ref().is_some_and(due) {
             return;
@@ -127,7 +109,10 @@ impl<'a> Trainings<'a> {
         let mut bytes = SIGNATURE.to_vec();
         let mut archive = Archive::Writing(&mut bytes);
         let written = self.archive(&mut archive).and_then(|()| run.archive(&mut archive));
-        written.expect("only reading fails");
+        // A device that fails does so in the next step too, which tells.
+        if written.is_err() {
+            return;
+        }
         bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
         if let Some(checkpoints) = &mut self.checkpoints {
             (checkpoints.save)(&bytes);
@@ -150,7 +135,7 @@ impl<'a> Trainings<'a> {
         archive.usize(&mut count)?;
         for index in 0..count {
             if index == self.finished.len() {
-                self.finished.push(Finished::default());
+                self.finished.push(Attempt::default());
             }
             self.finished[index].archive(archive)?;
         }

@@ -1,0 +1,202 @@
+//! `Limits`: each is checked before the work, and what they say of memory and work is true.
+
+mod common;
+
+use common::{Random, compact_container, container, grid_container, uniform};
+use sirenc::coding::f16;
+use sirenc::container::Container;
+use sirenc::{
+    Channels, Crop, DecodeError, Decoder, Field, Limits, RenderOptions, Sampling, Scale, Size, View,
+};
+
+fn sized(width: u32, height: u32) -> RenderOptions {
+    let scale = Scale::Exact(Size { width, height });
+    RenderOptions { view: View { crop: None, scale }, ..Default::default() }
+}
+
+/// The name of the limit that refuses a render, and what the render takes of it.
+fn refused(file: &Container, limits: Limits, options: &RenderOptions) -> (&'static str, u64) {
+    let decoder = Decoder::with_limits(&file.write(), limits);
+    match decoder.and_then(|decoder| decoder.render(options)) {
+        Err(DecodeError::LimitExceeded { what, requested, .. }) => (what, requested),
+        other => panic!("not refused: {:?}", other.map(|raster| raster.size())),
+    }
+}
+
+fn grids() -> Container {
+    grid_container(Size { width: 300, height: 200 }, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 3)
+}
+
+#[test]
+fn each_limit_refuses() {
+    let none = Limits::NONE;
+    let siren = container(300, 200, uniform(Channels::Rgb, 2, 8), 1);
+    let weights = siren.topology.weight_count() as u64;
+    for file in [&siren, &grids()] {
+        let options = RenderOptions::default();
+        let refused = |limits| refused(file, limits, &options);
+        assert_eq!(refused(Limits { max_pixels: 59_999, ..none }), ("a number of pixels", 60_000));
+        assert_eq!(refused(Limits { max_dimension: 299, ..none }), ("a side in pixels", 300));
+        assert_eq!(refused(Limits { max_memory: 200_000, ..none }).0, "memory in bytes");
+        let few = Limits { max_operations: 100_000, ..none };
+        assert_eq!(refused(few).0, "a number of operations");
+        let decoder = Decoder::with_limits(&file.write(), Limits::default()).unwrap();
+        assert_eq!(decoder.limits(), Limits::default());
+        assert!(decoder.render(&options).is_ok());
+    }
+    let limits = Limits { max_weights: weights - 1, ..none };
+    assert_eq!(refused(&siren, limits, &sized(1, 1)), ("a number of weights", weights));
+    let limits = Limits { max_weights: weights, ..none };
+    assert!(Decoder::with_limits(&siren.write(), limits).is_ok());
+    let limits = Limits { max_memory: 16 * weights - 1, ..none };
+    assert_eq!(refused(&siren, limits, &sized(1, 1)), ("memory in bytes", 16 * weights));
+}
+
+#[test]
+fn operations_are_those_of_the_points_and_the_latents() {
+    let topology = uniform(Channels::Grey, 3, 8);
+    let siren = container(64, 64, topology.clone(), 1);
+    let weights = topology.weight_count() as u64;
+    let none = Limits { max_operations: 0, ..Limits::NONE };
+    let operations = |options: &RenderOptions| refused(&siren, none, options).1 / weights;
+    assert_eq!(operations(&RenderOptions::default()), 64 * 64);
+    assert_eq!(operations(&sized(128, 32)), 128 * 32 * 2);
+    let point = RenderOptions { sampling: Sampling::Point, ..sized(16, 16) };
+    assert_eq!(operations(&point), 16 * 16);
+    let jets = RenderOptions { field: Field::Gradient { gain: 1.0 }, ..sized(16, 16) };
+    assert_eq!(operations(&jets), 16 * 16 * 4);
+    // 64 x 64 latents of the finest level, and those of the others, 21 * 6 + 6 * 5 + 5 * 2 each.
+    let file =
+        grid_container(Size { width: 64, height: 64 }, 2, uniform(Channels::Grey, 1, 9), (6, 5), 3);
+    let points = 64 * 64 * (2 * 9 + (9 + 2) + 8 * 2);
+    let latents = (64 * 64 + 32 * 32) * (21 * 6 + 6 * 5 + 5 * 2);
+    let decode = |max_operations| {
+        let limits = Limits { max_operations, ..Limits::NONE };
+        Decoder::with_limits(&file.write(), limits)?.render(&RenderOptions::default())
+    };
+    assert!(decode(points + latents).is_ok());
+    let error = decode(points + latents - 1).unwrap_err();
+    let requested = points + latents;
+    assert!(matches!(error, DecodeError::LimitExceeded { requested: r, .. } if r == requested));
+}
+
+/// The documentation of [`Limits::max_operations`]: at most 100 points for an output pixel, but for
+/// those around the view.
+#[test]
+fn the_work_follows_the_output() {
+    let mut random = Random(7);
+    let mut any = |least: f64, most: f64| random.between(least.ln(), most.ln()).exp() as u32;
+    for _ in 0..2000 {
+        let (width, height) = (any(1.0, 2e9), any(1.0, 2e9));
+        let (out_width, out_height) = (any(1.0, 1e5), any(1.0, 1e5));
+        let file = container(width, height, uniform(Channels::Grey, 1, 1), 1);
+        let limits = Limits { max_operations: 0, ..Limits::NONE };
+        let weights = file.topology.weight_count() as u64;
+        let found = refused(&file, limits, &sized(out_width, out_height)).1 / weights;
+        let most = 100 * u64::from(out_width) * u64::from(out_height);
+        assert!(found <= most, "{width}x{height} -> {out_width}x{out_height}: {found} > {most}");
+    }
+}
+
+/// A file of a few hundred bytes that claims the largest network.
+#[test]
+fn a_tiny_file_of_a_huge_network_is_bounded() {
+    let mut file = compact_container(4000, 4000, uniform(Channels::Rgb, 1, 1), 1);
+    file.topology = uniform(Channels::Rgb, 2, 1000);
+    let zeros = vec![0.0; file.topology.weight_count()];
+    let siren = sirenc::Siren::from_weights(file.topology.clone(), &zeros).unwrap();
+    let steps = vec![sirenc::coding::compact::Steps { weights: 0, biases: 0 }; 3];
+    let quantized = sirenc::coding::compact::Quantized::nearest(&siren, &steps);
+    file.weights = sirenc::coding::compact::encode(&quantized);
+    let bytes = file.write();
+    assert!(bytes.len() < 1000, "{}", bytes.len());
+    let decoder = Decoder::new(&bytes).unwrap();
+    let error = decoder.render(&RenderOptions::default()).unwrap_err();
+    let what = "a number of operations";
+    assert!(matches!(error, DecodeError::LimitExceeded { what: w, .. } if w == what), "{error}");
+    assert!(decoder.render(&sized(4, 4)).is_ok());
+    assert!(f16::encode(&siren).len() > 2_000_000);
+}
+
+/// The least memory under which a render is prepared.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+fn least_memory(bytes: &[u8], options: &RenderOptions) -> u64 {
+    let (mut least, mut most) = (0, 1u64 << 31);
+    while most - least > 1 << 12 {
+        let max_memory = (least + most) / 2;
+        let limits = Limits { max_memory, ..Limits::NONE };
+        let decoder = Decoder::with_limits(bytes, limits);
+        match decoder.and_then(|decoder| decoder.prepare(options).map(drop)) {
+            Ok(()) => most = max_memory,
+            Err(DecodeError::LimitExceeded { .. }) => least = max_memory,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    most
+}
+
+/// What a process takes anyway, with the stacks of its threads.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+const BESIDE: u64 = 16 << 20;
+
+/// Renders that may take just what they need take no more.
+#[cfg(all(feature = "cli", target_os = "linux"))]
+#[test]
+fn memory_stays_within_its_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let wide = |height| container(4000, height, uniform(Channels::Rgba, 2, 8), 1);
+    let size = Size { width: 1100, height: 750 };
+    let large = grid_container(size, 8, uniform(Channels::Rgb, 1, 12), (4, 4), 3);
+    let crop = Crop { x: 500.0, y: 300.0, width: 40.0, height: 30.0 };
+    let view = View { crop: Some(crop), scale: Scale::Native };
+    let cases = [
+        (wide(10), RenderOptions::default(), vec![]),
+        (
+            large.clone(),
+            RenderOptions { view, ..Default::default() },
+            vec!["--crop", "500,300,40,30"],
+        ),
+        (large.clone(), sized(100, 70), vec!["--size", "100x70"]),
+        (large.clone(), RenderOptions::default(), vec![]),
+        (large, sized(1090, 740), vec!["--size", "1090x740"]),
+        (wide(4000), sized(3000, 3000), vec!["--size", "3000x3000"]),
+        (
+            container(220_000, 9, uniform(Channels::Rgba, 2, 8), 1),
+            sized(200_000, 9),
+            vec!["--size", "200000x9"],
+        ),
+    ];
+    let mut cases = cases.map(|(file, options, arguments)| {
+        let bytes = file.write();
+        (least_memory(&bytes, &options), bytes, arguments)
+    });
+    cases.sort();
+    let path = directory.path().join("picture.siren");
+    // So much is the kernel to give to the process, besides its program.
+    let decode = |bytes: &[u8], given: u64, memory: u64, arguments: &[&str]| {
+        std::fs::write(&path, bytes).unwrap();
+        let command = format!("ulimit -d {}; exec \"$0\" \"$@\"", given.div_ceil(1024));
+        let output = std::process::Command::new("sh")
+            // A backtrace takes memory that is not there.
+            .env("RUST_BACKTRACE", "0")
+            .args(["-c", &command, env!("CARGO_BIN_EXE_sirenc"), "decode", "--threads", "2"])
+            .args(["--format", "pam", "-o", "/dev/null", "--force", "--max-memory"])
+            .arg(memory.to_string())
+            .arg(&path)
+            .args(arguments)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (memory, bytes, arguments) in &cases {
+        let given = memory + bytes.len() as u64 + BESIDE;
+        let (success, stderr) = decode(bytes, given, *memory, arguments);
+        assert!(success, "{arguments:?} in {memory} bytes: {stderr}");
+        let (success, stderr) = decode(bytes, given, memory - (1 << 13), arguments);
+        assert!(!success && stderr.contains("--max-memory"), "{arguments:?}: {stderr}");
+    }
+    // What is given would not do for twice the memory.
+    let (memory, bytes, arguments) = cases.last().unwrap();
+    let (success, stderr) = decode(bytes, memory / 2 + BESIDE, *memory, arguments);
+    assert!(!success && stderr.contains("memory allocation"), "{stderr}");
+}
