@@ -222,12 +222,7 @@ impl Decoder {
     /// [`DecodeError::InvalidView`] or [`DecodeError::LimitExceeded`]; of latent grids also
     /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
     pub fn render(&self, options: &RenderOptions) -> Result<Raster, DecodeError> {
-        let size = Grid::new(self.size(), &options.view)?.size;
-        self.limits.check_size(size)?;
-        let depth = options.depth.unwrap_or(self.container.depth);
-        let pixel = (self.channels().count() * depth.bytes()) as u64;
-        let raster = Spent::default().and(size.pixels().saturating_mul(pixel), 0);
-        Ok(self.prepare_beside(options, raster)?.raster())
+        Ok(self.prepare_for(options, true)?.raster())
     }
 
     /// Prepares a render whose rows can be asked for strip by strip. A SIREN needs no memory
@@ -236,14 +231,11 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::render`].
     pub fn prepare(&self, options: &RenderOptions) -> Result<Render<'_>, DecodeError> {
-        self.prepare_beside(options, Spent::default())
+        self.prepare_for(options, false)
     }
 
-    fn prepare_beside(
-        &self,
-        options: &RenderOptions,
-        spent: Spent,
-    ) -> Result<Render<'_>, DecodeError> {
+    /// Prepares a render that is wanted in one piece or strip by strip.
+    fn prepare_for(&self, options: &RenderOptions, whole: bool) -> Result<Render<'_>, DecodeError> {
         let grid = Grid::new(self.size(), &options.view)?;
         self.limits.check_size(grid.size)?;
         let depth = options.depth.unwrap_or(self.container.depth);
@@ -253,7 +245,9 @@ impl Decoder {
         let lattice = refined.as_ref().map_or(grid, |refined| refined.grid);
         let demand = Demand::new(grid.size, refined.as_ref(), self.channels(), depth);
         let operations = demand.points.saturating_mul(self.operations(jets));
-        let spent = spent.and(demand.memory, operations);
+        let pixel = (self.channels().count() * depth.bytes()) as u64;
+        let raster = if whole { grid.size.pixels().saturating_mul(pixel) } else { 0 };
+        let spent = Spent::default().and(raster, 0).and(demand.memory, operations);
         let render = match &self.function {
             Function::Siren(evaluator) => {
                 self.limits.check(spent.and(demand.of_threads(evaluator.scratch_bytes()), 0))?;

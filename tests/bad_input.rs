@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{compact_container, container, grid_container, uniform};
-use sirenc::coding::compact::{self, Quantized, Steps};
+use common::{container, grid_container, heavy_container, uniform};
 use sirenc::container::Container;
-use sirenc::{Channels, Siren, Size};
+use sirenc::{Channels, Size};
 use workplace::Workplace;
 
 struct Row {
@@ -87,13 +86,7 @@ fn files() -> BTreeMap<&'static str, Vec<u8>> {
     files.insert("nan.siren", nan.write());
     files.insert("huge.siren", Container { width: 1 << 16, height: 1 << 15, ..file }.write());
 
-    let topology = uniform(Channels::Rgb, 2, 1000);
-    let zeros = vec![0.0; topology.weight_count()];
-    let network = Siren::from_weights(topology.clone(), &zeros).unwrap();
-    let steps = vec![Steps { weights: 0, biases: 0 }; 3];
-    let weights = compact::encode(&Quantized::nearest(&network, &steps));
-    let heavy = compact_container(4000, 4000, uniform(Channels::Rgb, 1, 1), 1);
-    let heavy = Container { topology, weights, ..heavy }.write();
+    let heavy = heavy_container().write();
     assert!(heavy.len() < 1000, "{}", heavy.len());
     files.insert("tiny-but-heavy.siren", heavy);
 

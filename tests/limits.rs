@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, compact_container, container, grid_container, uniform};
+use common::{Random, container, grid_container, heavy_container, uniform};
 use sirenc::coding::f16;
 use sirenc::container::Container;
 use sirenc::{
@@ -101,21 +101,14 @@ fn the_work_follows_the_output() {
 /// A file of a few hundred bytes that claims the largest network.
 #[test]
 fn a_tiny_file_of_a_huge_network_is_bounded() {
-    let mut file = compact_container(4000, 4000, uniform(Channels::Rgb, 1, 1), 1);
-    file.topology = uniform(Channels::Rgb, 2, 1000);
-    let zeros = vec![0.0; file.topology.weight_count()];
-    let siren = sirenc::Siren::from_weights(file.topology.clone(), &zeros).unwrap();
-    let steps = vec![sirenc::coding::compact::Steps { weights: 0, biases: 0 }; 3];
-    let quantized = sirenc::coding::compact::Quantized::nearest(&siren, &steps);
-    file.weights = sirenc::coding::compact::encode(&quantized);
-    let bytes = file.write();
+    let bytes = heavy_container().write();
     assert!(bytes.len() < 1000, "{}", bytes.len());
     let decoder = Decoder::new(&bytes).unwrap();
     let error = decoder.render(&RenderOptions::default()).unwrap_err();
     let what = "a number of operations";
     assert!(matches!(error, DecodeError::LimitExceeded { what: w, .. } if w == what), "{error}");
     assert!(decoder.render(&sized(4, 4)).is_ok());
-    assert!(f16::encode(&siren).len() > 2_000_000);
+    assert!(f16::encode(decoder.siren().unwrap()).len() > 2_000_000);
 }
 
 /// The least memory under which a render is prepared.

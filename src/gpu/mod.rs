@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use thiserror::Error;
 use wgpu::{Backend, DeviceType};
 
+use crate::geometry::Grid;
+
 pub use render::Renderer;
 #[cfg(feature = "encode")]
 pub use train::{Batch, Step, Trainer, WeightedPixel};
@@ -365,6 +367,13 @@ impl Gpu {
         let most = most.max(least).min(limit.into());
         tiles.div_ceil(tiles.div_ceil(most)) as u32
     }
+}
+
+/// x of each column, then y of each row, as the kernels read them.
+fn axes(grid: &Grid) -> impl Iterator<Item = u32> {
+    let columns = (0..grid.size.width).map(|i| grid.x(i));
+    let rows = (0..grid.size.height).map(|j| grid.y(j));
+    columns.chain(rows).map(|place| (place as f32).to_bits())
 }
 
 fn bytes_of(words: &[u32]) -> Vec<u8> {

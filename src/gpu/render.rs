@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::layout::Layout;
 use super::variant::{Access, bind, bindings};
-use super::{Gpu, GpuError, Timer, Variant, bytes_of, floats};
+use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
 use crate::container::BitDepth;
 use crate::geometry::Grid;
 use crate::network::Siren;
@@ -72,12 +72,11 @@ impl Renderer {
         let topology = siren.topology();
         assert!(variant.fits(topology, gpu), "a variant that fits");
         let layout = variant.layout(topology);
-        let of_weights = if variant.uniform_weights { Access::Uniform } else { Access::Read };
         let bindings = bindings(
             gpu,
             &[
                 (0, Access::Uniform),
-                (1, of_weights),
+                (1, variant.weight_access()),
                 (2, Access::Read),
                 (4, Access::Write),
                 (6, Access::Write),
@@ -101,12 +100,10 @@ impl Renderer {
         let weights = gpu.buffer("the weights", variant.weight_bytes(&layout), usage)?;
         gpu.queue.write_buffer(&weights, 0, &bytes_of(&packed));
         let (width, height) = (grid.size.width, grid.size.height);
-        let columns = (0..width).map(|i| (grid.x(i) as f32).to_bits());
-        let places: Vec<u32> =
-            columns.chain((0..height).map(|j| (grid.y(j) as f32).to_bits())).collect();
-        let axes =
+        let places: Vec<u32> = axes(&grid).collect();
+        let coordinates =
             gpu.buffer("the coordinates", 4 * places.len() as u64, U::STORAGE | U::COPY_DST)?;
-        gpu.queue.write_buffer(&axes, 0, &bytes_of(&places));
+        gpu.queue.write_buffer(&coordinates, 0, &bytes_of(&places));
         let rows = (MOST_PIXELS / width).clamp(1, height);
         let tiles = (u64::from(rows) * u64::from(width)).div_ceil(variant.pixels.into());
         let iterations = layout.iterations(variant.invocations as usize, variant.pixels as usize);
@@ -124,7 +121,7 @@ impl Renderer {
             let values = gpu.buffer("the render", bytes, U::STORAGE | U::COPY_SRC)?;
             let readable = gpu.buffer("the render", bytes, U::MAP_READ | U::COPY_DST)?;
             let buffers =
-                [(0, &parameters), (1, &weights), (2, &axes), (4, &scratch), (6, &values)];
+                [(0, &parameters), (1, &weights), (2, &coordinates), (4, &scratch), (6, &values)];
             let bound = bind(gpu, &bindings, &buffers);
             Ok(Slot { parameters, values, readable, bound, timer: None })
         };

@@ -2,7 +2,7 @@
 
 use super::layout::Layout;
 use super::variant::{Access, bind, bindings, compile};
-use super::{Gpu, GpuError, Timer, Variant, bytes_of, floats};
+use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
 use crate::geometry::{Grid, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
@@ -99,12 +99,11 @@ impl Trainer {
         assert_eq!(raster.channels(), topology.channels(), "the picture's channels");
         assert!(variant.fits(topology, gpu), "a variant that fits");
         let layout = variant.layout(topology);
-        let of_weights = if variant.uniform_weights { Access::Uniform } else { Access::Read };
         let bindings = bindings(
             gpu,
             &[
                 (0, Access::Uniform),
-                (1, of_weights),
+                (1, variant.weight_access()),
                 (2, Access::Read),
                 (3, Access::Read),
                 (4, Access::Write),
@@ -318,11 +317,8 @@ impl Trainer {
 
 /// x of each column, y of each row, and the samples.
 fn picture_words(raster: &Raster) -> Vec<u32> {
-    let size = raster.size();
-    let grid = Grid::new(size, &View::default()).expect("a raster's own size");
-    let columns = (0..size.width).map(|i| (grid.x(i) as f32).to_bits());
-    let rows = (0..size.height).map(|j| (grid.y(j) as f32).to_bits());
-    let mut words: Vec<u32> = columns.chain(rows).collect();
+    let grid = Grid::new(raster.size(), &View::default()).expect("a raster's own size");
+    let mut words: Vec<u32> = axes(&grid).collect();
     let channels = raster.channels().count();
     match raster.samples() {
         Samples::U8(samples) => words.extend(samples.chunks_exact(channels).map(|pixel| {

@@ -142,6 +142,11 @@ impl Variant {
         slots + kept
     }
 
+    /// How the kernels see the weights.
+    pub(super) fn weight_access(&self) -> Access {
+        if self.uniform_weights { Access::Uniform } else { Access::Read }
+    }
+
     /// Bytes of the buffer of weights.
     pub(super) fn weight_bytes(&self, layout: &Layout) -> u64 {
         16 * if self.uniform_weights { UNIFORM_LENGTH } else { layout.length } as u64

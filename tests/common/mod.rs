@@ -80,6 +80,16 @@ pub fn compact_container(width: u32, height: u32, topology: Topology, seed: u64)
     }
 }
 
+/// A file of a few hundred bytes that claims one of the largest networks.
+pub fn heavy_container() -> Container {
+    let topology = uniform(Channels::Rgb, 2, 1000);
+    let siren = Siren::constant(topology.clone(), &[0.0; 3]);
+    let steps = vec![Steps { weights: 0, biases: 0 }; 3];
+    let weights = compact::encode(&Quantized::nearest(&siren, &steps));
+    let coding = WeightCoding::Compact;
+    Container { coding, weights, ..container(4000, 4000, topology, 1) }
+}
+
 pub fn uniform(channels: Channels, layers: usize, features: usize) -> Topology {
     Topology::uniform(channels, layers, features).unwrap()
 }
