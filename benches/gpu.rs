@@ -167,13 +167,7 @@ fn name(variant: &Variant) -> String {
     };
     let mut text = format!("{kernel} {:3} of {:3}", variant.pixels, variant.invocations);
     text.push_str(&format!(" split {} wg {:5}", variant.splits, variant.workgroups));
-    let flags = [
-        (variant.wide, "wide"),
-        (variant.staged, "staged"),
-        (variant.keep_cosine, "keep"),
-        (variant.round_by_adding, "add"),
-        (variant.uniform_weights, "uniform"),
-    ];
+    let flags = [(variant.wide, "wide"), (variant.staged, "staged")];
     for (_, flag) in flags.iter().filter(|(set, _)| *set) {
         text.push_str(&format!(" {flag}"));
     }
@@ -189,12 +183,11 @@ fn shapes() -> Vec<Variant> {
         wide,
         ..Variant::TILES
     };
-    let pixels = |pixels, splits, uniform_weights| Variant {
+    let pixels = |pixels, splits| Variant {
         invocations: pixels,
         pixels,
         splits,
         staged: false,
-        uniform_weights,
         ..Variant::PIXELS
     };
     let staged = |variant| Variant { staged: true, ..variant };
@@ -209,16 +202,14 @@ fn shapes() -> Vec<Variant> {
         staged(tiles(128, 64, 1, false)),
         tiles(128, 64, 1, true),
         tiles(256, 128, 4, false),
-        pixels(32, 1, false),
-        pixels(64, 1, false),
-        pixels(64, 1, true),
-        staged(pixels(64, 1, false)),
-        staged(pixels(128, 2, false)),
-        pixels(128, 1, false),
-        pixels(128, 2, false),
-        pixels(128, 2, true),
-        staged(pixels(32, 1, false)),
-        staged(pixels(128, 1, false)),
+        pixels(32, 1),
+        pixels(64, 1),
+        staged(pixels(64, 1)),
+        staged(pixels(128, 2)),
+        pixels(128, 1),
+        pixels(128, 2),
+        staged(pixels(32, 1)),
+        staged(pixels(128, 1)),
     ];
     for (invocations, pixels, splits, wide) in
         [(64, 32, 1, false), (64, 64, 1, true), (128, 64, 1, false), (256, 128, 2, true)]
@@ -231,12 +222,7 @@ fn shapes() -> Vec<Variant> {
 
 /// What can be changed about a shape.
 fn changes(variant: Variant) -> Vec<Variant> {
-    let mut changed = vec![
-        Variant { keep_cosine: !variant.keep_cosine, ..variant },
-        Variant { round_by_adding: !variant.round_by_adding, ..variant },
-        Variant { uniform_weights: !variant.uniform_weights, staged: false, ..variant },
-        Variant { staged: !variant.staged, uniform_weights: false, ..variant },
-    ];
+    let mut changed = vec![Variant { staged: !variant.staged, ..variant }];
     let counts = [264, 396, 528, 660, 792, 1056, 1320, 1584, 2112];
     let others = counts.iter().filter(|count| **count != variant.workgroups);
     changed.extend(others.map(|&workgroups| Variant { workgroups, ..variant }));
@@ -318,7 +304,6 @@ impl Run {
     fn batches(&self, case: &Case, best: Variant) {
         println!("  steps of smaller batches: ms of a step; ms on the GPU");
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let quick = |variant| Variant { round_by_adding: true, keep_cosine: true, ..variant };
         let staged = |variant| Variant { staged: true, ..variant };
         let pixels = Variant { invocations: 32, pixels: 32, ..Variant::PIXELS };
         let tiles = Variant { pixels: 16, ..Variant::TILES };
@@ -326,13 +311,11 @@ impl Run {
             best,
             Variant::TILES,
             quick(Variant::TILES),
-            staged(quick(Variant::TILES)),
-            quick(tiles),
-            staged(quick(tiles)),
-            quick(Variant::PIXELS),
-            quick(pixels),
-            staged(quick(pixels)),
-            Variant { uniform_weights: true, ..quick(pixels) },
+            staged(Variant::TILES),
+            tiles,
+            staged(tiles),
+            Variant::PIXELS,
+            pixels,
         ];
         let points: &[u32] = if self.small { &[1024] } else { &[1024, 4096, 10240, 65536] };
         for &points in points {
@@ -376,8 +359,7 @@ impl Run {
         let one_split = || shapes().into_iter().filter(|v| v.splits == 1 || v.wide);
         let mut variants: Vec<Variant> = one_split().map(|v| Variant { splits: 1, ..v }).collect();
         for index in 0..variants.len() {
-            let round_by_adding = true;
-            variants.push(Variant { round_by_adding, workgroups: 8448, ..variants[index] });
+            variants.push(Variant { workgroups: 8448, ..variants[index] });
         }
         for variant in variants.into_iter().filter(|v| self.takes(case, v)) {
             let gpu = &self.gpu;

@@ -152,9 +152,8 @@ fn variants() -> Vec<Variant> {
         let tiles = kernel.kernel != Kernel::Pixels;
         variants.extend([
             kernel,
-            Variant { staged: !kernel.staged, keep_cosine: true, ..kernel },
-            Variant { round_by_adding: false, staged: false, workgroups: 1, ..kernel },
-            Variant { uniform_weights: true, staged: false, ..kernel },
+            Variant { staged: !kernel.staged, ..kernel },
+            Variant { workgroups: 1, ..kernel },
             Variant { invocations: 128, pixels: 128, splits: 2, wide: tiles, ..kernel },
         ]);
     }

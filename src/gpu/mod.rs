@@ -5,6 +5,7 @@
 //! threads, prints nothing; every failure of a device is a [`GpuError`].
 
 mod layout;
+mod pipeline;
 mod render;
 #[cfg(feature = "encode")]
 mod train;

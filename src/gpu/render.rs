@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::layout::Layout;
-use super::variant::{Access, bind, bindings};
+use super::pipeline::{Access, HEADER, Header, bind, bindings, pass};
 use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
 use crate::container::BitDepth;
 use crate::geometry::Grid;
@@ -76,7 +76,7 @@ impl Renderer {
             gpu,
             &[
                 (0, Access::Uniform),
-                (1, variant.weight_access()),
+                (1, Access::Read),
                 (2, Access::Read),
                 (4, Access::Write),
                 (6, Access::Write),
@@ -96,8 +96,8 @@ impl Renderer {
             let weight = if bias { layer.biases[o] } else { layer.weights[o * layer.inputs + k] };
             packed[place] = weight.to_bits();
         });
-        let usage = U::STORAGE | U::UNIFORM | U::COPY_DST;
-        let weights = gpu.buffer("the weights", variant.weight_bytes(&layout), usage)?;
+        let weights =
+            gpu.buffer("the weights", 16 * layout.length as u64, U::STORAGE | U::COPY_DST)?;
         gpu.queue.write_buffer(&weights, 0, &bytes_of(&packed));
         let (width, height) = (grid.size.width, grid.size.height);
         let places: Vec<u32> = axes(&grid).collect();
@@ -116,7 +116,7 @@ impl Renderer {
         let pixels = u64::from(rows) * u64::from(width);
         let slot = || -> Result<Slot, GpuError> {
             let bytes = pixels * bytes_per_pixel(depth) as u64;
-            let length = 4 * (16 + plan.layout.table().len() as u64);
+            let length = 4 * (HEADER + plan.layout.table().len()) as u64;
             let parameters = gpu.buffer("the parameters", length, U::UNIFORM | U::COPY_DST)?;
             let values = gpu.buffer("the render", bytes, U::STORAGE | U::COPY_SRC)?;
             let readable = gpu.buffer("the render", bytes, U::MAP_READ | U::COPY_DST)?;
@@ -224,36 +224,23 @@ impl Renderer {
     fn submit(&self, slot: &Slot, top: u32, points: usize) -> wgpu::SubmissionIndex {
         let Self { gpu, plan, grid, .. } = self;
         let Plan { variant, layout, workgroups } = plan;
-        let mut parameters = vec![
-            points as u32,
-            top * grid.size.width,
-            *workgroups,
-            grid.size.width,
-            grid.size.height,
-            self.channels as u32,
-            0,
-            1,
-            layout.layer_count() as u32,
-            0,
-            variant.scratch_length(layout, false),
-            layout.hidden as u32,
-            0,
-            0,
-            0,
-            0,
-        ];
-        parameters.extend(layout.table());
+        let header = Header {
+            points: points as u32,
+            first: top * grid.size.width,
+            workgroups: *workgroups,
+            size: grid.size,
+            channels: self.channels,
+            sixteen: false,
+            all: true,
+            layers: layout.layer_count(),
+            gradient_length: 0,
+            scratch_length: variant.scratch_length(layout, false),
+        };
+        let parameters = [&header.words()[..], &layout.table()].concat();
         gpu.queue.write_buffer(&slot.parameters, 0, &bytes_of(&parameters));
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: slot.timer.as_ref().map(|timer| timer.pass(0)),
-            });
-            pass.set_pipeline(&self.pipeline);
-            pass.set_bind_group(0, &slot.bound, &[]);
-            pass.dispatch_workgroups(*workgroups, 1, 1);
-        }
+        let timer = slot.timer.as_ref().map(|timer| (timer, 0));
+        pass(&mut encoder, &self.pipeline, &slot.bound, *workgroups, timer);
         let bytes = (points * bytes_per_pixel(self.depth)) as u64;
         encoder.copy_buffer_to_buffer(&slot.values, 0, &slot.readable, 0, bytes);
         if let Some(timer) = &slot.timer {

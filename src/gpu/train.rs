@@ -1,9 +1,9 @@
 //! The loss of a batch and its gradient.
 
 use super::layout::Layout;
-use super::variant::{Access, bind, bindings, compile};
+use super::pipeline::{Access, HEADER, Header, bind, bindings, compile, pass};
 use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
-use crate::geometry::{Grid, View};
+use crate::geometry::{Grid, Size, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
 
@@ -48,8 +48,7 @@ pub struct Trainer {
     /// The factor of every layer.
     scales: Vec<f32>,
     weight_count: usize,
-    width: u32,
-    height: u32,
+    size: Size,
     channels: usize,
     sixteen: bool,
     kernel: wgpu::ComputePipeline,
@@ -103,7 +102,7 @@ impl Trainer {
             gpu,
             &[
                 (0, Access::Uniform),
-                (1, variant.weight_access()),
+                (1, Access::Read),
                 (2, Access::Read),
                 (3, Access::Read),
                 (4, Access::Write),
@@ -116,15 +115,12 @@ impl Trainer {
         let picture =
             gpu.buffer("the picture", 4 * words.len() as u64, U::STORAGE | U::COPY_DST)?;
         gpu.queue.write_buffer(&picture, 0, &bytes_of(&words));
-        let weights = gpu.buffer(
-            "the weights",
-            variant.weight_bytes(&layout),
-            U::STORAGE | U::UNIFORM | U::COPY_DST,
-        )?;
+        let weights =
+            gpu.buffer("the weights", 16 * layout.length as u64, U::STORAGE | U::COPY_DST)?;
         let gradient_bytes = 16 * (layout.length as u64 + 1);
         let sums = gpu.buffer("the gradient", gradient_bytes, U::STORAGE | U::COPY_SRC)?;
         let readable = gpu.buffer("the gradient", gradient_bytes, U::MAP_READ | U::COPY_DST)?;
-        let parameter_bytes = 4 * (16 + layout.table().len() as u64);
+        let parameter_bytes = 4 * (HEADER + layout.table().len()) as u64;
         let parameters = gpu.buffer("the parameters", parameter_bytes, U::UNIFORM | U::COPY_DST)?;
         let counts = gpu.buffer("the counts", 16, U::UNIFORM | U::COPY_DST)?;
         Ok(Self {
@@ -133,8 +129,7 @@ impl Trainer {
             layout,
             scales: scales.to_vec(),
             weight_count: topology.weight_count(),
-            width: raster.size().width,
-            height: raster.size().height,
+            size: raster.size(),
             channels: topology.channels().count(),
             sixteen: matches!(raster.samples(), Samples::U16(_)),
             kernel,
@@ -181,7 +176,7 @@ impl Trainer {
     pub fn step(&mut self, weights: &[f32], batch: Batch) -> Result<Step, GpuError> {
         assert_eq!(weights.len(), self.weight_count, "as many weights as the topology has");
         let (points, all) = match batch {
-            Batch::All => (self.width as usize * self.height as usize, true),
+            Batch::All => (self.size.pixels() as usize, true),
             Batch::Of(pixels) => (pixels.len(), false),
         };
         if !self.plan.as_ref().is_some_and(|plan| plan.points == points && plan.all == all) {
@@ -203,13 +198,8 @@ impl Trainer {
             (&self.sum, &plan.bound_sum, self.gradient_length().div_ceil(SUM_COLUMNS)),
         ];
         for (index, (pipeline, bound, workgroups)) in passes.into_iter().enumerate() {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: self.timer.as_ref().map(|timer| timer.pass(index as u32)),
-            });
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, bound, &[]);
-            pass.dispatch_workgroups(workgroups, 1, 1);
+            let timer = self.timer.as_ref().map(|timer| (timer, index as u32));
+            pass(&mut encoder, pipeline, bound, workgroups, timer);
         }
         let bytes = 16 * u64::from(self.gradient_length());
         encoder.copy_buffer_to_buffer(&self.sums, 0, &self.readable, 0, bytes);
@@ -247,25 +237,19 @@ impl Trainer {
         let scratch = gpu.buffer("the workgroups' activations", scratch, U::STORAGE)?;
         let batch_bytes = if all { 8 } else { 8 * points as u64 };
         let batch = gpu.buffer("the batch", batch_bytes, U::STORAGE | U::COPY_DST)?;
-        let mut parameters = vec![
-            points as u32,
-            0,
+        let header = Header {
+            points: points as u32,
+            first: 0,
             workgroups,
-            self.width,
-            self.height,
-            self.channels as u32,
-            self.sixteen.into(),
-            all.into(),
-            layout.layer_count() as u32,
-            self.gradient_length(),
+            size: self.size,
+            channels: self.channels,
+            sixteen: self.sixteen,
+            all,
+            layers: layout.layer_count(),
+            gradient_length: self.gradient_length(),
             scratch_length,
-            layout.hidden as u32,
-            0,
-            0,
-            0,
-            0,
-        ];
-        parameters.extend(layout.table());
+        };
+        let parameters = [&header.words()[..], &layout.table()].concat();
         gpu.queue.write_buffer(&self.parameters, 0, &bytes_of(&parameters));
         let counts = [self.gradient_length(), workgroups * variant.splits, 0, 0];
         gpu.queue.write_buffer(&self.counts, 0, &bytes_of(&counts));

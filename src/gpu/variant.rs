@@ -1,6 +1,7 @@
 //! How the kernels divide the work: constants in front of their source.
 
 use super::layout::Layout;
+use super::pipeline::{EMIT, SINE, compile};
 use super::{Gpu, GpuError};
 use crate::network::Topology;
 
@@ -30,12 +31,6 @@ pub struct Variant {
     pub wide: bool,
     /// Each layer's weights are copied to workgroup memory.
     pub staged: bool,
-    /// Sines and cosines are kept for the way back, instead of computed once more.
-    pub keep_cosine: bool,
-    /// The sine rounds by adding and taking away a large number.
-    pub round_by_adding: bool,
-    /// Weights are read as uniforms, where they fit.
-    pub uniform_weights: bool,
     /// Workgroups at most.
     pub workgroups: u32,
 }
@@ -44,8 +39,6 @@ pub struct Variant {
 const MOST_BLOCKS: usize = 8;
 /// Pixels of a batch from which on large tiles are faster.
 const LARGE_BATCH: usize = 1 << 15;
-/// `vec4f` of weights that fit in a uniform binding of 64 KiB.
-const UNIFORM_LENGTH: usize = 4096;
 /// Bytes of workgroup memory besides tiles, for each invocation.
 const SUM_BYTES: u32 = 8;
 
@@ -58,9 +51,6 @@ impl Variant {
         splits: 1,
         wide: false,
         staged: false,
-        keep_cosine: false,
-        round_by_adding: true,
-        uniform_weights: false,
         workgroups: 1584,
     };
     /// The same for layers of any width.
@@ -108,9 +98,8 @@ impl Variant {
                 .min(limits.max_compute_workgroup_size_x);
         let lengths = self.tile_length(&layout) + self.staged_length(&layout);
         let memory = 16 * lengths + SUM_BYTES * self.invocations;
-        let uniform = !self.uniform_weights || layout.length <= UNIFORM_LENGTH;
         let narrow = self.kernel != Kernel::Pixels || layout.widest <= MOST_BLOCKS;
-        invocations && uniform && narrow && memory <= limits.max_compute_workgroup_storage_size
+        invocations && narrow && memory <= limits.max_compute_workgroup_storage_size
     }
 
     pub(super) fn layout(&self, topology: &Topology) -> Layout {
@@ -137,19 +126,8 @@ impl Variant {
     /// `vec4f` of scratch that a workgroup needs.
     pub(super) fn scratch_length(&self, layout: &Layout, training: bool) -> u32 {
         let slots = if self.kernel == Kernel::WideTiles { self.slots(layout) } else { 0 };
-        let each = if self.keep_cosine { 2 } else { 1 };
-        let kept = if training { each * layout.hidden as u32 * self.pixels } else { 0 };
+        let kept = if training { layout.hidden as u32 * self.pixels } else { 0 };
         slots + kept
-    }
-
-    /// How the kernels see the weights.
-    pub(super) fn weight_access(&self) -> Access {
-        if self.uniform_weights { Access::Uniform } else { Access::Read }
-    }
-
-    /// Bytes of the buffer of weights.
-    pub(super) fn weight_bytes(&self, layout: &Layout) -> u64 {
-        16 * if self.uniform_weights { UNIFORM_LENGTH } else { layout.length } as u64
     }
 
     /// Compiles an entry point; `format` is that of a render's pixels.
@@ -161,13 +139,7 @@ impl Variant {
         format: u32,
         bindings: &wgpu::BindGroupLayout,
     ) -> Result<wgpu::ComputePipeline, GpuError> {
-        let weights = match self.uniform_weights {
-            true => format!("var<uniform> weights: array<vec4f, {UNIFORM_LENGTH}>"),
-            false => "var<storage, read> weights: array<vec4f>".to_owned(),
-        };
-        let &Self {
-            invocations, pixels, splits, wide, staged, keep_cosine, round_by_adding, ..
-        } = self;
+        let &Self { invocations, pixels, splits, wide, staged, .. } = self;
         let constants = format!(
             "const INVOCATIONS = {invocations}u;\n\
              const PIXELS = {pixels}u;\n\
@@ -179,10 +151,7 @@ impl Variant {
              const WIDE = {wide};\n\
              const STAGED = {staged};\n\
              const STAGED_LENGTH = {staged_length}u;\n\
-             const KEEP_COSINE = {keep_cosine};\n\
-             const ROUND_BY_ADDING = {round_by_adding};\n\
-             const FORMAT = {format}u;\n\
-             @group(0) @binding(1) {weights};\n",
+             const FORMAT = {format}u;\n",
             groups = pixels / if wide { 8 } else { 4 },
             blocks = layout.widest,
             shared = self.kernel != Kernel::WideTiles,
@@ -193,92 +162,7 @@ impl Variant {
             Kernel::Pixels => include_str!("shaders/pixels.wgsl"),
             _ => include_str!("shaders/tiles.wgsl"),
         };
-        let source = [&constants, include_str!("shaders/common.wgsl"), kernel].concat();
+        let source = [&constants, SINE, EMIT, include_str!("shaders/common.wgsl"), kernel].concat();
         compile(gpu, source, entry_point, Some(bindings))
     }
-}
-
-/// Compiles an entry point.
-pub(super) fn compile(
-    gpu: &Gpu,
-    source: String,
-    entry_point: &'static str,
-    bindings: Option<&wgpu::BindGroupLayout>,
-) -> Result<wgpu::ComputePipeline, GpuError> {
-    let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-        label: Some(entry_point),
-        source: wgpu::ShaderSource::Wgsl(source.into()),
-    });
-    let layout = bindings.map(|bindings| {
-        gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: None,
-            bind_group_layouts: &[Some(bindings)],
-            immediate_size: 0,
-        })
-    });
-    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(entry_point),
-        layout: layout.as_ref(),
-        module: &module,
-        entry_point: Some(entry_point),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            // The kernels write before they read.
-            zero_initialize_workgroup_memory: false,
-            ..Default::default()
-        },
-        cache: None,
-    });
-    gpu.check()?;
-    Ok(pipeline)
-}
-
-/// The layout of a kernel's bindings: for each number whether it is uniform, or else writable.
-pub(super) fn bindings(gpu: &Gpu, all: &[(u32, Access)]) -> wgpu::BindGroupLayout {
-    let entries: Vec<_> = all
-        .iter()
-        .map(|&(binding, access)| wgpu::BindGroupLayoutEntry {
-            binding,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: match access {
-                    Access::Uniform => wgpu::BufferBindingType::Uniform,
-                    Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                    Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
-                },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        })
-        .collect();
-    let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
-    gpu.device.create_bind_group_layout(&descriptor)
-}
-
-/// How a kernel sees a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    Uniform,
-    Read,
-    Write,
-}
-
-/// Binds buffers to their numbers.
-pub(super) fn bind(
-    gpu: &Gpu,
-    layout: &wgpu::BindGroupLayout,
-    buffers: &[(u32, &wgpu::Buffer)],
-) -> wgpu::BindGroup {
-    let entries: Vec<_> = buffers
-        .iter()
-        .map(|&(binding, buffer)| wgpu::BindGroupEntry {
-            binding,
-            resource: buffer.as_entire_binding(),
-        })
-        .collect();
-    gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: None,
-        layout,
-        entries: &entries,
-    })
 }

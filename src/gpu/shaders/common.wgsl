@@ -1,9 +1,8 @@
-// What the kernels share: bindings, sine, pixels in, errors and values out.
+// What the kernels of one SIREN share: bindings, pixels in, errors out.
 //
 // Rust puts constants in front: INVOCATIONS of a workgroup, PIXELS of a tile, SPLITS of a tile
 // whose gradients are kept apart, BLOCKS of the widest layer, SHARED and TILE_LENGTH, WIDE,
-// STAGED and STAGED_LENGTH, KEEP_COSINE, ROUND_BY_ADDING, FORMAT, and the declaration of
-// `weights`.
+// STAGED and STAGED_LENGTH; and sine.wgsl and emit.wgsl.
 //
 // Features come in blocks of four, a vec4f for each pixel. A layer's weights are blocks of 4x4,
 // row by row, each of four vec4f: the weights of four outputs for one input. Biases follow.
@@ -24,9 +23,7 @@ struct Parameters {
     // vec4f of a gradient, of it the last for the error; vec4f of scratch for a workgroup.
     gradient_length: u32,
     scratch_length: u32,
-    // Blocks of all hidden layers.
-    kept: u32,
-    // Zeros.
+    // Zeros, for sine.wgsl.
     nothing: vec4u,
     layers: array<Layer, 65>,
 }
@@ -42,13 +39,13 @@ struct Layer {
 }
 
 @group(0) @binding(0) var<uniform> parameters: Parameters;
+@group(0) @binding(1) var<storage, read> weights: array<vec4f>;
 // x of each column, y of each row, samples: one word a pixel, or two of 16 bits.
 @group(0) @binding(2) var<storage, read> picture: array<u32>;
 // Number and weight of each pixel.
 @group(0) @binding(3) var<storage, read> batch: array<vec2u>;
 @group(0) @binding(4) var<storage, read_write> scratch: array<vec4f>;
 @group(0) @binding(5) var<storage, read_write> gradient: array<vec4f>;
-@group(0) @binding(6) var<storage, read_write> values: array<u32>;
 
 const STRIDE = PIXELS + 1u;
 const SLOT = BLOCKS * STRIDE;
@@ -64,50 +61,6 @@ var<private> base: u32;
 var<private> staged_from: u32;
 var<private> error: f32;
 var<private> seen: u32;
-
-// a = r + k pi, and the sign bit of (-1)^k.
-struct Angle {
-    r: vec4f,
-    sign: vec4u,
-}
-
-fn reduce(a: vec4f) -> Angle {
-    var k: vec4f;
-    var odd: vec4u;
-    if ROUND_BY_ADDING {
-        // Compilers cancel the sum and the difference unless something comes between.
-        odd = bitcast<vec4u>(a * 0.318309886 + 12582912.0) ^ parameters.nothing;
-        k = bitcast<vec4f>(odd) - 12582912.0;
-    } else {
-        k = round(a * 0.318309886);
-        odd = vec4u(vec4i(k));
-    }
-    // Products with the first parts of pi are exact.
-    let r = ((a - k * 3.140625) - k * 0.000967502593994140625) - k * 1.5099580252808664e-7;
-    return Angle(clamp(r, vec4f(-1.58), vec4f(1.58)), odd << vec4u(31u));
-}
-
-// Odd and even minimax polynomials on [-pi/2, pi/2].
-fn sine(a: vec4f) -> vec4f {
-    let angle = reduce(a);
-    let q = angle.r * angle.r;
-    var p = fma(q, vec4f(2.6000546e-6), vec4f(-1.9806615e-4));
-    p = fma(q, p, vec4f(8.333017e-3));
-    p = fma(q, p, vec4f(-1.6666657e-1));
-    p = fma(angle.r * q, p, angle.r);
-    return bitcast<vec4f>(bitcast<vec4u>(p) ^ angle.sign);
-}
-
-fn cosine(a: vec4f) -> vec4f {
-    let angle = reduce(a);
-    let q = angle.r * angle.r;
-    var p = fma(q, vec4f(-2.6077103e-7), vec4f(2.4761886e-5));
-    p = fma(q, p, vec4f(-1.3888404e-3));
-    p = fma(q, p, vec4f(4.166664e-2));
-    p = fma(q, p, vec4f(-0.5));
-    p = fma(q, p, vec4f(1.0));
-    return bitcast<vec4f>(bitcast<vec4u>(p) ^ angle.sign);
-}
 
 // Copies a layer's weights to workgroup memory; a barrier must follow.
 fn stage(l: u32, id: u32) {
@@ -177,33 +130,17 @@ fn begin(workgroup: u32, id: u32) {
     }
 }
 
-// Where scratch keeps what a block of a layer's outputs needs on the way back, for one pixel.
+// Where scratch keeps a block of a layer's affine outputs for the way back, for one pixel.
 fn kept(block: u32, pixel: u32) -> u32 {
     let slots = select(ONES + STRIDE, 0u, SHARED);
     return base + slots + block * PIXELS + pixel;
 }
 
-fn keep(block: u32, pixel: u32, a: vec4f, h: vec4f) {
-    if KEEP_COSINE {
-        scratch[kept(block, pixel)] = h;
-        scratch[kept(parameters.kept + block, pixel)] = cosine(a);
-    } else {
-        scratch[kept(block, pixel)] = a;
-    }
-}
-
 fn kept_sine(block: u32, pixel: u32) -> vec4f {
-    let value = scratch[kept(block, pixel)];
-    if KEEP_COSINE {
-        return value;
-    }
-    return sine(value);
+    return sine(scratch[kept(block, pixel)]);
 }
 
 fn kept_cosine(block: u32, pixel: u32) -> vec4f {
-    if KEEP_COSINE {
-        return scratch[kept(parameters.kept + block, pixel)];
-    }
     return cosine(scratch[kept(block, pixel)]);
 }
 
@@ -348,30 +285,5 @@ fn finish(workgroup: u32, id: u32) {
         // Two numbers, so that pixels are counted exactly.
         let thousands = floor(sum.y / 1024.0);
         gradient[end] = vec4f(sum.x, sum.y - 1024.0 * thousands, thousands, 0.0);
-    }
-}
-
-// A pixel of a render: values as they are, or samples of 8 or 16 bits.
-fn emit(place: u32, value: vec4f) {
-    if place >= parameters.points {
-        return;
-    }
-    if FORMAT == 0u {
-        values[4u * place] = bitcast<u32>(value.x);
-        values[4u * place + 1u] = bitcast<u32>(value.y);
-        values[4u * place + 2u] = bitcast<u32>(value.z);
-        values[4u * place + 3u] = bitcast<u32>(value.w);
-        return;
-    }
-    let unit = value * 0.5 + 0.5;
-    // NaN is 0.
-    let clamped = select(vec4f(), min(unit, vec4f(1.0)), unit > vec4f());
-    if FORMAT == 8u {
-        let q = vec4u(clamped * 255.0 + 0.5);
-        values[place] = q.x | (q.y << 8u) | (q.z << 16u) | (q.w << 24u);
-    } else {
-        let q = vec4u(clamped * 65535.0 + 0.5);
-        values[2u * place] = q.x | (q.y << 16u);
-        values[2u * place + 1u] = q.z | (q.w << 16u);
     }
 }

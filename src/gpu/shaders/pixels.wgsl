@@ -159,30 +159,29 @@ fn sines(a: Features) -> Features {
 // Sines of the affine outputs of layer l, which are kept.
 fn sines_kept(l: u32, a: Features, id: u32) -> Features {
     let block = parameters.layers[l + 1u].kept;
-    let h = sines(a);
-    keep(block, id, a.b0, h.b0);
+    scratch[kept(block, id)] = a.b0;
     if BLOCKS > 1u {
-        keep(block + 1u, id, a.b1, h.b1);
+        scratch[kept(block + 1u, id)] = a.b1;
     }
     if BLOCKS > 2u {
-        keep(block + 2u, id, a.b2, h.b2);
+        scratch[kept(block + 2u, id)] = a.b2;
     }
     if BLOCKS > 3u {
-        keep(block + 3u, id, a.b3, h.b3);
+        scratch[kept(block + 3u, id)] = a.b3;
     }
     if BLOCKS > 4u {
-        keep(block + 4u, id, a.b4, h.b4);
+        scratch[kept(block + 4u, id)] = a.b4;
     }
     if BLOCKS > 5u {
-        keep(block + 5u, id, a.b5, h.b5);
+        scratch[kept(block + 5u, id)] = a.b5;
     }
     if BLOCKS > 6u {
-        keep(block + 6u, id, a.b6, h.b6);
+        scratch[kept(block + 6u, id)] = a.b6;
     }
     if BLOCKS > 7u {
-        keep(block + 7u, id, a.b7, h.b7);
+        scratch[kept(block + 7u, id)] = a.b7;
     }
-    return h;
+    return sines(a);
 }
 
 fn show(slot: u32, f: Features, id: u32) {

@@ -1,7 +1,6 @@
 // Tiles of pixels go through the layers together; an invocation computes four outputs of a layer
 // for four pixels, or, if WIDE, for eight, GROUPS pixels apart. For layers of any width.
 
-
 // Four pixels' sums, with a block of weights.
 fn products(w: mat4x4f, at: u32, sums: mat4x4f) -> mat4x4f {
     return mat4x4f(
@@ -34,7 +33,7 @@ fn activate(l: u32, o: u32, pixel: u32, slot: u32, a: vec4f, keeping: bool) {
     if l + 1u < parameters.layer_count {
         h = sine(a);
         if keeping {
-            keep(parameters.layers[l + 1u].kept + o, pixel, a, h);
+            scratch[kept(parameters.layers[l + 1u].kept + o, pixel)] = a;
         }
     }
     set_activation(slot * SLOT + o * STRIDE + pixel, h);
