@@ -173,6 +173,24 @@ impl Gpu {
         Self::first(|adapter| adapter.software, || "no software adapter was found".into())
     }
 
+    /// Opens an adapter for tests, a software one if there is one. Where `SIRENC_TEST_GPU` is set
+    /// there must be one: where it is `card`, the best of those that are not software.
+    ///
+    /// # Panics
+    /// Where what must be there is not.
+    #[doc(hidden)]
+    pub fn for_tests() -> Option<Self> {
+        let wanted = std::env::var("SIRENC_TEST_GPU").ok();
+        let opened = match wanted.as_deref() {
+            Some("card") => Self::first(|adapter| !adapter.software, missing),
+            _ => Self::software(),
+        };
+        match opened {
+            Err(error) if wanted.is_some() => panic!("SIRENC_TEST_GPU: {error}"),
+            opened => opened.ok(),
+        }
+    }
+
     fn first(
         wanted: impl Fn(&Adapter) -> bool,
         missing: impl FnOnce() -> String,

@@ -690,11 +690,11 @@ mod tests {
 
     #[test]
     fn a_lost_gpu_does_not_end_an_encode() {
-        let Ok(gpu) = Gpu::software() else { return };
+        let Some(gpu) = Gpu::for_tests() else { return };
         let topology = Topology::uniform(Channels::Grey, 2, 6).unwrap();
         let training = Training { steps: Some(60), batch: Some(100), ..Training::default() };
         let run = |lose_at: u32| {
-            let gpu = if lose_at < 60 { Gpu::software().unwrap() } else { gpu.clone() };
+            let gpu = if lose_at < 60 { Gpu::for_tests().unwrap() } else { gpu.clone() };
             let opened = Opened { gpu: Some(gpu.clone()), ..DeviceChoice::Cpu.open().unwrap() };
             let mut losses = Vec::new();
             let raster = ramp();

@@ -1,59 +1,30 @@
-//! Training steps, renders and encodes on a GPU, beside the CPU's in the same run, for all ways
-//! in which the kernels can divide the work. See benches/README.md.
+//! All ways in which the kernels can divide the work, for steps and renders: what the choices in
+//! `src/gpu/variant.rs` were made by.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor, Var};
 use candle_nn::Optimizer;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sirenc::container::{TrainingOmega, WeightCoding};
 use sirenc::eval::Evaluator;
-use sirenc::gpu::{Batch, Gpu, Kernel, Renderer, Trainer, Variant, WeightedPixel};
-use sirenc::train::{FusedLoss, Model, Soap, SoapParams};
-use sirenc::{
-    BitDepth, Channels, Control, DeviceChoice, EncodeOptions, Field, Grid, Preset, Raster, Render,
-    Samples, Size, Topology, View, encode,
-};
+use sirenc::gpu::{Batch, Gpu, Kernel, Renderer, Variant, WeightedPixel};
+use sirenc::train::{Soap, SoapParams};
+use sirenc::{BitDepth, Field, Grid, Render, Samples, Size, View};
 
-/// Time for which the GPU is kept busy before it is measured.
-const WARM_UP: Duration = Duration::from_millis(150);
+use super::case::{Case, Timing, WARM_UP, median, shortest, time};
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let small = arguments.iter().any(|argument| argument == "--small");
-    let picture = arguments.iter().find(|argument| !argument.starts_with("--"));
-    for adapter in sirenc::gpu::adapters() {
-        let kind = if adapter.software { ", software" } else { "" };
-        println!("adapter: {}, {}, {}{kind}", adapter.name, adapter.driver, adapter.backend);
-    }
-    let start = Instant::now();
-    let gpu = match Gpu::open() {
-        Ok(gpu) => gpu,
-        Err(error) => {
-            println!("{error}");
-            std::process::exit(1);
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(0, usize::from);
-    let (name, backend) = (&gpu.adapter().name, &gpu.adapter().backend);
-    let opened = start.elapsed().as_secs_f64();
-    println!("measured: {name} on {backend}, opened in {opened:.2} s, and {threads} threads");
-    let (size, large) = match small {
-        true => (Size { width: 48, height: 32 }, Size { width: 160, height: 90 }),
-        false => (Size { width: 768, height: 512 }, Size { width: 3840, height: 2160 }),
-    };
-    let run = Run { gpu, small, end: Instant::now() };
+/// Measures steps on pictures of `size`, and renders of `large`.
+pub fn sweep(gpu: &Gpu, small: bool, size: Size, large: Size) {
     // Seconds for the steps and the renders of each topology.
     for (layers, features, of_steps, of_renders) in [(10, 28, 120, 40), (13, 49, 50, 20)] {
         let case = Case::new(layers, features, size);
-        let best = run.until(of_steps).steps(&case);
-        run.until(of_steps).batches(&case, best);
-        run.until(of_renders).renders(&case, large);
-        if let Some(path) = picture.filter(|_| features == 28) {
-            encodes(Path::new(path), small);
-        }
+        let until = |seconds| {
+            let end = Instant::now() + Duration::from_secs(seconds);
+            Run { gpu: gpu.clone(), small, end }
+        };
+        let best = until(of_steps).steps(&case);
+        until(of_steps).batches(&case, best);
+        until(of_renders).renders(&case, large);
     }
 }
 
@@ -62,101 +33,6 @@ struct Run {
     small: bool,
     /// When nothing new is begun.
     end: Instant,
-}
-
-/// A network and a picture.
-struct Case {
-    topology: Topology,
-    raster: Raster,
-    model: Model,
-    scales: Vec<f32>,
-    /// As the fused loss has them.
-    weights: Vec<f32>,
-}
-
-impl Case {
-    fn new(layers: usize, features: usize, size: Size) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let samples = (0..3 * size.pixels()).map(|_| rng.random()).collect();
-        let raster = Raster::new(size, Channels::Rgb, Samples::U8(samples)).unwrap();
-        let topology = Topology::uniform(Channels::Rgb, layers, features).unwrap();
-        let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
-        let device = Device::Cpu;
-        let model = Model::initialize(&topology, omega, &[0.0; 3], &device, &mut rng).unwrap();
-        let scales: Vec<f32> = (0..=layers).map(|l| if l == layers { 1.0 } else { 30.0 }).collect();
-        let siren = model.siren().unwrap();
-        let weights = siren.layers().iter().zip(&scales).flat_map(|(layer, scale)| {
-            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
-            rows.flat_map(|(row, bias)| row.iter().chain([bias])).map(move |w| w / scale)
-        });
-        let weights = weights.collect();
-        Self { topology, raster, model, scales, weights }
-    }
-
-    fn pixels(&self) -> usize {
-        self.raster.size().pixels() as usize
-    }
-
-    fn flops(&self) -> f64 {
-        self.topology.layers().map(|(inputs, outputs)| 2.0 * (inputs * outputs) as f64).sum()
-    }
-
-    /// Gradient and seconds of the CPU's fused kernel.
-    fn cpu_step(&self) -> (Vec<f32>, f64) {
-        let (size, count) = (self.raster.size(), self.pixels());
-        let grid = Grid::new(size, &View::default()).unwrap();
-        let numbers = 0..count as u32;
-        let mut inputs: Vec<f32> = numbers.clone().map(|i| grid.x(i % size.width) as f32).collect();
-        inputs.extend(numbers.map(|i| grid.y(i / size.width) as f32));
-        let mut targets: Vec<f32> = Vec::new();
-        for channel in 0..3 {
-            targets.extend((0..count).map(|i| 2.0 * self.raster.unit(3 * i + channel) - 1.0));
-        }
-        targets.extend(vec![1.0; count]);
-        let inputs = Tensor::from_vec(inputs, (2, count), &Device::Cpu).unwrap();
-        let targets = Tensor::from_vec(targets, (4, count), &Device::Cpu).unwrap();
-        let weights =
-            Var::from_vec(self.weights.clone(), self.weights.len(), &Device::Cpu).unwrap();
-        let fused = FusedLoss::new(&self.topology, &self.scales);
-        let step = || {
-            let loss = fused.loss(&weights, &inputs, &targets).unwrap();
-            loss.backward().unwrap().get(&weights).unwrap().to_vec1::<f32>().unwrap()
-        };
-        let gradient = step();
-        (gradient, shortest(3, || drop(step())))
-    }
-
-    /// Largest relative deviation of a layer's gradient.
-    fn deviation(&self, found: &[f32], wanted: &[f32]) -> f64 {
-        let mut start = 0;
-        let deviations = self.topology.layers().map(|(inputs, outputs)| {
-            let range = start..start + (inputs + 1) * outputs;
-            start = range.end;
-            let pairs = found[range.clone()].iter().zip(&wanted[range]);
-            let (mut error, mut norm) = (0.0, 0.0);
-            for (found, wanted) in pairs {
-                error += f64::from(found - wanted).powi(2);
-                norm += f64::from(*wanted).powi(2);
-            }
-            (error / norm).sqrt()
-        });
-        deviations.fold(0.0, |a: f64, b| if b > a || b.is_nan() { b } else { a })
-    }
-}
-
-fn shortest(runs: usize, mut work: impl FnMut()) -> f64 {
-    let times = (0..runs).map(|_| {
-        let start = Instant::now();
-        work();
-        start.elapsed().as_secs_f64()
-    });
-    times.fold(f64::INFINITY, f64::min)
-}
-
-fn median(runs: usize, mut work: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..runs).map(|_| shortest(1, &mut work)).collect();
-    times.sort_by(f64::total_cmp);
-    times[runs / 2]
 }
 
 fn name(variant: &Variant) -> String {
@@ -230,11 +106,6 @@ fn changes(variant: Variant) -> Vec<Variant> {
 }
 
 impl Run {
-    fn until(&self, seconds: u64) -> Self {
-        let end = Instant::now() + Duration::from_secs(seconds);
-        Self { gpu: self.gpu.clone(), small: self.small, end }
-    }
-
     /// Whether a variant is to be measured: the compilers of software take minutes for the
     /// kernel of pixels.
     fn takes(&self, case: &Case, variant: &Variant) -> bool {
@@ -310,7 +181,6 @@ impl Run {
         let shapes = [
             best,
             Variant::TILES,
-            quick(Variant::TILES),
             staged(Variant::TILES),
             tiles,
             staged(tiles),
@@ -401,86 +271,6 @@ impl Run {
         }
         if let Some((best, time)) = fastest {
             println!("  fastest: {}, {:.3} ms", name(&best), 1e3 * time);
-        }
-    }
-}
-
-struct Timing {
-    step: f64,
-    passes: Option<[f64; 2]>,
-    first: f64,
-    gradient: Vec<f32>,
-}
-
-fn time(
-    gpu: &Gpu,
-    case: &Case,
-    variant: Variant,
-    batch: Batch,
-    runs: usize,
-) -> Result<Timing, sirenc::gpu::GpuError> {
-    let start = Instant::now();
-    let mut trainer = Trainer::new(gpu, &case.raster, &case.topology, &case.scales, variant)?;
-    let gradient = trainer.step(&case.weights, batch)?.gradient;
-    let first = start.elapsed().as_secs_f64();
-    // A GPU that idled, as while kernels are compiled, is slow at first.
-    let busy = Instant::now();
-    while runs > 3 && busy.elapsed() < WARM_UP {
-        trainer.step(&case.weights, batch)?;
-    }
-    let mut failed = None;
-    let step = median(runs, || failed = trainer.step(&case.weights, batch).err());
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    trainer.time_passes()?;
-    let mut passes = None;
-    for _ in 0..5 {
-        trainer.step(&case.weights, batch)?;
-        passes = trainer.pass_times()?;
-    }
-    Ok(Timing { step, passes, first, gradient })
-}
-
-/// Encodes at coin-0.3 by effort, and with larger batches.
-fn encodes(path: &Path, small: bool) {
-    let image = image::open(path).unwrap().into_rgb8();
-    let size = Size { width: image.width(), height: image.height() };
-    let raster = Raster::new(size, Channels::Rgb, Samples::U8(image.into_raw())).unwrap();
-    println!("\nencodes of {}, --preset coin-0.3", path.display());
-    let run = |effort: u8, steps: Option<u32>, batch: Option<usize>, device: DeviceChoice| {
-        let mut options = EncodeOptions {
-            hidden: Some(Preset::Coin03.hidden()),
-            coding: WeightCoding::F16,
-            ..Default::default()
-        };
-        options.training.effort = effort;
-        options.training.steps = steps;
-        options.training.batch = batch;
-        options.training.device = device;
-        match encode(&raster, &options, |_| Control::Continue) {
-            Ok(encoded) => println!(
-                "  effort {effort}, {} steps, batch {}, on {}: {:.2} dB in {:.2} s",
-                encoded.steps_done,
-                options.training.batch(),
-                encoded.device,
-                encoded.psnr,
-                encoded.elapsed.as_secs_f64(),
-            ),
-            Err(error) => println!("  {error}"),
-        }
-    };
-    let efforts: &[u8] = if small { &[1] } else { &[1, 2, 3, 5, 7] };
-    for &effort in efforts {
-        run(effort, None, None, DeviceChoice::Gpu);
-    }
-    run(1, None, None, DeviceChoice::Cpu);
-    if !small {
-        run(3, None, None, DeviceChoice::Cpu);
-        for (steps, batch) in
-            [(400, 65_536), (800, 32_768), (1000, 65_536), (1000, size.pixels() as usize)]
-        {
-            run(3, Some(steps), Some(batch), DeviceChoice::Gpu);
         }
     }
 }
