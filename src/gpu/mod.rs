@@ -252,6 +252,19 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// A buffer of these words.
+    fn buffer_of(
+        &self,
+        what: &'static str,
+        words: &[u32],
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let bytes = 4 * words.len() as u64;
+        let buffer = self.buffer(what, bytes, usage | wgpu::BufferUsages::COPY_DST)?;
+        self.queue.write_buffer(&buffer, 0, &bytes_of(words));
+        Ok(buffer)
+    }
+
     /// Hands `bytes` bytes of a buffer that a submission, or else the last one, fills to `read`.
     fn read<T>(
         &self,
