@@ -365,6 +365,8 @@ impl Timer {
     }
 }
 
+/// Most bytes of all workgroups' gradients, and of their scratch.
+const MOST_BYTES: u64 = 1 << 28;
 /// Loop iterations that llvmpipe allows an invocation, all loops together, with a margin: after
 /// 65,535 it ends every loop without an error.
 const SOFTWARE_ITERATIONS: usize = 60_000;

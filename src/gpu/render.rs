@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::layout::Layout;
 use super::pipeline::{Access, Header, bind, bindings, pass};
-use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
+use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use crate::container::BitDepth;
 use crate::geometry::{Grid, Size};
 use crate::network::Siren;
@@ -14,8 +14,6 @@ use crate::raster::Samples;
 
 /// Pixels of one dispatch: a moment on any GPU, and little memory.
 const MOST_PIXELS: u32 = 1 << 20;
-/// Most bytes of scratch.
-const MOST_BYTES: u64 = 1 << 27;
 /// Pixels that a thread unpacks at a time.
 const UNPACKED: usize = 1 << 14;
 

@@ -2,13 +2,11 @@
 
 use super::layout::Layout;
 use super::pipeline::{Access, Header, bind, bindings, compile, pass};
-use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
+use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use crate::geometry::{Grid, Size, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
 
-/// Most bytes of all workgroups' gradients, and of their scratch.
-const MOST_BYTES: u64 = 1 << 28;
 /// vec4f that a workgroup of the summing kernel takes.
 const SUM_COLUMNS: u32 = 16;
 
