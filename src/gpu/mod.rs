@@ -270,6 +270,19 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// A buffer of these words.
+    fn buffer_of(
+        &self,
+        what: &'static str,
+        words: &[u32],
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let bytes = 4 * words.len() as u64;
+        let buffer = self.buffer(what, bytes, usage | wgpu::BufferUsages::COPY_DST)?;
+        self.queue.write_buffer(&buffer, 0, &bytes_of(words));
+        Ok(buffer)
+    }
+
     /// Hands `bytes` bytes of a buffer that a submission, or else the last one, fills to `read`.
     fn read<T>(
         &self,
@@ -370,6 +383,8 @@ impl Timer {
     }
 }
 
+/// Most bytes of all workgroups' gradients, and of their scratch.
+const MOST_BYTES: u64 = 1 << 28;
 /// Loop iterations that llvmpipe allows an invocation, all loops together, with a margin: after
 /// 65,535 it ends every loop without an error.
 const SOFTWARE_ITERATIONS: usize = 60_000;

@@ -1,6 +1,6 @@
 //! Kernels, and what they are given: compilation, bindings, parameters, passes.
 
-use super::{Gpu, GpuError, Timer};
+use super::{Gpu, GpuError};
 use crate::geometry::Size;
 
 /// Sine and cosine; the kernel's uniform `parameters` must have `nothing`, a `vec4u` of zeros.
@@ -115,12 +115,9 @@ pub(super) struct Header {
     pub scratch_length: u32,
 }
 
-/// Words of a [`Header`].
-pub(super) const HEADER: usize = 16;
-
 impl Header {
     /// The words, of which the last four are the zeros that sines need.
-    pub fn words(&self) -> [u32; HEADER] {
+    pub fn words(&self) -> [u32; 16] {
         [
             self.points,
             self.first,
@@ -142,18 +139,16 @@ impl Header {
     }
 }
 
-/// Records a pass of so many workgroups, as one of those that a timer times.
+/// Records a pass of so many workgroups, and when it begins and ends.
 pub(super) fn pass(
     encoder: &mut wgpu::CommandEncoder,
     pipeline: &wgpu::ComputePipeline,
     bound: &wgpu::BindGroup,
     workgroups: u32,
-    timer: Option<(&Timer, u32)>,
+    timestamp_writes: Option<wgpu::ComputePassTimestampWrites>,
 ) {
-    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-        label: None,
-        timestamp_writes: timer.map(|(timer, index)| timer.pass(index)),
-    });
+    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+    let mut pass = encoder.begin_compute_pass(&descriptor);
     pass.set_pipeline(pipeline);
     pass.set_bind_group(0, bound, &[]);
     pass.dispatch_workgroups(workgroups, 1, 1);

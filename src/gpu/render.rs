@@ -1,21 +1,19 @@
-//! Values of a SIREN at the pixel centres of a grid.
+//! Values of a function at the pixel centres of a grid.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::layout::Layout;
-use super::pipeline::{Access, HEADER, Header, bind, bindings, pass};
-use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
+use super::pipeline::{Access, Header, bind, bindings, pass};
+use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use crate::container::BitDepth;
-use crate::geometry::Grid;
+use crate::geometry::{Grid, Size};
 use crate::network::Siren;
 use crate::raster::Samples;
 
 /// Pixels of one dispatch: a moment on any GPU, and little memory.
 const MOST_PIXELS: u32 = 1 << 20;
-/// Most bytes of scratch.
-const MOST_BYTES: u64 = 1 << 27;
 /// Pixels that a thread unpacks at a time.
 const UNPACKED: usize = 1 << 14;
 
@@ -25,23 +23,26 @@ use wgpu::BufferUsages as U;
 #[derive(Debug)]
 pub struct Renderer {
     gpu: Gpu,
-    grid: Grid,
+    size: Size,
     channels: usize,
     depth: Option<BitDepth>,
     /// Rows of one dispatch.
     rows: u32,
     pipeline: wgpu::ComputePipeline,
-    plan: Plan,
+    workgroups: u32,
     /// One is read while the other is computed; they are not shared.
     slots: [Slot; 2],
 }
 
-/// What the parameters of a dispatch are made from.
-#[derive(Debug)]
-struct Plan {
-    variant: Variant,
-    layout: Layout,
-    workgroups: u32,
+/// What evaluates a function: a kernel and what it is given.
+pub(super) struct Parts<'a> {
+    pub pipeline: wgpu::ComputePipeline,
+    pub workgroups: u32,
+    /// The parameters, bound as 0. The first two words are those of each dispatch: its pixels, and
+    /// the number of the first.
+    pub parameters: Vec<u32>,
+    /// What is bound besides them and the pixels, which are 6.
+    pub buffers: &'a [(u32, &'a wgpu::Buffer)],
 }
 
 /// Buffers of a dispatch.
@@ -58,7 +59,7 @@ impl Renderer {
     /// Prepares renders of `grid` in samples of `depth`, or in values as they are.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] and [`GpuError::Failed`].
+    /// [`GpuError::TooLarge`], [`GpuError::Unsupported`] and [`GpuError::Failed`].
     ///
     /// # Panics
     /// If the variant does not fit.
@@ -72,22 +73,15 @@ impl Renderer {
         let topology = siren.topology();
         assert!(variant.fits(topology, gpu), "a variant that fits");
         let layout = variant.layout(topology);
-        let bindings = bindings(
-            gpu,
-            &[
-                (0, Access::Uniform),
-                (1, Access::Read),
-                (2, Access::Read),
-                (4, Access::Write),
-                (6, Access::Write),
-            ],
-        );
-        let format = match depth {
-            None => 0,
-            Some(BitDepth::Eight) => 8,
-            Some(BitDepth::Sixteen) => 16,
-        };
-        let pipeline = variant.pipeline(gpu, &layout, "render", format, &bindings)?;
+        let accesses = [
+            (0, Access::Uniform),
+            (1, Access::Read),
+            (2, Access::Read),
+            (4, Access::Write),
+            (6, Access::Write),
+        ];
+        let bindings = bindings(gpu, &accesses);
+        let pipeline = variant.pipeline(gpu, &layout, "render", format(depth), &bindings)?;
         let mut packed = vec![0; 4 * layout.length];
         let layers = siren.layers();
         layout.each_weight(|layer, o, k, place| {
@@ -96,39 +90,67 @@ impl Renderer {
             let weight = if bias { layer.biases[o] } else { layer.weights[o * layer.inputs + k] };
             packed[place] = weight.to_bits();
         });
-        let weights =
-            gpu.buffer("the weights", 16 * layout.length as u64, U::STORAGE | U::COPY_DST)?;
-        gpu.queue.write_buffer(&weights, 0, &bytes_of(&packed));
-        let (width, height) = (grid.size.width, grid.size.height);
+        let weights = gpu.buffer_of("the weights", &packed, U::STORAGE)?;
         let places: Vec<u32> = axes(&grid).collect();
-        let coordinates =
-            gpu.buffer("the coordinates", 4 * places.len() as u64, U::STORAGE | U::COPY_DST)?;
-        gpu.queue.write_buffer(&coordinates, 0, &bytes_of(&places));
-        let rows = (MOST_PIXELS / width).clamp(1, height);
-        let tiles = (u64::from(rows) * u64::from(width)).div_ceil(variant.pixels.into());
-        let iterations = layout.iterations(variant.invocations as usize, variant.pixels as usize);
-        let of_scratch = 16 * u64::from(variant.scratch_length(&layout, false));
+        let coordinates = gpu.buffer_of("the coordinates", &places, U::STORAGE)?;
+        let rows = rows(grid.size);
+        let pixels = u64::from(rows) * u64::from(grid.size.width);
+        let scratch_length = variant.scratch_length(&layout, false);
+        let of_scratch = 16 * u64::from(scratch_length);
         let affordable = MOST_BYTES / of_scratch.max(1);
         let most = affordable.min(variant.workgroups.into()).max(1);
-        let workgroups = gpu.workgroups(tiles, most, iterations);
-        let plan = Plan { variant, layout, workgroups };
+        let iterations = layout.iterations(variant.invocations as usize, variant.pixels as usize);
+        let workgroups = gpu.workgroups(pixels.div_ceil(variant.pixels.into()), most, iterations);
         let scratch = gpu.buffer("activations", of_scratch * u64::from(workgroups), U::STORAGE)?;
-        let pixels = u64::from(rows) * u64::from(width);
+        let channels = topology.channels().count();
+        let header = Header {
+            points: 0,
+            first: 0,
+            workgroups,
+            size: grid.size,
+            channels,
+            sixteen: false,
+            all: true,
+            layers: layout.layer_count(),
+            gradient_length: 0,
+            scratch_length,
+        };
+        let parts = Parts {
+            pipeline,
+            workgroups,
+            parameters: [&header.words()[..], &layout.table()].concat(),
+            buffers: &[(1, &weights), (2, &coordinates), (4, &scratch)],
+        };
+        Self::of_parts(gpu, parts, grid.size, rows, channels, depth)
+    }
+
+    /// Prepares renders of `size` by dispatches of `rows` rows, which [`rows`] tells.
+    pub(super) fn of_parts(
+        gpu: &Gpu,
+        parts: Parts,
+        size: Size,
+        rows: u32,
+        channels: usize,
+        depth: Option<BitDepth>,
+    ) -> Result<Self, GpuError> {
+        if size.pixels() > u32::MAX.into() {
+            // The kernels number them.
+            return Err(GpuError::Unsupported("renders of 2^32 pixels and more"));
+        }
+        let Parts { pipeline, workgroups, parameters, buffers } = parts;
+        let bytes = u64::from(rows) * u64::from(size.width) * bytes_per_pixel(depth) as u64;
+        let bindings = pipeline.get_bind_group_layout(0);
         let slot = || -> Result<Slot, GpuError> {
-            let bytes = pixels * bytes_per_pixel(depth) as u64;
-            let length = 4 * (HEADER + plan.layout.table().len()) as u64;
-            let parameters = gpu.buffer("the parameters", length, U::UNIFORM | U::COPY_DST)?;
+            let parameters = gpu.buffer_of("the parameters", &parameters, U::UNIFORM)?;
             let values = gpu.buffer("the render", bytes, U::STORAGE | U::COPY_SRC)?;
             let readable = gpu.buffer("the render", bytes, U::MAP_READ | U::COPY_DST)?;
-            let buffers =
-                [(0, &parameters), (1, &weights), (2, &coordinates), (4, &scratch), (6, &values)];
+            let buffers = [buffers, &[(0, &parameters), (6, &values)]].concat();
             let bound = bind(gpu, &bindings, &buffers);
             Ok(Slot { parameters, values, readable, bound, timer: None })
         };
         let slots = [slot()?, slot()?];
         gpu.check()?;
-        let channels = topology.channels().count();
-        Ok(Self { gpu: gpu.clone(), grid, channels, depth, rows, pipeline, plan, slots })
+        Ok(Self { gpu: gpu.clone(), size, channels, depth, rows, pipeline, workgroups, slots })
     }
 
     /// From now on renders are timed on the GPU, where it can.
@@ -196,8 +218,8 @@ impl Renderer {
     }
 
     fn count(&self, rows: &Range<u32>) -> usize {
-        assert!(!rows.is_empty() && rows.end <= self.grid.size.height, "no such rows");
-        rows.len() * self.grid.size.width as usize * self.channels
+        assert!(!rows.is_empty() && rows.end <= self.size.height, "no such rows");
+        rows.len() * self.size.width as usize * self.channels
     }
 
     /// Computes rows; `unpack` makes the channels of a pixel from its bytes.
@@ -208,7 +230,7 @@ impl Renderer {
         unpack: impl Fn(&[u8], &mut [T]) + Sync,
     ) -> Result<(), GpuError> {
         let tops: Vec<u32> = rows.clone().step_by(self.rows as usize).collect();
-        let each = self.rows as usize * self.grid.size.width as usize * self.channels;
+        let each = self.rows as usize * self.size.width as usize * self.channels;
         let mut before = None;
         let chunks = tops.into_iter().zip(out.chunks_mut(each)).zip(self.slots.iter().cycle());
         for ((top, out), slot) in chunks {
@@ -222,25 +244,12 @@ impl Renderer {
     }
 
     fn submit(&self, slot: &Slot, top: u32, points: usize) -> wgpu::SubmissionIndex {
-        let Self { gpu, plan, grid, .. } = self;
-        let Plan { variant, layout, workgroups } = plan;
-        let header = Header {
-            points: points as u32,
-            first: top * grid.size.width,
-            workgroups: *workgroups,
-            size: grid.size,
-            channels: self.channels,
-            sixteen: false,
-            all: true,
-            layers: layout.layer_count(),
-            gradient_length: 0,
-            scratch_length: variant.scratch_length(layout, false),
-        };
-        let parameters = [&header.words()[..], &layout.table()].concat();
-        gpu.queue.write_buffer(&slot.parameters, 0, &bytes_of(&parameters));
+        let gpu = &self.gpu;
+        let words = [points as u32, top * self.size.width];
+        gpu.queue.write_buffer(&slot.parameters, 0, &bytes_of(&words));
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let timer = slot.timer.as_ref().map(|timer| (timer, 0));
-        pass(&mut encoder, &self.pipeline, &slot.bound, *workgroups, timer);
+        let timer = slot.timer.as_ref().map(|timer| timer.pass(0));
+        pass(&mut encoder, &self.pipeline, &slot.bound, self.workgroups, timer);
         let bytes = (points * bytes_per_pixel(self.depth)) as u64;
         encoder.copy_buffer_to_buffer(&slot.values, 0, &slot.readable, 0, bytes);
         if let Some(timer) = &slot.timer {
@@ -275,4 +284,18 @@ fn bytes_per_pixel(depth: Option<BitDepth>) -> usize {
         Some(BitDepth::Eight) => 4,
         Some(BitDepth::Sixteen) => 8,
     }
+}
+
+/// How a kernel writes pixels, as emit.wgsl has it.
+pub(super) fn format(depth: Option<BitDepth>) -> u32 {
+    match depth {
+        None => 0,
+        Some(BitDepth::Eight) => 8,
+        Some(BitDepth::Sixteen) => 16,
+    }
+}
+
+/// Rows that a dispatch computes of a render.
+pub(super) fn rows(size: Size) -> u32 {
+    (MOST_PIXELS / size.width).clamp(1, size.height)
 }

@@ -1,14 +1,12 @@
 //! The loss of a batch and its gradient.
 
 use super::layout::Layout;
-use super::pipeline::{Access, HEADER, Header, bind, bindings, compile, pass};
-use super::{Gpu, GpuError, Timer, Variant, axes, bytes_of, floats};
+use super::pipeline::{Access, Header, bind, bindings, compile, pass};
+use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use crate::geometry::{Grid, Size, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
 
-/// Most bytes of all workgroups' gradients, and of their scratch.
-const MOST_BYTES: u64 = 1 << 28;
 /// vec4f that a workgroup of the summing kernel takes.
 const SUM_COLUMNS: u32 = 16;
 
@@ -54,8 +52,6 @@ pub struct Trainer {
     kernel: wgpu::ComputePipeline,
     bindings: wgpu::BindGroupLayout,
     sum: wgpu::ComputePipeline,
-    parameters: wgpu::Buffer,
-    counts: wgpu::Buffer,
     weights: wgpu::Buffer,
     picture: wgpu::Buffer,
     sums: wgpu::Buffer,
@@ -112,17 +108,12 @@ impl Trainer {
         let kernel = variant.pipeline(gpu, &layout, "train", 0, &bindings)?;
         let sum = compile(gpu, include_str!("shaders/sum.wgsl").to_owned(), "sum", None)?;
         let words = picture_words(raster);
-        let picture =
-            gpu.buffer("the picture", 4 * words.len() as u64, U::STORAGE | U::COPY_DST)?;
-        gpu.queue.write_buffer(&picture, 0, &bytes_of(&words));
+        let picture = gpu.buffer_of("the picture", &words, U::STORAGE)?;
         let weights =
             gpu.buffer("the weights", 16 * layout.length as u64, U::STORAGE | U::COPY_DST)?;
         let gradient_bytes = 16 * (layout.length as u64 + 1);
         let sums = gpu.buffer("the gradient", gradient_bytes, U::STORAGE | U::COPY_SRC)?;
         let readable = gpu.buffer("the gradient", gradient_bytes, U::MAP_READ | U::COPY_DST)?;
-        let parameter_bytes = 4 * (HEADER + layout.table().len()) as u64;
-        let parameters = gpu.buffer("the parameters", parameter_bytes, U::UNIFORM | U::COPY_DST)?;
-        let counts = gpu.buffer("the counts", 16, U::UNIFORM | U::COPY_DST)?;
         Ok(Self {
             gpu: gpu.clone(),
             variant,
@@ -135,8 +126,6 @@ impl Trainer {
             kernel,
             bindings,
             sum,
-            parameters,
-            counts,
             weights,
             picture,
             sums,
@@ -198,7 +187,7 @@ impl Trainer {
             (&self.sum, &plan.bound_sum, self.gradient_length().div_ceil(SUM_COLUMNS)),
         ];
         for (index, (pipeline, bound, workgroups)) in passes.into_iter().enumerate() {
-            let timer = self.timer.as_ref().map(|timer| (timer, index as u32));
+            let timer = self.timer.as_ref().map(|timer| timer.pass(index as u32));
             pass(&mut encoder, pipeline, bound, workgroups, timer);
         }
         let bytes = 16 * u64::from(self.gradient_length());
@@ -250,14 +239,14 @@ impl Trainer {
             scratch_length,
         };
         let parameters = [&header.words()[..], &layout.table()].concat();
-        gpu.queue.write_buffer(&self.parameters, 0, &bytes_of(&parameters));
+        let parameters = gpu.buffer_of("the parameters", &parameters, U::UNIFORM)?;
         let counts = [self.gradient_length(), workgroups * variant.splits, 0, 0];
-        gpu.queue.write_buffer(&self.counts, 0, &bytes_of(&counts));
+        let counts = gpu.buffer_of("the counts", &counts, U::UNIFORM)?;
         let bound = bind(
             gpu,
             &self.bindings,
             &[
-                (0, &self.parameters),
+                (0, &parameters),
                 (1, &self.weights),
                 (2, &self.picture),
                 (3, &batch),
@@ -266,7 +255,7 @@ impl Trainer {
             ],
         );
         let of_sum = self.sum.get_bind_group_layout(0);
-        let bound_sum = bind(gpu, &of_sum, &[(0, &self.counts), (1, &gradients), (2, &self.sums)]);
+        let bound_sum = bind(gpu, &of_sum, &[(0, &counts), (1, &gradients), (2, &self.sums)]);
         gpu.check()?;
         Ok(Plan { points, all, workgroups, batch, bound, bound_sum })
     }

@@ -72,6 +72,21 @@ fn forward(l: u32, slot: u32, id: u32, keeping: bool) {
     }
 }
 
+// Takes the inputs in slot 0 through all layers; returns the outputs' slot.
+fn through(id: u32, keeping: bool) -> u32 {
+    var slot = 0u;
+    for (var l = 0u; l < parameters.layer_count; l++) {
+        if STAGED {
+            stage(l, id);
+            barrier();
+        }
+        forward(l, slot, id, keeping);
+        barrier();
+        slot = 1u - slot;
+    }
+    return slot;
+}
+
 // Inputs of layer l > 0 as they were on the way forward.
 fn restore(l: u32, slot: u32, id: u32) {
     let layer = parameters.layers[l];
@@ -129,18 +144,9 @@ fn train(
     begin(workgroup, id);
     let tiles = (parameters.points + PIXELS - 1u) / PIXELS;
     for (var t = workgroup; t < tiles; t += parameters.workgroups) {
-        var slot = 0u;
-        load(t, slot, id);
+        load(t, 0u, id);
         barrier();
-        for (var l = 0u; l < parameters.layer_count; l++) {
-            if STAGED {
-                stage(l, id);
-                barrier();
-            }
-            forward(l, slot, id, true);
-            barrier();
-            slot = 1u - slot;
-        }
+        var slot = through(id, true);
         for (var i = id; i < PIXELS; i += INVOCATIONS) {
             set_activation(slot * SLOT + i, compare(t * PIXELS + i, activation(slot * SLOT + i)));
         }
@@ -171,20 +177,11 @@ fn render(
     begin(workgroup, id);
     let tiles = (parameters.points + PIXELS - 1u) / PIXELS;
     for (var t = workgroup; t < tiles; t += parameters.workgroups) {
-        var slot = 0u;
         for (var i = id; i < PIXELS; i += INVOCATIONS) {
             set_activation(i, centre(parameters.first + t * PIXELS + i));
         }
         barrier();
-        for (var l = 0u; l < parameters.layer_count; l++) {
-            if STAGED {
-                stage(l, id);
-                barrier();
-            }
-            forward(l, slot, id, false);
-            barrier();
-            slot = 1u - slot;
-        }
+        let slot = through(id, false);
         for (var i = id; i < PIXELS; i += INVOCATIONS) {
             emit(t * PIXELS + i, activation(slot * SLOT + i));
         }
