@@ -100,7 +100,9 @@ impl Table {
         let gpu = match time(&self.gpu, case, variant, Batch::All, runs) {
             Ok(Timing { step, gradient, .. }) => {
                 let deviation = case.deviation(&gradient, &wanted);
-                self.notes.push(format!("{what}: gradients differ by {deviation:.1e}"));
+                self.notes.push(format!(
+                    "{what}: gradients differ by {deviation:.1e} of a layer's at most"
+                ));
                 Some(milliseconds(step))
             }
             Err(error) => {
@@ -145,6 +147,7 @@ impl Table {
 
     /// The lowest effort that reaches the wanted PSNR, or else the highest tried.
     fn siren(&mut self, name: &str, raster: &Raster) {
+        let what = format!("{name}, `--preset coin-0.3`");
         let efforts: &[u8] = if self.small { &[1] } else { &[1, 2, 3, 5, 7] };
         let mut reach = |device| {
             let mut last = None;
@@ -155,7 +158,7 @@ impl Table {
                     ..Default::default()
                 };
                 options.training.effort = effort;
-                let encoded = self.encode(name, raster, options, device)?.0;
+                let encoded = self.encode(&what, raster, options, device)?.0;
                 last = Some(encoded_cell(&encoded));
                 if encoded.psnr >= WANTED {
                     break;
@@ -164,11 +167,12 @@ impl Table {
             last
         };
         let [gpu, cpu] = [DeviceChoice::Gpu, DeviceChoice::Cpu].map(&mut reach);
-        row(&format!("{WANTED} dB of {name}, `--preset coin-0.3`"), gpu, cpu);
+        row(&format!("encode {what}, to {WANTED} dB"), gpu, cpu);
     }
 
     /// An encode, a step of it and a render.
     fn grids(&mut self, name: &str, raster: &Raster) {
+        let what = format!("{name}, latent grids, {BPP} bpp");
         let mut run = |device| {
             let mut options = EncodeOptions {
                 representation: Some(Representation::Grid),
@@ -176,11 +180,11 @@ impl Table {
                 ..Default::default()
             };
             options.training.effort = if self.small { 1 } else { 7 };
-            self.encode(name, raster, options, device)
+            self.encode(&what, raster, options, device)
         };
         let [gpu, cpu] = [DeviceChoice::Gpu, DeviceChoice::Cpu].map(&mut run);
         let cell = |run: &Option<(Encoded, f64)>| run.as_ref().map(|(e, _)| encoded_cell(e));
-        row(&format!("{name}, latent grids, {BPP} bpp"), cell(&gpu), cell(&cpu));
+        row(&format!("encode {what}"), cell(&gpu), cell(&cpu));
         let step = |run: &Option<(Encoded, f64)>| run.as_ref().map(|(_, step)| milliseconds(*step));
         row(&format!("training step, latent grids of {name}"), step(&gpu), step(&cpu));
         let Some((encoded, _)) = cpu else { return };
@@ -193,12 +197,15 @@ impl Table {
     /// A file, and the seconds of half of the steps in the later half of the training.
     fn encode(
         &mut self,
-        name: &str,
+        what: &str,
         raster: &Raster,
         mut options: EncodeOptions,
         device: DeviceChoice,
     ) -> Option<(Encoded, f64)> {
         options.training.device = device;
+        if self.small {
+            options.training.steps = Some(40);
+        }
         let mut times = Vec::new();
         let result = encode(raster, &options, |_| {
             times.push(Instant::now());
@@ -207,12 +214,12 @@ impl Table {
         let encoded = match result {
             Ok(encoded) => encoded,
             Err(error) => {
-                self.notes.push(format!("{name}: {error}"));
+                self.notes.push(format!("{what}: {error}"));
                 return None;
             }
         };
         let (on, effort) = (encoded.device, options.training.effort);
-        self.notes.push(format!("{name}: effort {effort} on {on}, {}", encoded_cell(&encoded).1));
+        self.notes.push(format!("{what}: effort {effort} on {on}, {}", encoded_cell(&encoded).1));
         if device == DeviceChoice::Gpu && on != "gpu" {
             return None;
         }
@@ -241,7 +248,7 @@ fn bytes(render: &Render) -> Vec<u8> {
 fn read(path: &Path, small: bool) -> Raster {
     let mut image = image::open(path).unwrap().into_rgb8();
     if small {
-        image = image::imageops::crop(&mut image, 0, 0, 96, 64).to_image();
+        image = image::imageops::crop(&mut image, 0, 0, 192, 128).to_image();
     }
     let size = Size { width: image.width(), height: image.height() };
     Raster::new(size, Channels::Rgb, Samples::U8(image.into_raw())).unwrap()

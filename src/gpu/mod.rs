@@ -301,7 +301,8 @@ impl Gpu {
         let waited = self.device.poll(wait);
         self.check()?;
         waited.map_err(|error| failed(&error))?;
-        match receiver.try_recv() {
+        // The thread that waits for another submission may be the one that sends.
+        match receiver.recv() {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(failed(&error)),
             Err(error) => return Err(failed(&error)),
