@@ -206,6 +206,42 @@ fn gradients_of_all_topologies_are_those_of_f64() {
 }
 
 #[test]
+fn dispatches_add_up() {
+    let Some(gpu) = &*GPU else { return };
+    let topology = Topology::new(Channels::Rgb, vec![5, 8, 3]).unwrap();
+    let (siren, scales, weights) = network(&topology, 5);
+    let raster = raster(Size { width: 23, height: 17 }, Channels::Rgb, BitDepth::Eight, 7);
+    let some = pixels(&raster, 300, 5);
+    let variants = [
+        Variant::TILES,
+        Variant { workgroups: 1, ..Variant::TILES },
+        Variant { invocations: 128, pixels: 128, splits: 2, wide: true, ..Variant::WIDE_TILES },
+        Variant::PIXELS,
+    ];
+    // One tile, or a few.
+    for flops in [1, 300_000] {
+        let gpu = gpu.clone().with_most_flops(flops);
+        for variant in variants {
+            let mut trainer = Trainer::new(&gpu, &raster, &topology, &scales, variant).unwrap();
+            for batch in [Batch::All, Batch::Of(&some)] {
+                let step = trainer.step(&weights, batch).unwrap();
+                let what = format!("{variant:?}, {flops}");
+                check(&siren, &step, &wanted(&siren, &scales, &raster, batch), &what);
+                assert_eq!(trainer.step(&weights, batch).unwrap(), step, "{what}");
+            }
+        }
+    }
+    let grid = Grid::new(raster.size(), &View::default()).unwrap();
+    let [parts, whole] = [gpu.clone().with_most_flops(1), gpu.clone()].map(|gpu| {
+        let variant = Variant::of_renders(&topology, &gpu);
+        let depth = Some(BitDepth::Sixteen);
+        let mut renderer = Renderer::new(&gpu, &siren, grid, depth, variant).unwrap();
+        renderer.samples(2..17).unwrap()
+    });
+    assert_eq!(parts, whole);
+}
+
+#[test]
 fn renders_are_those_of_the_definition() {
     let Some(gpu) = &*GPU else { return };
     let native = Size { width: 60, height: 41 };

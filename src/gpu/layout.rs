@@ -80,6 +80,11 @@ impl Layout {
         lengths.max().unwrap_or(0)
     }
 
+    /// Floating-point operations for the values of a pixel: those of weights and sines.
+    pub fn flops(&self) -> u64 {
+        (8 * self.length + 100 * self.hidden) as u64
+    }
+
     /// Calls `visit(layer, output, input, place)` for every weight; the input after the last one
     /// stands for the bias. `place` is that among the floats of the layout.
     pub fn each_weight(&self, mut visit: impl FnMut(usize, usize, usize, usize)) {

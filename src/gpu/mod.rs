@@ -120,6 +120,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     adapter: Adapter,
     failure: Arc<Mutex<Failure>>,
+    most_flops: u64,
 }
 
 /// What a device reported.
@@ -223,7 +224,7 @@ impl Gpu {
         device.set_device_lost_callback(move |_, message| {
             locked(&of_loss).lost = Some(message);
         });
-        Ok(Self { device, queue, adapter: info, failure })
+        Ok(Self { device, queue, adapter: info, failure, most_flops: MOST_FLOPS })
     }
 
     /// What is known of the adapter.
@@ -235,6 +236,12 @@ impl Gpu {
     #[doc(hidden)]
     pub fn lose(&self) {
         self.device.destroy();
+    }
+
+    /// The same with dispatches of at most so many floating-point operations: for tests.
+    #[doc(hidden)]
+    pub fn with_most_flops(self, most_flops: u64) -> Self {
+        Self { most_flops, ..self }
     }
 
     /// Whether the device is lost, or has reported an error since this was asked last.
@@ -366,6 +373,21 @@ impl Timer {
         }
     }
 
+    /// The same for one of the dispatches that make up a pass.
+    #[cfg(feature = "encode")]
+    fn part(
+        &self,
+        pass: u32,
+        part: usize,
+        parts: usize,
+    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        let (first, last) = (part == 0, part + 1 == parts);
+        let mut whole = self.pass(pass);
+        whole.beginning_of_pass_write_index.take_if(|_| !first);
+        whole.end_of_pass_write_index.take_if(|_| !last);
+        (first || last).then_some(whole)
+    }
+
     fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         encoder.resolve_query_set(&self.queries, 0..2 * self.passes, &self.resolved, 0);
         let bytes = self.readable.size();
@@ -386,11 +408,21 @@ impl Timer {
 
 /// Most bytes of all workgroups' gradients, and of their scratch.
 const MOST_BYTES: u64 = 1 << 28;
+/// Most floating-point operations of a dispatch: half a second on an integrated GPU that does 100
+/// billion a second. Systems reset a GPU that is busy for two.
+const MOST_FLOPS: u64 = 50_000_000_000;
 /// Loop iterations that llvmpipe allows an invocation, all loops together, with a margin: after
 /// 65,535 it ends every loop without an error.
 const SOFTWARE_ITERATIONS: usize = 60_000;
 
 impl Gpu {
+    /// Tiles of a dispatch that takes its part of so many, each of so many operations.
+    #[cfg(feature = "encode")]
+    fn tiles_of_dispatch(&self, tiles: u64, flops: u64) -> u64 {
+        let most = (self.most_flops / flops).max(1);
+        tiles.div_ceil(tiles.div_ceil(most))
+    }
+
     /// Workgroups for so many tiles, at most `most`, each of as many tiles as any other or one
     /// fewer; `iterations` are those of the loops of an invocation for a tile.
     fn workgroups(&self, tiles: u64, most: u64, iterations: usize) -> u32 {

@@ -97,7 +97,7 @@ pub(super) fn bind(
 /// What the parameters of every kernel begin with; zeros where it has no use for them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
-    /// Pixels, and the first one's number in a render.
+    /// Pixels of the dispatch, and the first one's place among all.
     pub points: u32,
     pub first: u32,
     pub workgroups: u32,

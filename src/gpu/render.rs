@@ -11,7 +11,7 @@ use crate::geometry::{Grid, Size};
 use crate::network::Siren;
 use crate::raster::Samples;
 
-/// Pixels of one dispatch: a moment on any GPU, and little memory.
+/// Pixels of one dispatch: little memory.
 const MOST_PIXELS: u32 = 1 << 20;
 /// Pixels that a thread unpacks at a time.
 const UNPACKED: usize = 1 << 14;
@@ -92,7 +92,7 @@ impl Renderer {
         let weights = gpu.buffer_of("the weights", &packed, U::STORAGE)?;
         let places: Vec<u32> = axes(&grid).collect();
         let coordinates = gpu.buffer_of("the coordinates", &places, U::STORAGE)?;
-        let rows = rows(grid.size);
+        let rows = rows(gpu, grid.size, layout.flops());
         let pixels = u64::from(rows) * u64::from(grid.size.width);
         let scratch_length = variant.scratch_length(&layout, false);
         let of_scratch = 16 * u64::from(scratch_length);
@@ -294,7 +294,8 @@ pub(super) fn format(depth: Option<BitDepth>) -> u32 {
     }
 }
 
-/// Rows that a dispatch computes of a render.
-pub(super) fn rows(size: Size) -> u32 {
-    (MOST_PIXELS / size.width).clamp(1, size.height)
+/// Rows that a dispatch computes of a render, where a pixel takes so many operations.
+pub(super) fn rows(gpu: &Gpu, size: Size, flops: u64) -> u32 {
+    let pixels = (gpu.most_flops / flops).min(MOST_PIXELS.into()) as u32;
+    (pixels / size.width).clamp(1, size.height)
 }

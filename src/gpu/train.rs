@@ -1,5 +1,7 @@
 //! The loss of a batch and its gradient.
 
+use std::mem;
+
 use super::layout::Layout;
 use super::pipeline::{Access, Header, bind, bindings, compile, pass};
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
@@ -7,6 +9,8 @@ use crate::geometry::{Grid, Size, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
 
+/// A step in evaluations: forward, and the gradients of activations and of weights.
+const EVALUATIONS: u64 = 3;
 /// vec4f that a workgroup of the summing kernel takes.
 const SUM_COLUMNS: u32 = 16;
 
@@ -65,7 +69,10 @@ pub struct Trainer {
 struct Plan {
     points: usize,
     all: bool,
+    /// Pixels of a dispatch.
+    each: usize,
     workgroups: u32,
+    parameters: wgpu::Buffer,
     batch: wgpu::Buffer,
     bound: wgpu::BindGroup,
     bound_sum: wgpu::BindGroup,
@@ -181,21 +188,30 @@ impl Trainer {
             let pairs: Vec<[u32; 2]> = pairs.collect();
             queue.write_buffer(&plan.batch, 0, &bytes_of(pairs.as_flattened()));
         }
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let passes = [
-            (&self.kernel, &plan.bound, plan.workgroups),
-            (&self.sum, &plan.bound_sum, self.gradient_length().div_ceil(SUM_COLUMNS)),
-        ];
-        for (index, (pipeline, bound, workgroups)) in passes.into_iter().enumerate() {
-            let timer = self.timer.as_ref().map(|timer| timer.pass(index as u32));
-            pass(&mut encoder, pipeline, bound, workgroups, timer);
+        let encoder = || self.gpu.device.create_command_encoder(&Default::default());
+        let mut commands = encoder();
+        let parts = points.div_ceil(plan.each);
+        for part in 0..parts {
+            if part > 0 {
+                queue.submit([mem::replace(&mut commands, encoder()).finish()]);
+            }
+            if parts > 1 {
+                let first = part * plan.each;
+                let words = [plan.each.min(points - first) as u32, first as u32];
+                queue.write_buffer(&plan.parameters, 0, &bytes_of(&words));
+            }
+            let times = self.timer.as_ref().and_then(|timer| timer.part(0, part, parts));
+            pass(&mut commands, &self.kernel, &plan.bound, plan.workgroups, times);
         }
+        let times = self.timer.as_ref().map(|timer| timer.pass(1));
+        let columns = self.gradient_length().div_ceil(SUM_COLUMNS);
+        pass(&mut commands, &self.sum, &plan.bound_sum, columns, times);
         let bytes = 16 * u64::from(self.gradient_length());
-        encoder.copy_buffer_to_buffer(&self.sums, 0, &self.readable, 0, bytes);
+        commands.copy_buffer_to_buffer(&self.sums, 0, &self.readable, 0, bytes);
         if let Some(timer) = &self.timer {
-            timer.resolve(&mut encoder);
+            timer.resolve(&mut commands);
         }
-        queue.submit([encoder.finish()]);
+        queue.submit([commands.finish()]);
         let sums: Vec<f32> =
             self.gpu.read(&self.readable, bytes, None, |bytes| floats(bytes).collect())?;
         self.unpacked(&sums, points)
@@ -209,7 +225,9 @@ impl Trainer {
     fn plan(&self, points: usize, all: bool) -> Result<Plan, GpuError> {
         assert!(points > 0, "a batch has pixels");
         let Self { gpu, variant, layout, .. } = self;
-        let tiles = points.div_ceil(variant.pixels as usize) as u64;
+        let pixels = u64::from(variant.pixels);
+        let tiles = (points as u64).div_ceil(pixels);
+        let tiles = gpu.tiles_of_dispatch(tiles, EVALUATIONS * layout.flops() * pixels);
         let of_gradient = 16 * u64::from(variant.splits * self.gradient_length());
         let scratch_length = variant.scratch_length(layout, true);
         let of_scratch = 16 * u64::from(scratch_length);
@@ -257,7 +275,8 @@ impl Trainer {
         let of_sum = self.sum.get_bind_group_layout(0);
         let bound_sum = bind(gpu, &of_sum, &[(0, &counts), (1, &gradients), (2, &self.sums)]);
         gpu.check()?;
-        Ok(Plan { points, all, workgroups, batch, bound, bound_sum })
+        let each = (tiles * pixels) as usize;
+        Ok(Plan { points, all, each, workgroups, parameters, batch, bound, bound_sum })
     }
 
     /// Weights as the kernels read them, factors folded in.

@@ -8,7 +8,7 @@
 // row by row, each of four vec4f: the weights of four outputs for one input. Biases follow.
 
 struct Parameters {
-    // Pixels of the batch or the render, and the first one's number in the render.
+    // Pixels of the dispatch, and the first one's place in the batch or the render.
     points: u32,
     first: u32,
     workgroups: u32,
@@ -144,11 +144,13 @@ fn kept_cosine(block: u32, pixel: u32) -> vec4f {
     return cosine(scratch[kept(block, pixel)]);
 }
 
+// The number of a pixel by its place in the dispatch.
 fn numbered(place: u32) -> u32 {
+    let at = parameters.first + place;
     if parameters.all != 0u {
-        return place;
+        return at;
     }
-    return batch[place].x;
+    return batch[at].x;
 }
 
 // x and y of a pixel.
@@ -158,7 +160,7 @@ fn centre(pixel: u32) -> vec4f {
     return vec4f(x, y, 0.0, 0.0);
 }
 
-// What goes into the first layer at a place in the batch; zeros beyond its end.
+// What goes into the first layer at a place in the dispatch; zeros beyond its end.
 fn input(place: u32) -> vec4f {
     if place >= parameters.points {
         return vec4f();
@@ -179,7 +181,7 @@ fn samples(pixel: u32) -> vec4f {
     return 2.0 * (vec4f(bytes) / 255.0) - 1.0;
 }
 
-// Weighted errors of the outputs at a place in the batch, zero beyond its end; adds to the sum of
+// Weighted errors of the outputs at a place in the dispatch, zero beyond its end; adds to the sum of
 // weight times squared error. Errors of colours count times the square of alpha.
 fn compare(place: u32, output: vec4f) -> vec4f {
     if place >= parameters.points {
@@ -188,7 +190,7 @@ fn compare(place: u32, output: vec4f) -> vec4f {
     let wanted = samples(numbered(place));
     var weight = 1.0;
     if parameters.all == 0u {
-        weight = bitcast<f32>(batch[place].y);
+        weight = bitcast<f32>(batch[parameters.first + place].y);
     }
     var each = vec4f(weight);
     if parameters.channels % 2u == 0u {
@@ -202,6 +204,11 @@ fn compare(place: u32, output: vec4f) -> vec4f {
     error += dot(delta, difference);
     seen += 1u;
     return delta;
+}
+
+// Whether a tile's gradient adds to those of others; the first of a workgroup does not.
+fn adds(t: u32, workgroup: u32) -> bool {
+    return t != workgroup || parameters.first != 0u;
 }
 
 // Adds a tile's gradient of layer `l` to the workgroup's: the products of the gradients of its
@@ -270,7 +277,8 @@ fn outer(l: u32, deltas: u32, inputs: u32, adding: bool, workgroup: u32, id: u32
     }
 }
 
-// Writes the sums of the errors and of the pixels of a workgroup behind its gradient.
+// Writes the sums of the errors and of the pixels of a workgroup behind its gradient, or adds them
+// to those of the dispatches before.
 fn finish(workgroup: u32, id: u32) {
     sums[id] = vec2f(error, f32(seen));
     workgroupBarrier();
@@ -282,8 +290,13 @@ fn finish(workgroup: u32, id: u32) {
             }
         }
         let end = (workgroup * SPLITS + id + 1u) * parameters.gradient_length - 1u;
+        var thousands = 0.0;
+        if parameters.first != 0u {
+            sum += gradient[end].xy;
+            thousands = gradient[end].z;
+        }
         // Two numbers, so that pixels are counted exactly.
-        let thousands = floor(sum.y / 1024.0);
-        gradient[end] = vec4f(sum.x, sum.y - 1024.0 * thousands, thousands, 0.0);
+        let more = floor(sum.y / 1024.0);
+        gradient[end] = vec4f(sum.x, sum.y - 1024.0 * more, thousands + more, 0.0);
     }
 }

@@ -330,7 +330,7 @@ fn train(
         tile[id] = delta;
         show(1u, h, id);
         workgroupBarrier();
-        outer(output, 0u, 1u, t != workgroup, workgroup, id);
+        outer(output, 0u, 1u, adds(t, workgroup), workgroup, id);
         var d = carried_last(delta, id);
         workgroupBarrier();
         for (var l = output - 1u; l > 0u; l--) {
@@ -338,14 +338,14 @@ fn train(
             show_inputs(l, id);
             stage(l, id);
             workgroupBarrier();
-            outer(l, 0u, 1u, t != workgroup, workgroup, id);
+            outer(l, 0u, 1u, adds(t, workgroup), workgroup, id);
             d = carried(l, d, id);
             workgroupBarrier();
         }
         show(0u, d, id);
         tile[SLOT + id] = input(place);
         workgroupBarrier();
-        outer(0u, 0u, 1u, t != workgroup, workgroup, id);
+        outer(0u, 0u, 1u, adds(t, workgroup), workgroup, id);
         workgroupBarrier();
     }
     finish(workgroup, id);

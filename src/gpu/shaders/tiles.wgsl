@@ -154,7 +154,7 @@ fn train(
             restore(l, 1u - slot, id);
             stage(l, id);
             barrier();
-            outer(l, slot, 1u - slot, t != workgroup, workgroup, id);
+            outer(l, slot, 1u - slot, adds(t, workgroup), workgroup, id);
             barrier();
             backward(l, slot, id);
             barrier();
@@ -162,7 +162,7 @@ fn train(
         }
         load(t, 1u - slot, id);
         barrier();
-        outer(0u, slot, 1u - slot, t != workgroup, workgroup, id);
+        outer(0u, slot, 1u - slot, adds(t, workgroup), workgroup, id);
         barrier();
     }
     finish(workgroup, id);
