@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::{
-    BitDepth, Crop, DecodeError, Decoder, Field, Limits, Render, RenderOptions, Sampling, Scale,
+    BitDepth, Crop, DecodeError, Decoder, Field, Limit, Limits, RenderOptions, Sampling, Scale,
     Size, View,
 };
 
@@ -253,7 +253,7 @@ fn explained(error: DecodeError, options: &Options) -> anyhow::Error {
         DecodeError::Truncated { .. } if !options.allow_truncated => {
             "--allow-truncated renders what has arrived of latent grids"
         }
-        DecodeError::LimitExceeded { what, .. } if what.contains("memory") => {
+        DecodeError::LimitExceeded { what: Limit::Memory, .. } => {
             "too large a render: --max-memory BYTES allows it"
         }
         DecodeError::LimitExceeded { .. } => "too large a render: --max-pixels N allows it",
