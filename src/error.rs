@@ -259,6 +259,15 @@ pub enum EncodeError {
     Tensor(#[from] candle_core::Error),
 }
 
+impl EncodeError {
+    /// The error of a device that needs a cargo feature of its name, which this build lacks.
+    pub fn not_built(device: &'static str) -> Self {
+        let reason =
+            format!("this build has no {device} support; install with `--features {device}`");
+        Self::Device { device, reason }
+    }
+}
+
 /// Bytes as spaced hexadecimal, `(nothing)` when there are none.
 fn hex(bytes: &[u8]) -> String {
     if bytes.is_empty() {

@@ -64,6 +64,8 @@ mod raster;
 mod rate;
 mod reduce;
 mod render;
+#[cfg(any(feature = "encode", feature = "gpu"))]
+mod speed;
 #[cfg(feature = "encode")]
 pub mod train;
 
