@@ -161,7 +161,7 @@ pub enum DecodeError {
     #[error("{what} of {requested} exceeds the limit of {limit}")]
     LimitExceeded {
         /// What would be too large.
-        what: &'static str,
+        what: Limit,
         /// The size asked for.
         requested: u64,
         /// The limit in force.
@@ -170,6 +170,27 @@ pub enum DecodeError {
     /// The requested view is not a rectangle of pixels.
     #[error("invalid view: {0}")]
     InvalidView(&'static str),
+}
+
+/// One of the bounds on what a decoder does for a file.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// [`Limits::max_pixels`](crate::Limits::max_pixels).
+    #[error("a number of pixels")]
+    Pixels,
+    /// [`Limits::max_dimension`](crate::Limits::max_dimension).
+    #[error("a side in pixels")]
+    Dimension,
+    /// [`Limits::max_weights`](crate::Limits::max_weights).
+    #[error("a number of weights")]
+    Weights,
+    /// [`Limits::max_memory`](crate::Limits::max_memory).
+    #[error("memory in bytes")]
+    Memory,
+    /// [`Limits::max_operations`](crate::Limits::max_operations).
+    #[error("a number of operations")]
+    Operations,
 }
 
 /// Why an encode failed. No file exists in any of these cases.
@@ -236,6 +257,15 @@ pub enum EncodeError {
     #[cfg(feature = "encode")]
     #[error("training failed: {0}")]
     Tensor(#[from] candle_core::Error),
+}
+
+impl EncodeError {
+    /// The error of a device that needs a cargo feature of its name, which this build lacks.
+    pub fn not_built(device: &'static str) -> Self {
+        let reason =
+            format!("this build has no {device} support; install with `--features {device}`");
+        Self::Device { device, reason }
+    }
 }
 
 /// Bytes as spaced hexadecimal, `(nothing)` when there are none.

@@ -64,6 +64,8 @@ mod raster;
 mod rate;
 mod reduce;
 mod render;
+#[cfg(any(feature = "encode", feature = "gpu"))]
+mod speed;
 #[cfg(feature = "encode")]
 pub mod train;
 
@@ -74,7 +76,7 @@ pub use encode::{
     Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
     encode_with_checkpoints,
 };
-pub use error::{DecodeError, EncodeError};
+pub use error::{DecodeError, EncodeError, Limit};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
 pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};

@@ -1,7 +1,7 @@
 //! Bounds on what a decoder does for a file, checked before anything is allocated or evaluated
 //! for it. Knows numbers only; what a render takes is told by those who make it.
 
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Limit};
 use crate::geometry::Size;
 
 /// Bounds on what a decoder will do for a file.
@@ -31,7 +31,8 @@ pub struct Limits {
     /// Most weights of a SIREN. Default: 2^20, the format's own limit.
     pub max_weights: u64,
     /// Most bytes of memory, besides those of the file: the network, latents, working memory, and
-    /// the pixels of a render in one piece. Default: 2^31.
+    /// the pixels of a render in one piece. Default: 2^31. A GPU's own memory is not
+    /// counted: a render takes up to 200 MB of it, more where a row has more than 2^20 pixels.
     pub max_memory: u64,
     /// Most operations of one render, each a multiplication with an addition: those of the network
     /// at every point that is evaluated, and those of the entropy model for every latent that is
@@ -74,9 +75,6 @@ impl Spent {
     }
 }
 
-/// What a [`DecodeError::LimitExceeded`] of [`Limits::max_memory`] is about.
-pub(crate) const MEMORY: &str = "memory in bytes";
-
 impl Limits {
     /// Whatever the format allows.
     pub const NONE: Self = Self {
@@ -88,21 +86,21 @@ impl Limits {
     };
 
     pub(crate) fn check_size(&self, size: Size) -> Result<(), DecodeError> {
-        check("a side in pixels", size.longer_side().into(), self.max_dimension.into())?;
-        check("a number of pixels", size.pixels(), self.max_pixels)
+        check(Limit::Dimension, size.longer_side().into(), self.max_dimension.into())?;
+        check(Limit::Pixels, size.pixels(), self.max_pixels)
     }
 
     pub(crate) fn check_weights(&self, weights: u64) -> Result<(), DecodeError> {
-        check("a number of weights", weights, self.max_weights)
+        check(Limit::Weights, weights, self.max_weights)
     }
 
     pub(crate) fn check(&self, spent: Spent) -> Result<(), DecodeError> {
-        check("a number of operations", spent.operations, self.max_operations)?;
-        check(MEMORY, spent.memory, self.max_memory)
+        check(Limit::Operations, spent.operations, self.max_operations)?;
+        check(Limit::Memory, spent.memory, self.max_memory)
     }
 }
 
-fn check(what: &'static str, requested: u64, limit: u64) -> Result<(), DecodeError> {
+fn check(what: Limit, requested: u64, limit: u64) -> Result<(), DecodeError> {
     if requested > limit {
         return Err(DecodeError::LimitExceeded { what, requested, limit });
     }

@@ -20,9 +20,9 @@ use image::{ColorType, ImageDecoder, ImageError, ImageResult};
 
 use crate::container::{BitDepth, SIGNATURE};
 use crate::decode::{Decoder, RenderOptions};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, Limit};
 use crate::geometry::{Grid, Scale, Size, View};
-use crate::limits::{Limits, MEMORY};
+use crate::limits::Limits;
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
 
@@ -193,7 +193,7 @@ fn hint() -> ImageFormatHint {
 
 fn decoding_error(error: DecodeError) -> ImageError {
     match error {
-        DecodeError::LimitExceeded { what: MEMORY, .. } => insufficient_memory(),
+        DecodeError::LimitExceeded { what: Limit::Memory, .. } => insufficient_memory(),
         DecodeError::LimitExceeded { .. } => {
             ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError))
         }

@@ -13,10 +13,14 @@ use crate::container::BitDepth;
 use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::{Grid, Size};
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, GpuError, Renderer, Variant};
+use crate::gpu::{Adapter, Gpu, GpuError, Renderer, Variant};
 use crate::network::Channels;
+#[cfg(feature = "gpu")]
+use crate::network::Siren;
 use crate::raster::{Raster, Samples};
 use crate::reduce::{self, Reduction, Refined};
+#[cfg(feature = "gpu")]
+use crate::speed;
 
 /// What is rendered of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -66,7 +70,7 @@ pub struct Render<'a> {
 #[cfg(feature = "gpu")]
 #[derive(Debug)]
 enum OnGpu {
-    Works(Box<Renderer>),
+    Works(Adapter, Box<Renderer>),
     Failed(GpuError),
 }
 
@@ -197,25 +201,59 @@ impl<'a> Render<'a> {
     /// [`GpuError::Unsupported`] for latent grids and derivatives; others from the device.
     #[cfg(feature = "gpu")]
     pub fn on_gpu(self, gpu: &Gpu) -> Result<Self, GpuError> {
-        let Function::Siren(evaluator) = &self.function else {
-            return Err(GpuError::Unsupported("latent grids"));
-        };
-        if self.field != Field::Value {
-            return Err(GpuError::Unsupported("derivatives"));
-        }
-        let siren = evaluator.siren();
+        let siren = self.for_gpu()?;
         let variant = Variant::of_renders(siren.topology(), gpu);
         // What is reduced is not rounded before.
         let depth = self.reduction.is_none().then_some(self.depth);
         let renderer = Renderer::new(gpu, siren, self.grid, depth, variant)?;
-        Ok(Self { on_gpu: Some(Arc::new(Mutex::new(OnGpu::Works(renderer.into())))), ..self })
+        let works = OnGpu::Works(gpu.adapter().clone(), renderer.into());
+        Ok(Self { on_gpu: Some(Arc::new(Mutex::new(works))), ..self })
+    }
+
+    /// The same by a GPU that [`Gpu::automatic`] opens, where it is expected to be faster, its start
+    /// included. Where it does not take the render, [`Render::gpu_failure`] says why.
+    #[cfg(feature = "gpu")]
+    pub fn on_gpu_if_faster(self) -> Self {
+        let Ok(siren) = self.for_gpu() else { return self };
+        let operations = siren.topology().weight_count() as f64 * self.grid.size.pixels() as f64;
+        if !speed::gpu_is_faster(operations, rayon::current_num_threads(), 0) {
+            return self;
+        }
+        let error = match Gpu::automatic() {
+            Ok(None) => return self,
+            Ok(Some(gpu)) => match self.clone().on_gpu(&gpu) {
+                Ok(render) => return render,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        Self { on_gpu: Some(Arc::new(Mutex::new(OnGpu::Failed(error)))), ..self }
+    }
+
+    /// The network that a GPU can evaluate.
+    #[cfg(feature = "gpu")]
+    fn for_gpu(&self) -> Result<&'a Siren, GpuError> {
+        match (&self.function, self.field) {
+            (Function::Grids { .. }, _) => Err(GpuError::Unsupported("latent grids")),
+            (Function::Siren(evaluator), Field::Value) => Ok(evaluator.siren()),
+            _ => Err(GpuError::Unsupported("derivatives")),
+        }
+    }
+
+    /// The adapter that evaluates the function, as long as it works.
+    #[cfg(feature = "gpu")]
+    pub fn adapter(&self) -> Option<Adapter> {
+        match &*locked(self.on_gpu.as_ref()?) {
+            OnGpu::Works(adapter, _) => Some(adapter.clone()),
+            OnGpu::Failed(_) => None,
+        }
     }
 
     /// Why the GPU failed and the CPU went on, if it did.
     #[cfg(feature = "gpu")]
     pub fn gpu_failure(&self) -> Option<GpuError> {
         match &*locked(self.on_gpu.as_ref()?) {
-            OnGpu::Works(_) => None,
+            OnGpu::Works(..) => None,
             OnGpu::Failed(error) => Some(error.clone()),
         }
     }
@@ -224,7 +262,7 @@ impl<'a> Render<'a> {
     #[cfg(feature = "gpu")]
     fn by_gpu<T>(&self, run: impl FnOnce(&mut Renderer) -> Result<T, GpuError>) -> Option<T> {
         let mut on_gpu = locked(self.on_gpu.as_ref()?);
-        let OnGpu::Works(renderer) = &mut *on_gpu else { return None };
+        let OnGpu::Works(_, renderer) = &mut *on_gpu else { return None };
         match run(renderer) {
             Ok(result) => Some(result),
             Err(error) => {

@@ -63,7 +63,7 @@ fn goes_on_from(
         assert!(encoded.bytes == whole.bytes && rest.len() == 0, "run {run}, step {step}");
         let facts = |e: &Encoded| {
             let steps = (e.steps_done, e.steps_planned);
-            (e.psnr, steps, e.topology.clone(), e.recoveries, e.single_colour, e.device)
+            (e.psnr, steps, e.topology.clone(), e.recoveries, e.single_colour, e.device.clone())
         };
         assert_eq!(facts(&encoded), facts(&whole));
         // Not only the result: the whole state, step after step.

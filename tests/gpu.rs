@@ -305,6 +305,25 @@ fn a_lost_device_is_an_error() {
 }
 
 #[test]
+fn the_cpu_goes_on_with_a_render() {
+    let Some(gpu) = Gpu::for_tests() else { return };
+    let native = Size { width: 60, height: 41 };
+    let (siren, ..) = network(&uniform(Channels::Rgb, 2, 6), 1);
+    let evaluator = Evaluator::new(siren);
+    let grid = Grid::new(native, &View::default()).unwrap();
+    let render = Render::new(&evaluator, native, grid, Field::Value, BitDepth::Eight);
+    let on_gpu = render.clone().on_gpu(&gpu).unwrap();
+    on_gpu.rows(0..20);
+    assert_eq!((on_gpu.adapter().as_ref(), on_gpu.gpu_failure()), (Some(gpu.adapter()), None));
+    gpu.lose();
+    assert!(on_gpu.rows(20..41) == render.rows(20..41));
+    assert_eq!(on_gpu.adapter(), None);
+    let failure = on_gpu.gpu_failure().unwrap().to_string();
+    assert!(failure.starts_with("the GPU failed: the device was lost"), "{failure}");
+    assert!(matches!(render.on_gpu(&gpu), Err(GpuError::Failed(_))));
+}
+
+#[test]
 fn what_does_not_fit_is_told() {
     let Some(gpu) = &*GPU else { return };
     assert!(!Variant::PIXELS.fits(&uniform(Channels::Rgb, 2, 33), gpu));

@@ -6,7 +6,8 @@ use common::{Random, container, grid_container, heavy_container, uniform};
 use sirenc::coding::f16;
 use sirenc::container::Container;
 use sirenc::{
-    Channels, Crop, DecodeError, Decoder, Field, Limits, RenderOptions, Sampling, Scale, Size, View,
+    Channels, Crop, DecodeError, Decoder, Field, Limit, Limits, RenderOptions, Sampling, Scale,
+    Size, View,
 };
 
 fn sized(width: u32, height: u32) -> RenderOptions {
@@ -14,8 +15,8 @@ fn sized(width: u32, height: u32) -> RenderOptions {
     RenderOptions { view: View { crop: None, scale }, ..Default::default() }
 }
 
-/// The name of the limit that refuses a render, and what the render takes of it.
-fn refused(file: &Container, limits: Limits, options: &RenderOptions) -> (&'static str, u64) {
+/// The limit that refuses a render, and what the render takes of it.
+fn refused(file: &Container, limits: Limits, options: &RenderOptions) -> (Limit, u64) {
     let decoder = Decoder::with_limits(&file.write(), limits);
     match decoder.and_then(|decoder| decoder.render(options)) {
         Err(DecodeError::LimitExceeded { what, requested, .. }) => (what, requested),
@@ -35,21 +36,21 @@ fn each_limit_refuses() {
     for file in [&siren, &grids()] {
         let options = RenderOptions::default();
         let refused = |limits| refused(file, limits, &options);
-        assert_eq!(refused(Limits { max_pixels: 59_999, ..none }), ("a number of pixels", 60_000));
-        assert_eq!(refused(Limits { max_dimension: 299, ..none }), ("a side in pixels", 300));
-        assert_eq!(refused(Limits { max_memory: 200_000, ..none }).0, "memory in bytes");
+        assert_eq!(refused(Limits { max_pixels: 59_999, ..none }), (Limit::Pixels, 60_000));
+        assert_eq!(refused(Limits { max_dimension: 299, ..none }), (Limit::Dimension, 300));
+        assert_eq!(refused(Limits { max_memory: 200_000, ..none }).0, Limit::Memory);
         let few = Limits { max_operations: 100_000, ..none };
-        assert_eq!(refused(few).0, "a number of operations");
+        assert_eq!(refused(few).0, Limit::Operations);
         let decoder = Decoder::with_limits(&file.write(), Limits::default()).unwrap();
         assert_eq!(decoder.limits(), Limits::default());
         assert!(decoder.render(&options).is_ok());
     }
     let limits = Limits { max_weights: weights - 1, ..none };
-    assert_eq!(refused(&siren, limits, &sized(1, 1)), ("a number of weights", weights));
+    assert_eq!(refused(&siren, limits, &sized(1, 1)), (Limit::Weights, weights));
     let limits = Limits { max_weights: weights, ..none };
     assert!(Decoder::with_limits(&siren.write(), limits).is_ok());
     let limits = Limits { max_memory: 16 * weights - 1, ..none };
-    assert_eq!(refused(&siren, limits, &sized(1, 1)), ("memory in bytes", 16 * weights));
+    assert_eq!(refused(&siren, limits, &sized(1, 1)), (Limit::Memory, 16 * weights));
 }
 
 #[test]
@@ -105,8 +106,8 @@ fn a_tiny_file_of_a_huge_network_is_bounded() {
     assert!(bytes.len() < 1000, "{}", bytes.len());
     let decoder = Decoder::new(&bytes).unwrap();
     let error = decoder.render(&RenderOptions::default()).unwrap_err();
-    let what = "a number of operations";
-    assert!(matches!(error, DecodeError::LimitExceeded { what: w, .. } if w == what), "{error}");
+    let refused = matches!(error, DecodeError::LimitExceeded { what: Limit::Operations, .. });
+    assert!(refused, "{error}");
     assert!(decoder.render(&sized(4, 4)).is_ok());
     assert!(f16::encode(decoder.siren().unwrap()).len() > 2_000_000);
 }

@@ -218,9 +218,10 @@ impl Table {
                 return None;
             }
         };
-        let (on, effort) = (encoded.device, options.training.effort);
+        let (on, effort) = (&encoded.device, options.training.effort);
         self.notes.push(format!("{what}: effort {effort} on {on}, {}", encoded_cell(&encoded).1));
-        if device == DeviceChoice::Gpu && on != "gpu" {
+        if let Some(failure) = &encoded.device_failure {
+            self.notes.push(format!("{what}: {failure}"));
             return None;
         }
         let later = &times[times.len() / 2..];

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::{
-    BitDepth, Crop, DecodeError, Decoder, Field, Limits, Render, RenderOptions, Sampling, Scale,
+    BitDepth, Crop, DecodeError, Decoder, Field, Limit, Limits, RenderOptions, Sampling, Scale,
     Size, View,
 };
 
 use super::batch::{self, Done, Facts, Flags};
 use super::colour::ToSrgb;
+use super::devices::{DeviceName, RenderDevice};
 use super::metadata::{self, Selection};
 use super::output::Destination;
 use super::picture::{self, Format, Source};
@@ -50,8 +51,9 @@ pub(super) struct Options {
     /// Render what has arrived of a file of latent grids that is cut short
     #[arg(long)]
     allow_truncated: bool,
-    /// Where to render; the GPU takes one SIREN
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    /// Where to render; `cpu` gives the same picture whatever card the machine has
+    #[arg(long, value_name = "DEVICE", default_value = "cpu",
+        value_parser = DeviceName::of_renders())]
     device: DeviceName,
     /// Bits per sample, 8 or 16 [default: the source picture's, as far as the format can]
     #[arg(long, value_name = "BITS", value_parser = parse_depth)]
@@ -86,53 +88,6 @@ enum SamplingName {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum DeviceName {
-    /// The CPU
-    Cpu,
-    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL
-    Gpu,
-}
-
-/// What renders: nothing but the CPU where the build has no GPU.
-struct Device {
-    #[cfg(feature = "gpu")]
-    gpu: Option<sirenc::gpu::Gpu>,
-}
-
-impl Device {
-    #[cfg(feature = "gpu")]
-    fn open(name: DeviceName) -> Result<Self> {
-        let open = || sirenc::gpu::Gpu::open().context("device gpu");
-        Ok(Self { gpu: (name == DeviceName::Gpu).then(open).transpose()? })
-    }
-
-    #[cfg(not(feature = "gpu"))]
-    fn open(name: DeviceName) -> Result<Self> {
-        if name == DeviceName::Gpu {
-            bail!("device gpu: this build has no gpu support; install with `--features gpu`");
-        }
-        Ok(Self {})
-    }
-
-    /// Moves a render to the device.
-    fn take<'a>(&self, render: Render<'a>) -> Result<Render<'a>> {
-        #[cfg(feature = "gpu")]
-        if let Some(gpu) = &self.gpu {
-            return render.on_gpu(gpu).context("device gpu");
-        }
-        Ok(render)
-    }
-
-    /// Tells where the device failed and the CPU went on.
-    fn report(&self, _render: &Render) {
-        #[cfg(feature = "gpu")]
-        if let Some(error) = _render.gpu_failure() {
-            progress::message(&format!("warning: {error}; rendered on the CPU"));
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Derivative {
     Gradient,
     Laplacian,
@@ -159,7 +114,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     let output = options.output.as_deref();
     let wanted = input::has_siren_extension;
     let jobs = batch::jobs(&options.inputs, wanted, output, format.extension(), &options.flags)?;
-    let device = Device::open(options.device)?;
+    let device = RenderDevice::open(options.device)?;
     batch::run(&jobs, &options.flags, |input, destination, facts| {
         decode_one(input, destination, (options, &device), format, facts)?;
         Ok(Done::Written)
@@ -169,7 +124,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 fn decode_one(
     input: &Path,
     destination: &Destination,
-    (options, device): (&Options, &Device),
+    (options, device): (&Options, &RenderDevice),
     format: Format,
     facts: &mut Facts,
 ) -> Result<()> {
@@ -223,8 +178,9 @@ fn decode_one(
         picture::write(&source, &metadata, format, options.jpeg_quality, &bar, file)
     });
     bar.finish_and_clear();
-    device.report(&source.render);
-    result.with_context(name)
+    result.with_context(name)?;
+    device.report(input, &source.render);
+    Ok(())
 }
 
 /// Opens a file; says so where it is cut short and may be.
@@ -253,7 +209,7 @@ fn explained(error: DecodeError, options: &Options) -> anyhow::Error {
         DecodeError::Truncated { .. } if !options.allow_truncated => {
             "--allow-truncated renders what has arrived of latent grids"
         }
-        DecodeError::LimitExceeded { what, .. } if what.contains("memory") => {
+        DecodeError::LimitExceeded { what: Limit::Memory, .. } => {
             "too large a render: --max-memory BYTES allows it"
         }
         DecodeError::LimitExceeded { .. } => "too large a render: --max-pixels N allows it",

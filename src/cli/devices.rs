@@ -1,8 +1,109 @@
-//! `sirenc devices`: what can train and render on this machine.
+//! `sirenc devices` and `--device`: what can train and render on this machine, which of it is taken,
+//! and what is said where it fails.
 
+#[cfg(feature = "gpu")]
+use anyhow::Context;
 use anyhow::Result;
+use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+#[cfg(any(feature = "encode", not(feature = "gpu")))]
+use sirenc::EncodeError;
+use sirenc::Render;
 
 use super::{Outcome, output};
+
+/// Where to train or to render.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub(super) enum DeviceName {
+    /// A GPU where this build and machine have one that is expected to be faster, else the CPU
+    Auto,
+    /// The CPU
+    Cpu,
+    /// An NVIDIA GPU
+    Cuda,
+    /// An Apple GPU
+    Metal,
+    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL; for one SIREN
+    Gpu,
+}
+
+impl DeviceName {
+    /// Those that render.
+    pub fn of_renders() -> impl TypedValueParser<Value = Self> {
+        let names = [Self::Auto, Self::Cpu, Self::Gpu].map(|name| name.to_possible_value());
+        PossibleValuesParser::new(names.into_iter().flatten())
+            .map(|name| Self::from_str(&name, false).expect("a possible value"))
+    }
+
+    #[cfg(feature = "encode")]
+    pub fn library(self) -> sirenc::DeviceChoice {
+        use sirenc::DeviceChoice;
+        match self {
+            Self::Auto => DeviceChoice::Auto,
+            Self::Cpu => DeviceChoice::Cpu,
+            Self::Cuda => DeviceChoice::Cuda,
+            Self::Metal => DeviceChoice::Metal,
+            Self::Gpu => DeviceChoice::Gpu,
+        }
+    }
+}
+
+/// What renders.
+pub(super) enum RenderDevice {
+    Cpu,
+    #[cfg(feature = "gpu")]
+    Auto,
+    #[cfg(feature = "gpu")]
+    Gpu(sirenc::gpu::Gpu),
+}
+
+impl RenderDevice {
+    pub fn open(name: DeviceName) -> Result<Self> {
+        match name {
+            #[cfg(feature = "gpu")]
+            DeviceName::Auto => Ok(Self::Auto),
+            #[cfg(feature = "gpu")]
+            DeviceName::Gpu => Ok(Self::Gpu(sirenc::gpu::Gpu::open().context("device gpu")?)),
+            #[cfg(not(feature = "gpu"))]
+            DeviceName::Gpu => Err(EncodeError::not_built("gpu").into()),
+            _ => Ok(Self::Cpu),
+        }
+    }
+
+    /// Moves a render to the device.
+    pub fn take<'a>(&self, render: Render<'a>) -> Result<Render<'a>> {
+        match self {
+            Self::Cpu => Ok(render),
+            #[cfg(feature = "gpu")]
+            Self::Auto => Ok(render.on_gpu_if_faster()),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(gpu) => render.on_gpu(gpu).context("device gpu"),
+        }
+    }
+
+    /// Tells of a GPU that was taken without being asked for, and of one that failed.
+    #[cfg(feature = "gpu")]
+    pub fn report(&self, input: &std::path::Path, render: &Render) {
+        if let Some(error) = render.gpu_failure() {
+            warn_of_failure(&error.to_string());
+        } else if let (Self::Auto, Some(adapter)) = (self, render.adapter()) {
+            super::progress::message(&format!(
+                "{}: rendered on gpu ({})",
+                input.display(),
+                adapter.name
+            ));
+        }
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    pub fn report(&self, _: &std::path::Path, _: &Render) {}
+}
+
+/// Says that a GPU failed and the CPU went on.
+#[cfg(any(feature = "encode", feature = "gpu"))]
+pub(super) fn warn_of_failure(failure: &str) {
+    super::progress::message(&format!("warning: {failure}; went on on the CPU"));
+}
 
 pub(super) fn run() -> Result<Outcome> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -12,11 +113,8 @@ pub(super) fn run() -> Result<Outcome> {
     for (name, choice) in
         [("cuda", sirenc::DeviceChoice::Cuda), ("metal", sirenc::DeviceChoice::Metal)]
     {
-        lines.push(match choice.check() {
-            Ok(()) => format!("{name}: candle's reference path"),
-            Err(sirenc::EncodeError::Device { reason, .. }) => format!("{name}: {reason}"),
-            Err(error) => format!("{name}: {error}"),
-        });
+        let found = choice.check().map_or_else(reason, |()| "candle's reference path".into());
+        lines.push(format!("{name}: {found}"));
     }
     output::print((lines.join("\n") + "\n").as_bytes())
 }
@@ -25,12 +123,13 @@ pub(super) fn run() -> Result<Outcome> {
 fn adapters() -> Vec<String> {
     use sirenc::gpu::{ADAPTER_VARIABLE, Adapter};
     let line = |adapter: Adapter| {
-        let Adapter { name, driver, backend, software } = adapter;
-        let software = match software {
-            true => format!(" (software: used only where {ADAPTER_VARIABLE} names it)"),
-            false => String::new(),
+        let Adapter { name, driver, backend, software, automatic } = adapter;
+        let only = match (software, automatic) {
+            (true, _) => format!(" (software: used only where {ADAPTER_VARIABLE} names it)"),
+            (_, false) => " (not taken by --device auto)".to_owned(),
+            (_, true) => String::new(),
         };
-        format!("gpu: {name}, {driver}, {backend}{software}")
+        format!("gpu: {name}, {driver}, {backend}{only}")
     };
     let lines: Vec<String> = sirenc::gpu::adapters().into_iter().map(line).collect();
     if lines.is_empty() { vec!["gpu: none was found".into()] } else { lines }
@@ -38,5 +137,14 @@ fn adapters() -> Vec<String> {
 
 #[cfg(not(feature = "gpu"))]
 fn adapters() -> Vec<String> {
-    vec!["gpu: this build has no gpu support; install with `--features gpu`".into()]
+    vec![format!("gpu: {}", reason(EncodeError::not_built("gpu")))]
+}
+
+/// Why a device cannot be used.
+#[cfg(any(feature = "encode", not(feature = "gpu")))]
+fn reason(error: EncodeError) -> String {
+    match error {
+        EncodeError::Device { reason, .. } => reason,
+        other => other.to_string(),
+    }
 }

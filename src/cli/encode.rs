@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sirenc::container::{Metadata, Representation, WeightCoding};
 use sirenc::{
-    Checkpoints, Control, DeviceChoice, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
-    Preset, Progress, Target, Training,
+    Checkpoints, Control, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
+    Target, Training,
 };
 
 use super::batch::{self, Done, Facts, Flags};
+use super::devices::{self, DeviceName};
 use super::metadata::Selection;
 use super::output::{Destination, key};
 use super::{Outcome, input, interrupt, progress};
@@ -163,20 +164,6 @@ enum OptimizerName {
     Adam,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceName {
-    /// A GPU if this build and machine have one, else the CPU
-    Auto,
-    /// The CPU
-    Cpu,
-    /// An NVIDIA GPU
-    Cuda,
-    /// An Apple GPU
-    Metal,
-    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL; for one SIREN
-    Gpu,
-}
-
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let (output, flags) = (options.output.as_deref(), &options.flags);
     if let Some(path) = output
@@ -255,6 +242,9 @@ fn encode_one(
     facts.steps = Some(encoded.steps_done);
     facts.stopped_early = Some(stopped_early(&encoded));
     options.flags.write(input, destination, facts, |file| Ok(file.write_all(&encoded.bytes)?))?;
+    if let Some(failure) = &encoded.device_failure {
+        devices::warn_of_failure(failure);
+    }
     progress::message(&summary(input, destination, &encoded));
     if interrupt::requested() {
         return Ok(Done::WrittenEarly);
@@ -370,13 +360,7 @@ fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
     };
     training.seed = options.seed.unwrap_or(training.seed);
     training.timeout = options.timeout;
-    training.device = match options.device {
-        DeviceName::Auto => DeviceChoice::Auto,
-        DeviceName::Cpu => DeviceChoice::Cpu,
-        DeviceName::Cuda => DeviceChoice::Cuda,
-        DeviceName::Metal => DeviceChoice::Metal,
-        DeviceName::Gpu => DeviceChoice::Gpu,
-    };
+    training.device = options.device.library();
     let representation = options.representation.map(|name| match name {
         RepresentationName::Siren => Representation::Siren,
         RepresentationName::Grid => Representation::Grid,

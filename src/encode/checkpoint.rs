@@ -14,7 +14,7 @@ use crate::train::{Control, Observe, Progress};
 
 const SIGNATURE: &[u8; 17] = b"sirenc checkpoint";
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 4;
+const REVISION: u32 = 5;
 
 /// Checkpoints of an encode, for [`encode_with_checkpoints`](crate::encode_with_checkpoints).
 pub struct Checkpoints<'a> {
@@ -36,8 +36,7 @@ impl Attempt {
         archive.u32(&mut self.steps_done)?;
         archive.u32(&mut self.steps_planned)?;
         archive.u32(&mut self.recoveries)?;
-        archive.bool(&mut self.single_colour)?;
-        archive.bool(&mut self.device_failed)
+        archive.bool(&mut self.single_colour)
     }
 }
 

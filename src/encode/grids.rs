@@ -289,7 +289,6 @@ impl<'a> Plan<'a> {
             recoveries: 0,
             single_colour: false,
             lambda: trained.lambda,
-            device_failed: false,
         })
     }
 }

@@ -22,6 +22,7 @@ use crate::rate::{COMPACT_BITS, Model};
 use crate::train::grid::Length;
 use crate::train::{
     self, Control, DeviceChoice, Observe, OptimizerChoice, Progress, Trained, Training,
+    TrainingDevice,
 };
 pub use checkpoint::Checkpoints;
 use checkpoint::Trainings;
@@ -148,8 +149,10 @@ pub struct Encoded {
     /// Whether the file holds one colour: the picture has no other, or training found
     /// nothing better.
     pub single_colour: bool,
-    /// The device that trained.
-    pub device: &'static str,
+    /// The device that trained: `cpu`, `cuda`, `metal`, or `gpu` with the name of the card.
+    pub device: String,
+    /// Why a GPU failed, where the CPU went on.
+    pub device_failure: Option<String>,
     /// Time the encode took.
     pub elapsed: Duration,
 }
@@ -273,15 +276,16 @@ fn encode_any(
         }
     }
     let representation = options.representation(raster);
-    let device = match representation {
-        Representation::Siren => training.device.open()?.name,
-        Representation::Grid => "cpu",
-    };
+    let mut device = TrainingDevice::new(training.device);
     let trainings = &mut Trainings::new(raster, options, checkpoints)?;
     let attempt = match (representation, options.target) {
         (Representation::Grid, _) => grids::attempt(raster, options, trainings, observe)?,
-        (_, Target::Psnr(wanted)) => search(raster, options, wanted, trainings, observe)?,
-        (_, target) => attempt(raster, options, target, training.clone(), trainings, observe)?,
+        (_, Target::Psnr(wanted)) => {
+            search(raster, options, wanted, &mut device, trainings, observe)?
+        }
+        (_, target) => {
+            attempt(raster, options, target, training.clone(), &mut device, trainings, observe)?
+        }
     };
     Ok(Encoded {
         psnr: attempt.psnr,
@@ -293,13 +297,11 @@ fn encode_any(
         steps_planned: attempt.steps_planned,
         recoveries: attempt.recoveries,
         single_colour: attempt.single_colour,
-        device: if attempt.device_failed { FAILED_GPU } else { device },
+        device: device.name,
+        device_failure: device.failure,
         elapsed: started.elapsed(),
     })
 }
-
-/// What to say of a GPU that gave up on the way.
-const FAILED_GPU: &str = "gpu, which failed, and then cpu";
 
 /// A finished file, and how its training went.
 #[derive(Clone, Default)]
@@ -312,8 +314,6 @@ struct Attempt {
     single_colour: bool,
     /// The last lambda of latent grids.
     lambda: f64,
-    /// Whether a GPU gave up on the way.
-    device_failed: bool,
 }
 
 /// Trains a network for a target other than a PSNR: the best of several starts where it is so
@@ -323,6 +323,7 @@ fn attempt(
     options: &EncodeOptions,
     target: Target,
     training: Training,
+    device: &mut TrainingDevice,
     trainings: &mut Trainings,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
@@ -342,7 +343,7 @@ fn attempt(
             control
         };
         let this = trainings.next(&mut observe, |saved, observe| {
-            train_and_code(raster, options, &plan, training, saved, observe)
+            train_and_code(raster, options, &plan, training, device, saved, observe)
         });
         let this = match this {
             Err(EncodeError::Cancelled) if best.is_some() => break,
@@ -364,6 +365,7 @@ fn train_and_code(
     options: &EncodeOptions,
     plan: &Plan,
     training: Training,
+    device: &mut TrainingDevice,
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Attempt, EncodeError> {
@@ -372,8 +374,8 @@ fn train_and_code(
     let resumed = resumed
         .map(|file| coding::decode(file.coding, &file.topology, &file.weights))
         .transpose()?;
-    let resumed = resumed.as_ref();
-    let trained = train::train(raster, topology, resumed, budget, &training, saved, observe)?;
+    let start = (resumed.as_ref(), budget);
+    let trained = train::train(device, raster, topology, start, &training, saved, observe)?;
     let training = Training {
         steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)
@@ -409,7 +411,6 @@ fn train_and_code(
         recoveries: trained.recoveries,
         single_colour: trained.single_colour,
         lambda: 0.0,
-        device_failed: trained.device_failed,
     })
 }
 
@@ -419,6 +420,7 @@ fn search(
     raster: &Raster,
     options: &EncodeOptions,
     wanted: f64,
+    device: &mut TrainingDevice,
     trainings: &mut Trainings,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
@@ -450,7 +452,8 @@ fn search(
             stopped |= control == Control::Stop;
             control
         };
-        let this = match attempt(raster, options, target, training, trainings, &mut observe) {
+        let this = match attempt(raster, options, target, training, device, trainings, &mut observe)
+        {
             Err(EncodeError::Cancelled) if found.is_some() || failed.is_some() => break,
             this => this?,
         };

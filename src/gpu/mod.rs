@@ -24,7 +24,7 @@ pub use train::{Batch, Step, Trainer, WeightedPixel};
 pub use variant::{Kernel, Variant};
 
 /// Names an adapter, by a part of its name, to be used instead of the best one; software adapters
-/// are used only so.
+/// are used only so, and integrated ones automatically only so.
 pub const ADAPTER_VARIABLE: &str = "SIRENC_GPU_ADAPTER";
 
 /// Why a GPU cannot do what it was asked for.
@@ -71,6 +71,10 @@ pub struct Adapter {
     pub backend: String,
     /// Whether it computes on the CPU.
     pub software: bool,
+    /// Whether it is taken without being asked for: a card of its own, or a virtual machine's share of
+    /// one, that needs no OpenGL. Integrated ones have not been measured, and OpenGL takes long to
+    /// start.
+    pub automatic: bool,
 }
 
 impl Adapter {
@@ -80,9 +84,18 @@ impl Adapter {
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             backend: format!("{:?}", info.backend),
             software: info.device_type == DeviceType::Cpu,
+            automatic: matches!(info.device_type, DeviceType::DiscreteGpu | DeviceType::VirtualGpu)
+                && info.backend != Backend::Gl,
         }
     }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.name.to_lowercase().contains(&name.to_lowercase())
+    }
 }
+
+/// OpenGL takes long to start, and serves where nothing else does.
+const OPENGL_LAST: [wgpu::Backends; 2] = [wgpu::Backends::PRIMARY, wgpu::Backends::GL];
 
 /// The adapters of this machine, best first, those that compute on the CPU last.
 pub fn adapters() -> Vec<Adapter> {
@@ -107,6 +120,30 @@ fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
         (kind, info.backend == Backend::Gl)
     });
     adapters
+}
+
+/// The first adapter that is wanted, in turn of the backends.
+fn first(backends: &[wgpu::Backends], wanted: impl Fn(&Adapter) -> bool) -> Option<wgpu::Adapter> {
+    let mut all = backends.iter().copied().flat_map(enumerate);
+    all.find(|adapter| wanted(&Adapter::new(&adapter.get_info())))
+}
+
+/// What [`ADAPTER_VARIABLE`] names.
+fn wanted_name() -> Option<String> {
+    std::env::var(ADAPTER_VARIABLE).ok().filter(|name| !name.is_empty())
+}
+
+/// Whether there is a device file of a card, or may be. Without one no driver is loaded, which takes
+/// its time and lets Mesa's write to stderr.
+fn may_have_card() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    // NVIDIA's without Mesa's, and those of Windows below Linux.
+    let others = ["/dev/nvidiactl", "/dev/dxg"];
+    let nodes = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
+    others.iter().any(|path| std::path::Path::new(path).exists())
+        || nodes.into_iter().any(|node| node.file_name().to_string_lossy().starts_with("renderD"))
 }
 
 fn without_display() -> wgpu::InstanceDescriptor {
@@ -139,16 +176,40 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::NoAdapter`] and [`GpuError::Failed`].
     pub fn open() -> Result<Self, GpuError> {
-        static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gpu) = opened.as_ref().filter(|gpu| locked(&gpu.failure).lost.is_none()) {
-            return Ok(gpu.clone());
+        let opened = Self::opened(&OPENGL_LAST, |adapter| !adapter.software)?;
+        opened.ok_or_else(|| missing(wanted_name().as_deref()))
+    }
+
+    /// The same where nobody has asked for a GPU: the best adapter that is [`Adapter::automatic`], or
+    /// the one that [`ADAPTER_VARIABLE`] names, if there is one. OpenGL is not tried.
+    ///
+    /// # Errors
+    /// [`GpuError::Failed`] where there is one that does not open.
+    pub fn automatic() -> Result<Option<Self>, GpuError> {
+        if wanted_name().is_none() && !may_have_card() {
+            return Ok(None);
         }
-        let gpu = match std::env::var(ADAPTER_VARIABLE) {
-            Ok(name) if !name.is_empty() => Self::named(&name)?,
-            _ => Self::first(|adapter| !adapter.software, missing)?,
+        Self::opened(&[wgpu::Backends::PRIMARY], |adapter| adapter.automatic)
+    }
+
+    /// Opens the first adapter that is wanted, or named in the environment.
+    fn opened(
+        backends: &[wgpu::Backends],
+        wanted: impl Fn(&Adapter) -> bool,
+    ) -> Result<Option<Self>, GpuError> {
+        static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
+        let name = wanted_name();
+        let wanted = |adapter: &Adapter| match &name {
+            Some(name) => adapter.is_named(name),
+            None => wanted(adapter),
         };
-        Ok(opened.insert(gpu).clone())
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let works = |gpu: &&Self| wanted(&gpu.adapter) && locked(&gpu.failure).lost.is_none();
+        if let Some(gpu) = opened.as_ref().filter(works) {
+            return Ok(Some(gpu.clone()));
+        }
+        let Some(adapter) = first(backends, wanted) else { return Ok(None) };
+        Ok(Some(opened.insert(Self::new(&adapter)?).clone()))
     }
 
     /// Opens the first adapter whose name has `name` in it, software ones among them.
@@ -156,14 +217,8 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::open`].
     pub fn named(name: &str) -> Result<Self, GpuError> {
-        let wanted = name.to_lowercase();
-        Self::first(
-            |adapter| adapter.name.to_lowercase().contains(&wanted),
-            || {
-                let names: Vec<String> = adapters().into_iter().map(|a| a.name).collect();
-                format!("no adapter is named {name}; there are: {}", names.join(", "))
-            },
-        )
+        let named = first(&OPENGL_LAST, |adapter| adapter.is_named(name));
+        Self::new(&named.ok_or_else(|| missing(Some(name)))?)
     }
 
     /// Opens the first software adapter: for tests.
@@ -171,7 +226,9 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::open`].
     pub fn software() -> Result<Self, GpuError> {
-        Self::first(|adapter| adapter.software, || "no software adapter was found".into())
+        let software = first(&OPENGL_LAST, |adapter| adapter.software);
+        let missing = || GpuError::NoAdapter("no software adapter was found".into());
+        Self::new(&software.ok_or_else(missing)?)
     }
 
     /// Opens an adapter for tests, a software one if there is one. Where `SIRENC_TEST_GPU` is set
@@ -183,24 +240,16 @@ impl Gpu {
     pub fn for_tests() -> Option<Self> {
         let wanted = std::env::var("SIRENC_TEST_GPU").ok();
         let opened = match wanted.as_deref() {
-            Some("card") => Self::first(|adapter| !adapter.software, missing),
+            Some("card") => {
+                let card = first(&OPENGL_LAST, |adapter| !adapter.software);
+                card.ok_or_else(|| missing(None)).and_then(|card| Self::new(&card))
+            }
             _ => Self::software(),
         };
         match opened {
             Err(error) if wanted.is_some() => panic!("SIRENC_TEST_GPU: {error}"),
             opened => opened.ok(),
         }
-    }
-
-    fn first(
-        wanted: impl Fn(&Adapter) -> bool,
-        missing: impl FnOnce() -> String,
-    ) -> Result<Self, GpuError> {
-        // OpenGL takes long to start, and serves where nothing else does.
-        let backends = [wgpu::Backends::PRIMARY, wgpu::Backends::GL];
-        let mut all = backends.into_iter().flat_map(enumerate);
-        let found = all.find(|adapter| wanted(&Adapter::new(&adapter.get_info())));
-        Self::new(&found.ok_or_else(|| GpuError::NoAdapter(missing()))?)
     }
 
     fn new(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
@@ -306,6 +355,10 @@ impl Gpu {
         });
         let wait = wgpu::PollType::Wait { submission_index: submission, timeout: None };
         let waited = self.device.poll(wait);
+        if waited.is_err() {
+            // A device that is lost says so in the next turn.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+        }
         self.check()?;
         waited.map_err(|error| failed(&error))?;
         // The thread that waits for another submission may be the one that sends.
@@ -322,15 +375,21 @@ impl Gpu {
     }
 }
 
-/// What there is instead of a GPU.
-fn missing() -> String {
-    let but = match adapters().iter().any(|adapter| adapter.software) {
+/// What there is instead of a GPU, or of the adapter of a name.
+fn missing(name: Option<&str>) -> GpuError {
+    let adapters = adapters();
+    if let Some(name) = name.filter(|_| !adapters.is_empty()) {
+        let names: Vec<String> = adapters.into_iter().map(|adapter| adapter.name).collect();
+        let names = names.join(", ");
+        return GpuError::NoAdapter(format!("no adapter is named {name}; there are: {names}"));
+    }
+    let but = match adapters.iter().any(|adapter| adapter.software) {
         true => " but software, which is slower than sirenc itself",
         false => "",
     };
-    format!(
+    GpuError::NoAdapter(format!(
         "no GPU was found{but}; Vulkan, Metal, Direct3D 12 or OpenGL with the card's driver is needed"
-    )
+    ))
 }
 
 fn locked(failure: &Mutex<Failure>) -> MutexGuard<'_, Failure> {

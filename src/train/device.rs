@@ -4,12 +4,18 @@ use candle_core::Device;
 
 use crate::error::EncodeError;
 #[cfg(feature = "gpu")]
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, GpuError, Trainer, Variant};
+#[cfg(feature = "gpu")]
+use crate::network::Topology;
+#[cfg(feature = "gpu")]
+use crate::raster::Raster;
 
 /// Where training runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// A GPU that this build supports and this machine has, else the CPU.
+    /// The first of [`DeviceChoice::Gpu`], [`DeviceChoice::Cuda`] and [`DeviceChoice::Metal`] that
+    /// this build supports and this machine has, where it is expected to be faster; else the CPU. Not
+    /// an integrated GPU, nor one through OpenGL.
     #[default]
     Auto,
     /// The CPU, all cores.
@@ -23,73 +29,168 @@ pub enum DeviceChoice {
     Gpu,
 }
 
-/// An opened device.
-pub(crate) struct Opened {
-    /// Where candle's tensors live.
-    pub device: Device,
-    pub name: &'static str,
-    #[cfg(feature = "gpu")]
-    pub gpu: Option<Gpu>,
-}
-
 impl DeviceChoice {
     /// Opens the device and closes it again.
     ///
     /// # Errors
     /// [`EncodeError::Device`] says what is missing.
     pub fn check(self) -> Result<(), EncodeError> {
-        self.open().map(|_| ())
-    }
-
-    /// Opens the device.
-    pub(crate) fn open(self) -> Result<Opened, EncodeError> {
-        match self {
-            Self::Auto => Ok(Self::open(Self::Cuda)
-                .or_else(|_| Self::open(Self::Metal))
-                .unwrap_or_else(|_| Opened::new("cpu", Device::Cpu))),
-            Self::Cpu => Ok(Opened::new("cpu", Device::Cpu)),
-            Self::Cuda if !cfg!(feature = "cuda") => Err(not_built("cuda")),
-            Self::Metal if !cfg!(feature = "metal") => Err(not_built("metal")),
-            Self::Cuda => opened("cuda", Device::new_cuda(0)),
-            Self::Metal => opened("metal", Device::new_metal(0)),
-            #[cfg(not(feature = "gpu"))]
-            Self::Gpu => Err(not_built("gpu")),
-            #[cfg(feature = "gpu")]
-            Self::Gpu => match Gpu::open() {
-                Ok(gpu) => Ok(Opened { gpu: Some(gpu), ..Opened::new("gpu", Device::Cpu) }),
-                Err(error) => Err(failed("gpu", error)),
-            },
-        }
+        TrainingDevice::new(self).open(false).map(|_| ())
     }
 }
 
-impl Opened {
-    fn new(name: &'static str, device: Device) -> Self {
+/// The device of all trainings of an encode, opened for the first of them. Where a GPU fails, the
+/// CPU goes on.
+pub(crate) struct TrainingDevice {
+    choice: DeviceChoice,
+    /// Where candle's tensors live, once it is open.
+    tensors: Option<Device>,
+    /// What to call it.
+    pub name: String,
+    /// What computes loss and gradient in the CPU's place.
+    #[cfg(feature = "gpu")]
+    gpu: Option<Gpu>,
+    /// Whether it has done a step.
+    #[cfg(feature = "gpu")]
+    has_worked: bool,
+    /// Why the GPU failed.
+    pub failure: Option<String>,
+}
+
+impl TrainingDevice {
+    /// One that is open and computes on a GPU.
+    #[cfg(all(test, feature = "gpu"))]
+    pub fn of_gpu(choice: DeviceChoice, gpu: Gpu) -> Self {
+        let mut device = Self::new(choice);
+        device.tensors = Some(device.compute_on(gpu));
+        device
+    }
+
+    pub fn new(choice: DeviceChoice) -> Self {
         Self {
-            device,
-            name,
+            choice,
+            tensors: None,
+            name: "cpu".into(),
             #[cfg(feature = "gpu")]
             gpu: None,
+            #[cfg(feature = "gpu")]
+            has_worked: false,
+            failure: None,
         }
     }
-}
 
-fn opened(
-    device: &'static str,
-    result: candle_core::Result<Device>,
-) -> Result<Opened, EncodeError> {
-    match result {
-        Ok(opened) => Ok(Opened::new(device, opened)),
-        Err(error) => Err(failed(device, error)),
+    /// Opens the device, if it is not open, and gives candle's.
+    ///
+    /// # Errors
+    /// [`EncodeError::Device`] where one that was asked for is not there.
+    pub fn open(&mut self, gpu_is_faster: bool) -> Result<Device, EncodeError> {
+        let tensors = match (self.tensors.take(), self.choice) {
+            (Some(tensors), _) => tensors,
+            (None, DeviceChoice::Auto) if gpu_is_faster => self.open_any(),
+            (None, DeviceChoice::Auto | DeviceChoice::Cpu) => Device::Cpu,
+            (None, DeviceChoice::Cuda) => self.open_tensors("cuda")?,
+            (None, DeviceChoice::Metal) => self.open_tensors("metal")?,
+            (None, DeviceChoice::Gpu) => self.open_gpu()?,
+        };
+        Ok(self.tensors.insert(tensors).clone())
+    }
+
+    /// Opens the first device beside the CPU.
+    fn open_any(&mut self) -> Device {
+        #[cfg(feature = "gpu")]
+        match Gpu::automatic() {
+            Ok(None) => {}
+            Ok(Some(gpu)) => return self.compute_on(gpu),
+            Err(error) => {
+                self.failure = Some(error.to_string());
+                return Device::Cpu;
+            }
+        }
+        let others = self.open_tensors("cuda").or_else(|_| self.open_tensors("metal"));
+        others.unwrap_or(Device::Cpu)
+    }
+
+    fn open_tensors(&mut self, name: &'static str) -> Result<Device, EncodeError> {
+        let (opened, needed) = match name {
+            "cuda" if cfg!(feature = "cuda") => {
+                (Device::new_cuda(0), "an NVIDIA card with its driver")
+            }
+            "metal" if cfg!(feature = "metal") => (Device::new_metal(0), "an Apple GPU"),
+            _ => return Err(EncodeError::not_built(name)),
+        };
+        let tensors = opened.map_err(|error| {
+            // With RUST_BACKTRACE candle tells a backtrace below.
+            let error = error.to_string();
+            let error = error.lines().next().unwrap_or_default();
+            EncodeError::Device { device: name, reason: format!("{needed} is needed: {error}") }
+        })?;
+        self.name = name.into();
+        Ok(tensors)
+    }
+
+    #[cfg(feature = "gpu")]
+    fn open_gpu(&mut self) -> Result<Device, EncodeError> {
+        Ok(self.compute_on(Gpu::open().map_err(|error| failed("gpu", error))?))
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    fn open_gpu(&mut self) -> Result<Device, EncodeError> {
+        Err(EncodeError::not_built("gpu"))
+    }
+
+    /// Has a GPU compute loss and gradient, beside candle's CPU.
+    #[cfg(feature = "gpu")]
+    fn compute_on(&mut self, gpu: Gpu) -> Device {
+        self.name = format!("gpu ({})", gpu.adapter().name);
+        self.gpu = Some(gpu);
+        Device::Cpu
+    }
+
+    /// Puts a picture on the GPU, if there is one that works.
+    ///
+    /// # Errors
+    /// As [`TrainingDevice::give_up`].
+    #[cfg(feature = "gpu")]
+    pub fn trainer(
+        &mut self,
+        raster: &Raster,
+        topology: &Topology,
+        scales: &[f32],
+        points: usize,
+    ) -> Result<Option<Trainer>, EncodeError> {
+        let Some(gpu) = &self.gpu else { return Ok(None) };
+        let variant = Variant::of_training(topology, points, gpu);
+        match Trainer::new(gpu, raster, topology, scales, variant) {
+            Ok(trainer) => Ok(Some(trainer)),
+            Err(error) => self.give_up(error).map(|()| None),
+        }
+    }
+
+    /// Says that the GPU has done a step.
+    #[cfg(feature = "gpu")]
+    pub fn has_worked(&mut self) {
+        self.has_worked = true;
+    }
+
+    /// Gives the GPU up, for good.
+    ///
+    /// # Errors
+    /// [`EncodeError::Device`] for one that was asked for and has done nothing yet.
+    #[cfg(feature = "gpu")]
+    pub fn give_up(&mut self, error: GpuError) -> Result<(), EncodeError> {
+        if self.choice == DeviceChoice::Gpu && !self.has_worked {
+            return Err(failed("gpu", error));
+        }
+        self.name = match self.has_worked {
+            true => format!("{}, then cpu", self.name),
+            false => "cpu".into(),
+        };
+        self.failure = Some(error.to_string());
+        self.gpu = None;
+        Ok(())
     }
 }
 
-/// The error of a device that does not work.
-pub(super) fn failed(device: &'static str, error: impl std::error::Error) -> EncodeError {
+fn failed(device: &'static str, error: impl std::error::Error) -> EncodeError {
     EncodeError::Device { device, reason: error.to_string() }
-}
-
-fn not_built(device: &'static str) -> EncodeError {
-    let reason = format!("this build has no {device} support; install with `--features {device}`");
-    EncodeError::Device { device, reason }
 }

@@ -131,6 +131,16 @@ impl FusedLoss {
     }
 }
 
+/// Points of each shard of a batch.
+fn shard(points: usize) -> usize {
+    SHARD.max(points.div_ceil(MAX_SHARDS).next_multiple_of(LANES))
+}
+
+/// Threads that a batch of so many points can occupy.
+pub(super) fn most_threads(points: usize) -> usize {
+    points.div_ceil(shard(points))
+}
+
 struct Op {
     network: Arc<Network>,
     gradient: Mutex<Vec<f32>>,
@@ -228,7 +238,7 @@ impl Network {
     ) -> (f64, Vec<f32>) {
         let points = inputs.len() / 2;
         let packed = self.pack(weights);
-        let shard = SHARD.max(points.div_ceil(MAX_SHARDS).next_multiple_of(LANES));
+        let shard = shard(points);
         let starts: Vec<usize> = (0..points).step_by(shard).collect();
         let shards: Vec<(f64, Vec<f32>)> = starts
             .into_par_iter()

@@ -59,14 +59,15 @@ use crate::coding::compact::{Quantized, Steps};
 use crate::container::TrainingOmega;
 use crate::error::EncodeError;
 #[cfg(feature = "gpu")]
-use crate::gpu::{self, Trainer, Variant, WeightedPixel};
+use crate::gpu::{self, Trainer, WeightedPixel};
 use crate::network::{Siren, Topology};
 use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
 use crate::rate;
+use crate::speed;
 use archive::{Archive, Archived};
 pub use device::DeviceChoice;
-use device::Opened;
+pub(crate) use device::TrainingDevice;
 pub use fused::FusedLoss;
 pub use model::Model;
 use quality::Errors;
@@ -98,7 +99,7 @@ pub struct Training {
     pub seed: u64,
     /// Train no longer than this; the schedule is shortened to end in time.
     pub timeout: Option<Duration>,
-    /// Where the tensors live.
+    /// What trains.
     pub device: DeviceChoice,
 }
 
@@ -185,8 +186,6 @@ pub(crate) struct Trained {
     pub recoveries: u32,
     /// Whether nothing better than one colour was found.
     pub single_colour: bool,
-    /// Whether a GPU gave up on the way.
-    pub device_failed: bool,
 }
 
 /// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
@@ -246,20 +245,7 @@ const SENSITIVITY_PIXELS: usize = 1 << 12;
 /// single colour was found; [`EncodeError::Device`] and [`EncodeError::Tensor`] from the
 /// device.
 pub(crate) fn train(
-    raster: &Raster,
-    topology: &Topology,
-    initial: Option<&Siren>,
-    budget: Option<usize>,
-    training: &Training,
-    saved: Option<&[u8]>,
-    observe: &mut Observe,
-) -> Result<Trained, EncodeError> {
-    let opened = training.device.open()?;
-    train_on(&opened, raster, topology, (initial, budget), training, saved, observe)
-}
-
-fn train_on(
-    opened: &Opened,
+    device: &mut TrainingDevice,
     raster: &Raster,
     topology: &Topology,
     (initial, budget): (Option<&Siren>, Option<usize>),
@@ -267,8 +253,9 @@ fn train_on(
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Trained, EncodeError> {
+    let points = training.batch().min(raster.size().pixels() as usize);
+    let tensors = &device.open(gpu_is_faster(training, topology, points))?;
     let started = Instant::now();
-    let device = &opened.device;
     let flat = quality::mean_colour(raster);
     let constant = Siren::constant(topology.clone(), &flat);
     if raster.is_flat() {
@@ -280,7 +267,6 @@ fn train_on(
             steps_planned: training.steps(),
             recoveries: 0,
             single_colour: true,
-            device_failed: false,
         });
     }
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
@@ -289,19 +275,11 @@ fn train_on(
         schedule::peak(topology, expected)
     });
     let (model, peak) = match initial {
-        Some(siren) => (Model::from_siren(siren, training.omega, device)?, RESUMED * rate),
-        None => (Model::initialize(topology, training.omega, &flat, device, &mut rng)?, rate),
+        Some(siren) => (Model::from_siren(siren, training.omega, tensors)?, RESUMED * rate),
+        None => (Model::initialize(topology, training.omega, &flat, tensors, &mut rng)?, rate),
     };
     #[cfg(feature = "gpu")]
-    let trainer = match &opened.gpu {
-        Some(gpu) => {
-            let points = training.batch().min(raster.size().pixels() as usize);
-            let variant = Variant::of_training(topology, points, gpu);
-            let trainer = Trainer::new(gpu, raster, topology, &model.scales(), variant);
-            Some(trainer.map_err(|error| device::failed("gpu", error))?)
-        }
-        None => None,
-    };
+    let trainer = device.trainer(raster, topology, &model.scales(), points)?;
     let mut run = Run {
         raster,
         training,
@@ -317,8 +295,9 @@ fn train_on(
         recent: model.weights()?,
         optimizer: AnyOptimizer::new(training.optimizer, &model)?,
         model,
-        sampler: Sampler::new(raster, device, rng),
-        device_failed: false,
+        sampler: Sampler::new(raster, tensors, rng),
+        #[cfg(feature = "gpu")]
+        device,
         #[cfg(feature = "gpu")]
         trainer,
         schedule: Schedule::new(peak, training.steps()),
@@ -355,6 +334,15 @@ fn train_on(
     run.finish(stopped)
 }
 
+/// Whether a GPU is expected to train faster than the CPU, with so many points in a batch.
+fn gpu_is_faster(training: &Training, topology: &Topology, points: usize) -> bool {
+    let steps = training.steps().min(training.stop_after.unwrap_or(u32::MAX));
+    // A training step is about three evaluations.
+    let step = 3.0 * topology.weight_count() as f64 * points as f64;
+    let threads = rayon::current_num_threads().min(fused::most_threads(points));
+    speed::gpu_is_faster(f64::from(steps) * step, threads, steps)
+}
+
 /// A training run.
 struct Run<'a> {
     raster: &'a Raster,
@@ -379,8 +367,8 @@ struct Run<'a> {
     recent: Vec<Tensor>,
     model: Model,
     sampler: Sampler<'a>,
-    /// Whether a GPU gave up on the way.
-    device_failed: bool,
+    #[cfg(feature = "gpu")]
+    device: &'a mut TrainingDevice,
     /// What computes loss and gradient in the CPU's place.
     #[cfg(feature = "gpu")]
     trainer: Option<Trainer>,
@@ -480,12 +468,15 @@ impl Run<'_> {
             let result = self.model.loss_and_gradients_by(|weights| {
                 trainer.step(weights, batch).map(|step| (step.loss, step.gradient))
             })?;
-            if let Ok(result) = result {
-                return Ok(result);
+            // The weights stay those of the last good step.
+            match result {
+                Ok(result) => {
+                    self.device.has_worked();
+                    return Ok(result);
+                }
+                Err(error) => self.device.give_up(error)?,
             }
-            // The weights are those of the last good step.
             self.trainer = None;
-            self.device_failed = true;
         }
         self.model.loss_and_gradients(&self.sampler.batch(pixels)?)
     }
@@ -573,7 +564,6 @@ impl Run<'_> {
             steps_planned: self.schedule.steps(),
             recoveries: self.recoveries,
             single_colour,
-            device_failed: self.device_failed,
         })
     }
 }
@@ -688,34 +678,62 @@ mod tests {
         Raster::new(Size { width: 24, height: 16 }, Channels::Grey, Samples::U8(samples)).unwrap()
     }
 
+    /// Trains on a device, calling `at` after every step, and gives the PSNR of all steps.
+    fn psnrs(
+        device: &mut TrainingDevice,
+        mut at: impl FnMut(u32),
+    ) -> Result<Vec<f64>, EncodeError> {
+        let topology = Topology::uniform(Channels::Grey, 2, 6).unwrap();
+        let training = Training { steps: Some(60), batch: Some(100), ..Training::default() };
+        let mut psnrs = Vec::new();
+        let observe = &mut |progress: &Progress, _: &mut dyn Archived| {
+            psnrs.push(progress.psnr);
+            at(progress.step);
+            Control::Continue
+        };
+        let start = (None, None);
+        let trained = train(device, &ramp(), &topology, start, &training, None, observe)?;
+        assert_eq!(trained.steps_done, 60);
+        Ok(psnrs)
+    }
+
     #[test]
     fn a_lost_gpu_does_not_end_an_encode() {
         let Some(gpu) = Gpu::for_tests() else { return };
-        let topology = Topology::uniform(Channels::Grey, 2, 6).unwrap();
-        let training = Training { steps: Some(60), batch: Some(100), ..Training::default() };
-        let run = |lose_at: u32| {
-            let gpu = if lose_at < 60 { Gpu::for_tests().unwrap() } else { gpu.clone() };
-            let opened = Opened { gpu: Some(gpu.clone()), ..DeviceChoice::Cpu.open().unwrap() };
-            let mut losses = Vec::new();
-            let raster = ramp();
-            let observe = &mut |progress: &Progress, _: &mut dyn Archived| {
-                losses.push(progress.psnr);
-                if progress.step == lose_at {
-                    gpu.lose();
-                }
-                Control::Continue
-            };
-            let start = (None, None);
-            train_on(&opened, &raster, &topology, start, &training, None, observe)
-                .map(|trained| (trained.device_failed, trained.steps_done, losses))
-                .unwrap()
+        let name = format!("gpu ({})", gpu.adapter().name);
+        let mut device = TrainingDevice::of_gpu(DeviceChoice::Gpu, gpu);
+        let unbroken = psnrs(&mut device, |_| {}).unwrap();
+        assert_eq!((&device.name, &device.failure), (&name, &None));
+
+        let gpu = Gpu::for_tests().unwrap();
+        let mut device = TrainingDevice::of_gpu(DeviceChoice::Gpu, gpu.clone());
+        let lose = |step| {
+            if step == 20 {
+                gpu.lose()
+            }
         };
-        let (failed, steps, unbroken) = run(60);
-        assert_eq!((failed, steps), (false, 60));
-        let (failed, steps, broken) = run(20);
-        assert_eq!((failed, steps), (true, 60));
+        let broken = psnrs(&mut device, lose).unwrap();
         assert_eq!(broken[..20], unbroken[..20]);
         // The CPU goes on from the same weights.
         assert!((broken[59] - unbroken[59]).abs() < 0.5, "{} {}", broken[59], unbroken[59]);
+        let failure = device.failure.clone().unwrap();
+        assert!(failure.starts_with("the GPU failed: the device was lost"), "{failure}");
+        assert_eq!(device.name, format!("{name}, then cpu"));
+        // Another training of the encode does not try again.
+        psnrs(&mut device, |_| {}).unwrap();
+        assert_eq!(device.failure.unwrap(), failure);
+    }
+
+    #[test]
+    fn a_gpu_that_fails_from_the_start_is_an_error_where_it_was_asked_for() {
+        let Some(gpu) = Gpu::for_tests() else { return };
+        gpu.lose();
+        let mut device = TrainingDevice::of_gpu(DeviceChoice::Gpu, gpu.clone());
+        let error = psnrs(&mut device, |_| {}).unwrap_err().to_string();
+        assert!(error.starts_with("device gpu: the GPU failed: "), "{error}");
+        let mut device = TrainingDevice::of_gpu(DeviceChoice::Auto, gpu);
+        psnrs(&mut device, |_| {}).unwrap();
+        assert_eq!(device.name, "cpu");
+        assert!(device.failure.unwrap().starts_with("the GPU failed: "));
     }
 }
