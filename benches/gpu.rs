@@ -310,7 +310,6 @@ impl Run {
         let shapes = [
             best,
             Variant::TILES,
-            quick(Variant::TILES),
             staged(Variant::TILES),
             tiles,
             staged(tiles),
