@@ -191,6 +191,7 @@ impl TrainingDevice {
     }
 }
 
+#[cfg(feature = "gpu")]
 fn failed(device: &'static str, error: impl std::error::Error) -> EncodeError {
     EncodeError::Device { device, reason: error.to_string() }
 }
