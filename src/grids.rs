@@ -143,10 +143,7 @@ impl Taps {
     /// At a native pixel position, for a level of `length` latents along the axis.
     pub fn at(level: usize, length: usize, position: f64) -> Self {
         let scale = 1.0 / f64::from(1u32 << level);
-        // Beyond that the spline is constant: all four latents are the one at the border.
-        let s = (position * scale - 0.5).clamp(-1.0, length as f64);
-        let k = s.floor();
-        let t = s - k;
+        let (place, t) = Self::place(level, length, position);
         let r = 1.0 - t;
         let value = [
             r * r * r / 6.0,
@@ -161,7 +158,16 @@ impl Taps {
             first.map(|weight| weight * scale),
             second.map(|weight| weight * scale * scale),
         ];
-        Self { first: k as i64 - 1, weights }
+        Self { first: place, weights }
+    }
+
+    /// The first of the four, and how far from the second the position is in units of the level.
+    pub fn place(level: usize, length: usize, position: f64) -> (i64, f64) {
+        let scale = 1.0 / f64::from(1u32 << level);
+        // Beyond that the spline is constant: all four latents are the one at the border.
+        let s = (position * scale - 0.5).clamp(-1.0, length as f64);
+        let k = s.floor();
+        (k as i64 - 1, s - k)
     }
 }
 

@@ -15,8 +15,6 @@ use crate::geometry::{Grid, Size};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Adapter, Gpu, GpuError, Renderer, Variant};
 use crate::network::Channels;
-#[cfg(feature = "gpu")]
-use crate::network::Siren;
 use crate::raster::{Raster, Samples};
 use crate::reduce::{self, Reduction, Refined};
 #[cfg(feature = "gpu")]
@@ -194,18 +192,29 @@ impl<'a> Render<'a> {
         Self { reduction, ..self }
     }
 
-    /// Has a GPU evaluate the function: that of one SIREN, values only. Where it fails on the way,
+    /// Has a GPU evaluate the function: values only. Where it fails on the way,
     /// the CPU goes on.
     ///
     /// # Errors
-    /// [`GpuError::Unsupported`] for latent grids and derivatives; others from the device.
+    /// [`GpuError::Unsupported`] for derivatives; others from the device.
     #[cfg(feature = "gpu")]
     pub fn on_gpu(self, gpu: &Gpu) -> Result<Self, GpuError> {
-        let siren = self.for_gpu()?;
-        let variant = Variant::of_renders(siren.topology(), gpu);
+        if self.field != Field::Value {
+            return Err(GpuError::Unsupported("derivatives"));
+        }
         // What is reduced is not rounded before.
         let depth = self.reduction.is_none().then_some(self.depth);
-        let renderer = Renderer::new(gpu, siren, self.grid, depth, variant)?;
+        let renderer = match &self.function {
+            Function::Siren(evaluator) => {
+                let siren = evaluator.siren();
+                let variant = Variant::of_renders(siren.topology(), gpu);
+                Renderer::new(gpu, siren, self.grid, depth, variant)?
+            }
+            Function::Grids { evaluator, .. } => {
+                let left_out = evaluator.left_out();
+                Renderer::of_grids(gpu, evaluator.grids(), left_out, self.grid, depth)?
+            }
+        };
         let works = OnGpu::Works(gpu.adapter().clone(), renderer.into());
         Ok(Self { on_gpu: Some(Arc::new(Mutex::new(works))), ..self })
     }
@@ -214,8 +223,10 @@ impl<'a> Render<'a> {
     /// included. Where it does not take the render, [`Render::gpu_failure`] says why.
     #[cfg(feature = "gpu")]
     pub fn on_gpu_if_faster(self) -> Self {
-        let Ok(siren) = self.for_gpu() else { return self };
-        let operations = siren.topology().weight_count() as f64 * self.grid.size.pixels() as f64;
+        if self.field != Field::Value {
+            return self;
+        }
+        let operations = self.operations() * self.grid.size.pixels() as f64;
         if !speed::gpu_is_faster(operations, rayon::current_num_threads(), 0) {
             return self;
         }
@@ -230,13 +241,16 @@ impl<'a> Render<'a> {
         Self { on_gpu: Some(Arc::new(Mutex::new(OnGpu::Failed(error)))), ..self }
     }
 
-    /// The network that a GPU can evaluate.
+    /// Multiplications for a point, roughly.
     #[cfg(feature = "gpu")]
-    fn for_gpu(&self) -> Result<&'a Siren, GpuError> {
-        match (&self.function, self.field) {
-            (Function::Grids { .. }, _) => Err(GpuError::Unsupported("latent grids")),
-            (Function::Siren(evaluator), Field::Value) => Ok(evaluator.siren()),
-            _ => Err(GpuError::Unsupported("derivatives")),
+    fn operations(&self) -> f64 {
+        match &self.function {
+            Function::Siren(evaluator) => evaluator.siren().topology().weight_count() as f64,
+            Function::Grids { evaluator, .. } => {
+                let (first, last) = (evaluator.grids().sines(), evaluator.grids().output());
+                // Beside the weights, the splines of the levels.
+                (first.weights.len() + last.weights.len() + 20 * first.inputs) as f64
+            }
         }
     }
 
@@ -507,13 +521,15 @@ mod tests {
     use super::*;
     use crate::coding;
     use crate::container::{Container, Representation};
-    use crate::decode::Decoder;
+    use crate::decode::{Decoder, RenderOptions};
     use crate::geometry::{Scale, View};
     use crate::kernel::levels;
 
-    /// Spec section 10, by every instruction set of this machine and without any.
+    /// Spec section 10, by every instruction set of this machine and without any, and by a GPU.
     #[test]
     fn every_instruction_set_meets_every_vector() {
+        #[cfg(feature = "gpu")]
+        let gpu = Gpu::for_tests();
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/conformance");
         let mut vectors = 0;
         for entry in std::fs::read_dir(&directory).unwrap() {
@@ -531,22 +547,10 @@ mod tests {
             let (wanted, _) = wanted.as_chunks::<8>();
             let view = View { crop: None, scale: Scale::Exact(size) };
             let grid = Grid::new(decoder.size(), &view).unwrap();
-            for level in levels() {
-                let Container { representation, coding, topology, weights, .. } =
-                    decoder.container();
-                let (field, depth) = (Field::Value, BitDepth::Eight);
-                let raster = match representation {
-                    Representation::Siren => {
-                        let siren = coding::decode(*coding, topology, weights).unwrap();
-                        let evaluator = Evaluator::with_level(siren, level);
-                        Render::new(&evaluator, decoder.size(), grid, field, depth).raster()
-                    }
-                    Representation::Grid => {
-                        let grids = decoder.grids().unwrap().unwrap();
-                        let evaluator = GridEvaluator::with_simd((*grids).clone(), 0, level);
-                        Render::of_grids(Arc::new(evaluator), grid, field, depth).raster()
-                    }
-                };
+            let Container { representation, coding, topology, weights, .. } = decoder.container();
+            let (field, depth) = (Field::Value, BitDepth::Eight);
+            let check = |render: Render, by: &str| {
+                let raster = render.raster();
                 let Samples::U8(samples) = raster.samples() else { unreachable!("8 bits") };
                 assert_eq!(samples.len(), wanted.len());
                 let wanted = wanted.iter().map(|t| {
@@ -559,8 +563,32 @@ mod tests {
                     equal += usize::from(difference == 0);
                     most = most.max(difference);
                 }
-                assert!(most <= 1, "{name} {level:?}: {most}");
-                assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name} {level:?}: {equal}");
+                assert!(most <= 1, "{name} {by}: {most}");
+                assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name} {by}: {equal}");
+            };
+            for level in levels() {
+                let by = format!("{level:?}");
+                match representation {
+                    Representation::Siren => {
+                        let siren = coding::decode(*coding, topology, weights).unwrap();
+                        let evaluator = Evaluator::with_level(siren, level);
+                        check(Render::new(&evaluator, decoder.size(), grid, field, depth), &by);
+                    }
+                    Representation::Grid => {
+                        let grids = decoder.grids().unwrap().unwrap();
+                        let evaluator = GridEvaluator::with_simd((*grids).clone(), 0, level);
+                        check(Render::of_grids(Arc::new(evaluator), grid, field, depth), &by);
+                    }
+                }
+            }
+            #[cfg(feature = "gpu")]
+            if let Some(gpu) = &gpu {
+                let options =
+                    RenderOptions { view, sampling: Sampling::Point, ..Default::default() };
+                let options = RenderOptions { depth: Some(depth), ..options };
+                let render = decoder.prepare(&options).unwrap().on_gpu(gpu).unwrap();
+                check(render.clone(), "gpu");
+                assert_eq!(render.gpu_failure(), None);
             }
             vectors += 1;
         }

@@ -352,32 +352,37 @@ fn the_binary_encodes_and_decodes_on_the_gpu() {
     let picture = common::picture_of_bytes(40, 30, Channels::Rgb);
     let Samples::U8(samples) = picture.into_samples() else { panic!("bytes") };
     image::RgbImage::from_raw(40, 30, samples).unwrap().save(&source).unwrap();
-    let encode = |device: &str, output: &str| {
-        let network = ["--hidden-layers", "2", "--hidden-features", "7", "--steps", "80"];
-        let more = ["--batch", "200", "--device", device, "-o", output];
-        let all = [&["encode", source.as_str()], &network[..], &more[..]].concat();
-        sirenc(name, &all).success().stderr(predicates::str::contains(format!("on {device}")))
-    };
-    encode("gpu", &siren);
-    let once_more = path("b.siren");
-    encode("gpu", &once_more);
-    assert_eq!(std::fs::read(&siren).unwrap(), std::fs::read(&once_more).unwrap());
-    for view in [&["--scale", "1.7"][..], &["--scale", "0.4"], &["--crop", "3,4,20,11"]] {
-        let decoded = ["cpu", "gpu"].map(|device| {
-            let output = path(&format!("{device}.png"));
-            let arguments = ["decode", &siren, "--device", device, "-o", &output];
-            sirenc(name, &[&arguments[..], view].concat()).success();
-            image::open(output).unwrap().into_rgb8()
-        });
-        let [cpu, gpu] = &decoded;
-        assert_eq!(cpu.dimensions(), gpu.dimensions());
-        assert!(cpu.as_raw().iter().zip(gpu.as_raw()).all(|(a, b)| a.abs_diff(*b) <= 1));
+    let siren_settings = ["--hidden-layers", "2", "--hidden-features", "7", "--batch", "200"];
+    let grid_settings = ["--representation", "grid", "--bpp", "4", "--seed", "3"];
+    for (settings, steps) in [(&siren_settings[..], "80"), (&grid_settings[..], "30")] {
+        let encode = |output: &str| {
+            let more = ["--steps", steps, "--device", "gpu", "--force", "-o", output];
+            let all = [&["encode", source.as_str()], settings, &more].concat();
+            sirenc(name, &all).success().stderr(predicates::str::contains("on gpu"));
+        };
+        encode(&siren);
+        let once_more = path("b.siren");
+        encode(&once_more);
+        assert_eq!(std::fs::read(&siren).unwrap(), std::fs::read(&once_more).unwrap());
+        for view in [&["--scale", "1.7"][..], &["--scale", "0.4"], &["--crop", "13,4,20,11"]] {
+            let decoded = ["cpu", "gpu"].map(|device| {
+                let output = path(&format!("{device}.png"));
+                let arguments = ["decode", &siren, "--device", device, "--force", "-o", &output];
+                sirenc(name, &[&arguments[..], view].concat()).success();
+                image::open(output).unwrap().into_rgb8()
+            });
+            let [cpu, gpu] = &decoded;
+            assert_eq!(cpu.dimensions(), gpu.dimensions());
+            let pairs = cpu.as_raw().iter().zip(gpu.as_raw());
+            assert!(pairs.clone().all(|(a, b)| a.abs_diff(*b) <= 1), "{settings:?} {view:?}");
+            assert!(pairs.filter(|(a, b)| a != b).count() * 100 < cpu.as_raw().len());
+        }
     }
+    let preview = ["decode", &siren, "--levels", "2", "--device", "gpu", "--force"];
+    sirenc(name, &preview).success();
     sirenc(name, &["decode", &siren, "--device", "gpu", "--derivative", "gradient", "--force"])
         .failure()
         .stderr(predicates::str::contains("derivatives are not computed on a GPU"));
-    let grids = ["encode", &source, "--representation", "grid", "--device", "gpu", "--force"];
-    sirenc(name, &grids).failure().stderr(predicates::str::contains("the device"));
     let missing = ["encode", source.as_str(), "--device", "gpu", "--force"];
     sirenc("no such card", &missing)
         .failure()

@@ -12,7 +12,7 @@ use crate::network::Topology;
 use crate::raster::{Raster, decibels};
 use crate::rate::Model;
 use crate::train::grid::{self, Goal, Length, Networks, Shape, Start, Trained};
-use crate::train::{Control, Progress, Training};
+use crate::train::{Control, Progress, Training, TrainingDevice};
 
 /// Sizes of the networks: features of the sine layer and of the two layers of the entropy
 /// model, for files of at least so many bytes (docs/experiments.md).
@@ -64,12 +64,13 @@ const GAIN: f64 = 1.5;
 pub(super) fn attempt(
     raster: &Raster,
     options: &EncodeOptions,
+    device: &mut TrainingDevice,
     trainings: &mut Trainings,
     observe: &mut dyn FnMut(&Progress) -> Control,
 ) -> Result<Attempt, EncodeError> {
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
     let plan = Plan::new(raster, options, earlier.as_ref())?;
-    let mut best = plan.train(earlier, trainings, observe)?;
+    let mut best = plan.train(earlier, device, trainings, observe)?;
     let Target::Psnr(wanted) = options.target else { return Ok(best) };
     let stopped_early = |attempt: &Attempt| attempt.steps_done < attempt.steps_planned;
     let mut stopped = stopped_early(&best);
@@ -87,7 +88,7 @@ pub(super) fn attempt(
         let plan = Plan { goal: Goal::Psnr(goal), lambda, length, ..plan.clone() };
         let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
         let earlier = if far { None } else { Some(Earlier::new(&Container::read(&best.bytes)?)?) };
-        let next = match plan.train(earlier, trainings, &mut observe) {
+        let next = match plan.train(earlier, device, trainings, &mut observe) {
             Err(EncodeError::Cancelled) => break,
             next => next?,
         };
@@ -201,11 +202,12 @@ impl<'a> Plan<'a> {
     fn train(
         &self,
         earlier: Option<Earlier>,
+        device: &mut TrainingDevice,
         trainings: &mut Trainings,
         observe: &mut dyn FnMut(&Progress) -> Control,
     ) -> Result<Attempt, EncodeError> {
         trainings.next(observe, |saved, observe| {
-            self.finish(&mut grid::train(self.raster, self.start(earlier), saved, observe)?)
+            self.finish(&mut grid::train(self.raster, self.start(earlier), device, saved, observe)?)
         })
     }
 

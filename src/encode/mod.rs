@@ -279,7 +279,9 @@ fn encode_any(
     let mut device = TrainingDevice::new(training.device);
     let trainings = &mut Trainings::new(raster, options, checkpoints)?;
     let attempt = match (representation, options.target) {
-        (Representation::Grid, _) => grids::attempt(raster, options, trainings, observe)?,
+        (Representation::Grid, _) => {
+            grids::attempt(raster, options, &mut device, trainings, observe)?
+        }
         (_, Target::Psnr(wanted)) => {
             search(raster, options, wanted, &mut device, trainings, observe)?
         }
@@ -711,13 +713,7 @@ impl EncodeOptions {
             (training.optimizer != Training::default().optimizer, "the optimizer"),
             (training.batch.is_some(), "the batch"),
             (training.learning_rate.is_some(), "the learning rate"),
-            (
-                matches!(
-                    training.device,
-                    DeviceChoice::Cuda | DeviceChoice::Metal | DeviceChoice::Gpu
-                ),
-                "the device",
-            ),
+            (matches!(training.device, DeviceChoice::Cuda | DeviceChoice::Metal), "the device"),
         ];
         settings.into_iter().find_map(|(given, name)| given.then_some(name))
     }

@@ -90,6 +90,11 @@ impl GridEvaluator {
         &self.grids
     }
 
+    /// How many of the finest levels are left out.
+    pub fn left_out(&self) -> usize {
+        self.finest
+    }
+
     /// Prepares for rows of points at the native pixel positions `u`, at most 2^31 in any
     /// order; `jets` tells whether derivatives are wanted. Takes up to 24 bytes a point and
     /// level, 56 for jets.

@@ -4,6 +4,7 @@
 //! in WGSL and take all sizes at run time; [`Variant`] says how they divide the work. Starts no
 //! threads, prints nothing; every failure of a device is a [`GpuError`].
 
+mod grids;
 mod layout;
 mod pipeline;
 mod render;
@@ -18,6 +19,10 @@ use wgpu::{Backend, DeviceType};
 
 use crate::geometry::Grid;
 
+#[cfg(feature = "encode")]
+pub(crate) use grids::{
+    GridPicture, GridResult, GridShape, GridStep, GridTrainer, GridWeights, LatentUpdate, Rounding,
+};
 pub use render::Renderer;
 #[cfg(feature = "encode")]
 pub use train::{Batch, Step, Trainer, WeightedPixel};
@@ -221,35 +226,18 @@ impl Gpu {
         Self::new(&named.ok_or_else(|| missing(Some(name)))?)
     }
 
-    /// Opens the first software adapter: for tests.
-    ///
-    /// # Errors
-    /// As [`Gpu::open`].
-    pub fn software() -> Result<Self, GpuError> {
-        let software = first(&OPENGL_LAST, |adapter| adapter.software);
-        let missing = || GpuError::NoAdapter("no software adapter was found".into());
-        Self::new(&software.ok_or_else(missing)?)
-    }
-
     /// Opens an adapter for tests, a software one if there is one. Where `SIRENC_TEST_GPU` is set
     /// there must be one: where it is `card`, the best of those that are not software.
     ///
     /// # Panics
-    /// Where what must be there is not.
+    /// Where what must be there is not, or does not open.
     #[doc(hidden)]
     pub fn for_tests() -> Option<Self> {
         let wanted = std::env::var("SIRENC_TEST_GPU").ok();
-        let opened = match wanted.as_deref() {
-            Some("card") => {
-                let card = first(&OPENGL_LAST, |adapter| !adapter.software);
-                card.ok_or_else(|| missing(None)).and_then(|card| Self::new(&card))
-            }
-            _ => Self::software(),
-        };
-        match opened {
-            Err(error) if wanted.is_some() => panic!("SIRENC_TEST_GPU: {error}"),
-            opened => opened.ok(),
-        }
+        let card = wanted.as_deref() == Some("card");
+        let adapter = first(&OPENGL_LAST, |adapter| adapter.software != card);
+        assert!(adapter.is_some() || wanted.is_none(), "SIRENC_TEST_GPU: there is no adapter");
+        adapter.map(|adapter| Self::new(&adapter).expect("an adapter that opens"))
     }
 
     fn new(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {

@@ -1,10 +1,12 @@
 //! Choice of the device: candle's, and beside the CPU a GPU that computes loss and gradient.
 
+use std::fmt::Display;
+
 use candle_core::Device;
 
 use crate::error::EncodeError;
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, GpuError, Trainer, Variant};
+use crate::gpu::{Gpu, Trainer, Variant};
 #[cfg(feature = "gpu")]
 use crate::network::Topology;
 #[cfg(feature = "gpu")]
@@ -62,7 +64,8 @@ impl TrainingDevice {
     #[cfg(all(test, feature = "gpu"))]
     pub fn of_gpu(choice: DeviceChoice, gpu: Gpu) -> Self {
         let mut device = Self::new(choice);
-        device.tensors = Some(device.compute_on(gpu));
+        device.tensors = Some(Device::Cpu);
+        device.compute_on(gpu);
         device
     }
 
@@ -90,24 +93,54 @@ impl TrainingDevice {
             (None, DeviceChoice::Auto | DeviceChoice::Cpu) => Device::Cpu,
             (None, DeviceChoice::Cuda) => self.open_tensors("cuda")?,
             (None, DeviceChoice::Metal) => self.open_tensors("metal")?,
-            (None, DeviceChoice::Gpu) => self.open_gpu()?,
+            (None, DeviceChoice::Gpu) => {
+                self.open_gpu()?;
+                Device::Cpu
+            }
         };
         Ok(self.tensors.insert(tensors).clone())
     }
 
     /// Opens the first device beside the CPU.
     fn open_any(&mut self) -> Device {
-        #[cfg(feature = "gpu")]
-        match Gpu::automatic() {
-            Ok(None) => {}
-            Ok(Some(gpu)) => return self.compute_on(gpu),
-            Err(error) => {
-                self.failure = Some(error.to_string());
-                return Device::Cpu;
-            }
+        self.open_automatic();
+        if self.name != "cpu" || self.failure.is_some() {
+            return Device::Cpu;
         }
         let others = self.open_tensors("cuda").or_else(|_| self.open_tensors("metal"));
         others.unwrap_or(Device::Cpu)
+    }
+
+    /// Opens the device for latent grids, which candle does not train, if it is not open.
+    ///
+    /// # Errors
+    /// As [`TrainingDevice::open`].
+    pub fn open_for_grids(&mut self, gpu_is_faster: bool) -> Result<(), EncodeError> {
+        if self.name != "cpu" || self.failure.is_some() {
+            return Ok(());
+        }
+        match self.choice {
+            DeviceChoice::Auto if gpu_is_faster => self.open_automatic(),
+            DeviceChoice::Gpu => self.open_gpu()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Opens the GPU that is taken where none was asked for, if there is one.
+    fn open_automatic(&mut self) {
+        #[cfg(feature = "gpu")]
+        match Gpu::automatic() {
+            Ok(None) => {}
+            Ok(Some(gpu)) => self.compute_on(gpu),
+            Err(error) => self.failure = Some(error.to_string()),
+        }
+    }
+
+    /// What computes in the CPU's place, once it is open.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.gpu.as_ref()
     }
 
     fn open_tensors(&mut self, name: &'static str) -> Result<Device, EncodeError> {
@@ -129,21 +162,21 @@ impl TrainingDevice {
     }
 
     #[cfg(feature = "gpu")]
-    fn open_gpu(&mut self) -> Result<Device, EncodeError> {
-        Ok(self.compute_on(Gpu::open().map_err(|error| failed("gpu", error))?))
+    fn open_gpu(&mut self) -> Result<(), EncodeError> {
+        self.compute_on(Gpu::open().map_err(|error| failed("gpu", error))?);
+        Ok(())
     }
 
     #[cfg(not(feature = "gpu"))]
-    fn open_gpu(&mut self) -> Result<Device, EncodeError> {
+    fn open_gpu(&mut self) -> Result<(), EncodeError> {
         Err(EncodeError::not_built("gpu"))
     }
 
     /// Has a GPU compute loss and gradient, beside candle's CPU.
     #[cfg(feature = "gpu")]
-    fn compute_on(&mut self, gpu: Gpu) -> Device {
+    fn compute_on(&mut self, gpu: Gpu) {
         self.name = format!("gpu ({})", gpu.adapter().name);
         self.gpu = Some(gpu);
-        Device::Cpu
     }
 
     /// Puts a picture on the GPU, if there is one that works.
@@ -177,7 +210,7 @@ impl TrainingDevice {
     /// # Errors
     /// [`EncodeError::Device`] for one that was asked for and has done nothing yet.
     #[cfg(feature = "gpu")]
-    pub fn give_up(&mut self, error: GpuError) -> Result<(), EncodeError> {
+    pub fn give_up(&mut self, error: impl Display) -> Result<(), EncodeError> {
         if self.choice == DeviceChoice::Gpu && !self.has_worked {
             return Err(failed("gpu", error));
         }
@@ -192,6 +225,6 @@ impl TrainingDevice {
 }
 
 #[cfg(feature = "gpu")]
-fn failed(device: &'static str, error: impl std::error::Error) -> EncodeError {
+fn failed(device: &'static str, error: impl Display) -> EncodeError {
     EncodeError::Device { device, reason: error.to_string() }
 }

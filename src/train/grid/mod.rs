@@ -12,15 +12,15 @@ mod synthesis;
 use std::time::{Duration, Instant};
 
 use super::archive::{Archive, Archived};
-use super::{Control, Observe, Progress, Training, effort};
+use super::{Control, Observe, Progress, Training, TrainingDevice, effort};
 use crate::coding::latents::TILE;
 use crate::error::EncodeError;
 use crate::geometry::Size;
 use crate::grids::{Plane, level_length};
 use crate::raster::{Raster, decibels};
-use math::SoftRounding;
+use crate::speed;
 pub(crate) use model::Networks;
-use model::{Measured, Model, Stage, Thrift, Update};
+use model::{Measured, Model, Softness, Stage, Thrift, Update};
 pub(crate) use start::networks;
 use synthesis::Picture;
 
@@ -170,45 +170,58 @@ const FALL: (f64, f64) = (0.09, 0.6);
 const COARSE_TIME: f64 = 0.3;
 /// Seconds that rounding and writing take: in all, and for a pixel.
 const AFTER: (f64, f64) = (0.8, 6e-7);
+/// Steps on a GPU after which the state is kept.
+#[cfg(feature = "gpu")]
+const KEEP_EVERY: u32 = 128;
 /// Steps of a time-limited run before it is known how long a step takes.
 const TRIAL: u32 = 4;
-/// Quantiles of the noise.
-const QUANTILES: usize = 2048;
 
-/// Trains on `raster` from `start` on, or from what [`Archived::archive`] wrote in a run of the
+/// Trains on `raster` on a device from `start` on, or from what [`Archived::archive`] wrote in a run of the
 /// same start.
 pub(crate) fn train<'a>(
     raster: &'a Raster,
     start: Start,
+    device: &mut TrainingDevice,
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Trained<'a>, EncodeError> {
+    device.open_for_grids(gpu_is_faster(raster, &start))?;
     let picture = Picture::new(raster);
-    let mut run = Run::new(&picture, start);
+    let mut run = Run::new(&picture, start, device);
     if let Some(saved) = saved {
         run.archive(&mut Archive::Reading(saved))?;
         run.restored = run.done;
         run.stopped = run.is_at_stop();
     }
-    let levels = run.model.shape.levels;
-    if run.start.planes.is_none() {
-        let half = picture.halved();
-        // A picture of few levels has none that are as coarse.
-        if levels > 2 {
-            run.coarse(&Stage::new(2, &half.halved(), levels), observe);
-        }
-        if levels > 1 {
-            run.coarse(&Stage::new(1, &half, levels), observe);
+    #[cfg(feature = "gpu")]
+    run.move_to_gpu()?;
+    loop {
+        match run.stages(&picture, observe) {
+            Ok(()) => break,
+            #[cfg(feature = "gpu")]
+            Err(EncodeError::Device { reason, .. }) => run.fall_back(&reason)?,
+            Err(error) => return Err(error),
         }
     }
-    run.fine(&Stage::new(0, &picture, levels), observe);
     let Run { model, lambda, done, planned, .. } = run;
     Ok(Trained { model, picture, lambda, steps_done: done, steps_planned: planned })
 }
 
+/// Whether a GPU is expected to train faster than the CPU.
+fn gpu_is_faster(raster: &Raster, start: &Start) -> bool {
+    let Length { steps, coarse } = start.length;
+    // Steps at the picture's size, and those at a half and at a quarter of it as parts of one. A
+    // step is about three evaluations, of as many weights as there are.
+    let whole = f64::from(steps) + f64::from(coarse) * (1.0 / 4.0 + 1.0 / 16.0);
+    let weights = start.networks.shape().weight_count() as f64;
+    let operations = 3.0 * whole * weights * raster.size().pixels() as f64;
+    speed::gpu_is_faster(operations, rayon::current_num_threads(), start.length.all())
+}
+
 /// A run in progress.
-struct Run {
+struct Run<'a> {
     started: Instant,
+    device: &'a mut TrainingDevice,
     start: Start,
     /// Pixels of the picture.
     pixels: f64,
@@ -219,11 +232,12 @@ struct Run {
     restored: u32,
     planned: u32,
     stopped: bool,
-    noise: Vec<f32>,
+    /// What to go back to where a GPU fails.
+    kept: Vec<u8>,
 }
 
-impl Run {
-    fn new(picture: &Picture, mut start: Start) -> Self {
+impl<'a> Run<'a> {
+    fn new(picture: &Picture, mut start: Start, device: &'a mut TrainingDevice) -> Self {
         let mut networks = start.networks.clone();
         let resumed = start.planes.take();
         if resumed.is_none() {
@@ -244,9 +258,64 @@ impl Run {
             restored: 0,
             planned: stages * start.length.coarse + start.length.steps,
             stopped: false,
-            noise: Vec::new(),
+            kept: Vec::new(),
+            device,
             start,
         }
+    }
+
+    /// All stages, from where the run is.
+    fn stages(&mut self, picture: &Picture, observe: &mut Observe) -> Result<(), EncodeError> {
+        let levels = self.model.shape.levels;
+        if self.start.planes.is_none() {
+            let half = picture.halved();
+            // A picture of few levels has none that are as coarse.
+            if levels > 2 {
+                self.coarse(&Stage::new(2, &half.halved(), levels), observe)?;
+            }
+            if levels > 1 {
+                self.coarse(&Stage::new(1, &half, levels), observe)?;
+            }
+        }
+        self.fine(&Stage::new(0, picture, levels), observe)?;
+        #[cfg(feature = "gpu")]
+        self.model.fetch()?;
+        Ok(())
+    }
+
+    /// Has the GPU make the steps, if there is one.
+    #[cfg(feature = "gpu")]
+    fn move_to_gpu(&mut self) -> Result<(), EncodeError> {
+        let Some(gpu) = self.device.gpu().cloned() else { return Ok(()) };
+        self.keep()?;
+        match self.model.move_to(&gpu) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fall_back(&error.to_string()),
+        }
+    }
+
+    /// Keeps the state of the run.
+    #[cfg(feature = "gpu")]
+    fn keep(&mut self) -> Result<(), EncodeError> {
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.clear();
+        self.archive(&mut Archive::Writing(&mut kept))?;
+        self.kept = kept;
+        Ok(())
+    }
+
+    /// Goes back to what was kept, and on on the CPU.
+    ///
+    /// # Errors
+    /// As [`TrainingDevice::give_up`].
+    #[cfg(feature = "gpu")]
+    fn fall_back(&mut self, reason: &str) -> Result<(), EncodeError> {
+        self.device.give_up(reason)?;
+        self.model.leave_gpu();
+        let kept = std::mem::take(&mut self.kept);
+        self.archive(&mut Archive::Reading(&kept))?;
+        self.restored = self.done;
+        Ok(())
     }
 
     /// Whether as many steps are done as the run is to stop after.
@@ -255,8 +324,15 @@ impl Run {
     }
 
     /// Tells how a step went, and asks whether to go on.
-    fn tell(&mut self, measured: Measured, observe: &mut Observe) {
+    fn tell(&mut self, measured: Measured, observe: &mut Observe) -> Result<(), EncodeError> {
         self.done += 1;
+        #[cfg(feature = "gpu")]
+        if self.model.is_on_gpu() {
+            self.device.has_worked();
+            if self.done.is_multiple_of(KEEP_EVERY) {
+                self.keep()?;
+            }
+        }
         let progress = Progress {
             run: 1,
             step: self.done,
@@ -266,6 +342,7 @@ impl Run {
         };
         let control = observe(&progress, self);
         self.stopped |= control == Control::Stop || self.is_at_stop() || self.spent() >= 1.0;
+        Ok(())
     }
 
     /// Share of the time that has passed; what comes after the training has its own.
@@ -277,21 +354,20 @@ impl Run {
     }
 
     /// Steps at 1 / 2^base of the size.
-    fn coarse(&mut self, stage: &Stage, observe: &mut Observe) {
+    fn coarse(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), EncodeError> {
         let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
-        let rounding = SoftRounding::new(TEMPERATURES.0 as f32);
-        kumaraswamy(NOISE.0, &mut self.noise);
+        let softness = Softness { temperature: TEMPERATURES.0, noise: NOISE.0 };
         let share = COARSE_TIME / f64::from(stage.base as u32);
         let passed = self.restored.min(self.start.length.coarse);
         self.restored -= passed;
         for _ in passed..self.start.length.coarse {
             if self.stopped || self.spent() >= share {
-                return;
+                break;
             }
-            let seen = (rounding, self.noise.as_slice());
-            let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
-            self.tell(measured, observe);
+            let measured = self.model.step(stage, softness, self.lambda, rates, THRIFT)?;
+            self.tell(measured, observe)?;
         }
+        Ok(())
     }
 
     /// Bits per pixel that the latents are expected to take.
@@ -312,9 +388,9 @@ impl Run {
     }
 
     /// Steps at the picture's own size.
-    fn fine(&mut self, stage: &Stage, observe: &mut Observe) {
+    fn fine(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), EncodeError> {
         if self.stopped {
-            return;
+            return Ok(());
         }
         let mut step = std::mem::take(&mut self.restored);
         let (before, mut is_hard) = (self.done - step, false);
@@ -340,9 +416,9 @@ impl Run {
                 let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
                 let share = cosine.max(LEAST_RATE);
                 let rates = self.update(peak * share, NETWORK_RATE * share, steps);
-                kumaraswamy(falling(NOISE), &mut self.noise);
-                let seen = (SoftRounding::new(falling(temperatures) as f32), self.noise.as_slice());
-                let measured = self.model.step(stage, seen, self.lambda, rates, THRIFT);
+                let softness =
+                    Softness { temperature: falling(temperatures), noise: falling(NOISE) };
+                let measured = self.model.step(stage, softness, self.lambda, rates, THRIFT)?;
                 self.follow(measured, progress, steps);
                 measured
             } else {
@@ -350,11 +426,12 @@ impl Run {
                     self.model.harden();
                 }
                 let rate = LAST_RATE * f64::from(steps - step) / f64::from(last);
-                self.model.step_networks(stage, rate, THRIFT)
+                self.model.step_networks(stage, rate, THRIFT)?
             };
             step += 1;
-            self.tell(measured, observe);
+            self.tell(measured, observe)?;
         }
+        Ok(())
     }
 
     /// Moves lambda towards the goal.
@@ -375,7 +452,7 @@ impl Run {
     }
 }
 
-impl Archived for Run {
+impl Archived for Run<'_> {
     fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         archive.f64(&mut self.lambda)?;
         archive.u32(&mut self.done)?;
@@ -383,14 +460,79 @@ impl Archived for Run {
     }
 }
 
-/// Quantiles of Kumaraswamy's distribution of parameter `a` with its mode at the middle, less a
-/// half (Kim et al. 2023, section 3.1).
-fn kumaraswamy(a: f64, table: &mut Vec<f32>) {
-    let b = (2f64.powf(a) * (a - 1.0) + 1.0) / a;
-    let quantile = |i: usize| {
-        let u = (i as f64 + 0.5) / QUANTILES as f64;
-        ((1.0 - (1.0 - u).powf(1.0 / b)).powf(1.0 / a) - 0.5) as f32
-    };
-    table.clear();
-    table.extend((0..QUANTILES).map(quantile));
+#[cfg(all(test, feature = "gpu"))]
+mod tests {
+    use super::*;
+    use crate::gpu::Gpu;
+    use crate::network::Channels;
+    use crate::raster::Samples;
+    use crate::train::DeviceChoice;
+
+    const STEPS: u32 = 150;
+
+    fn waves() -> Raster {
+        let size = Size { width: 70, height: 44 };
+        let sample = |i: usize| {
+            let (x, y) = ((i % 70) as f32, (i / 70) as f32);
+            (127.5 + 60.0 * (0.3 * x + 0.1 * y).sin() + 60.0 * (0.02 * x * y).cos()) as u8
+        };
+        let samples = (0..size.pixels() as usize).map(sample).collect();
+        Raster::new(size, Channels::Grey, Samples::U8(samples)).unwrap()
+    }
+
+    /// A run on `gpu`, lost after a step: numbers and PSNR of all steps, and why it failed.
+    fn run(gpu: Option<Gpu>, lost_after: u32) -> (Vec<(u32, f64)>, Option<String>) {
+        let shape = Shape { levels: 3, sines: 12, hidden: [8, 8], channels: 1 };
+        let start = Start {
+            networks: networks(shape, 1e-2, 1),
+            planes: None,
+            goal: Goal::Bits(4000.0),
+            bits: 4000.0,
+            lambda: 1e-3,
+            length: Length { steps: STEPS - 80, coarse: 40 },
+            stop_after: None,
+            timeout: None,
+            seed: 1,
+        };
+        let mut device = match &gpu {
+            Some(gpu) => TrainingDevice::of_gpu(DeviceChoice::Gpu, gpu.clone()),
+            None => TrainingDevice::new(DeviceChoice::Cpu),
+        };
+        let mut steps = Vec::new();
+        let raster = waves();
+        let observe = &mut |progress: &Progress, _: &mut dyn Archived| {
+            steps.push((progress.step, progress.psnr));
+            if let Some(gpu) = gpu.as_ref().filter(|_| progress.step == lost_after) {
+                gpu.lose();
+            }
+            Control::Continue
+        };
+        let trained = train(&raster, start, &mut device, None, observe).unwrap();
+        assert_eq!((trained.steps_done, trained.steps_planned), (STEPS, STEPS));
+        (steps, device.failure)
+    }
+
+    #[test]
+    fn a_gpu_trains_as_the_cpu_does_and_its_loss_is_no_end() {
+        let Some(gpu) = Gpu::for_tests() else { return };
+        // Before latents are rounded: what is measured then is part of the picture.
+        let late = |steps: &[(u32, f64)]| steps[steps.len() - 10].1;
+        let (on_cpu, _) = run(None, STEPS);
+        let (on_gpu, failure) = run(Some(gpu), STEPS + 1);
+        assert_eq!(failure, None);
+        // Noise is another.
+        let (a, b) = (late(&on_gpu), late(&on_cpu));
+        assert!((a - b).abs() < 1.5, "{a} {b}");
+        for lost_after in [50, STEPS] {
+            let (broken, failure) = run(Gpu::for_tests(), lost_after);
+            assert!(failure.is_some());
+            let lost = lost_after as usize;
+            assert_eq!(broken[..lost], on_gpu[..lost]);
+            // On from what was kept last.
+            let kept = lost_after / KEEP_EVERY * KEEP_EVERY;
+            assert_eq!(broken[lost].0, kept + 1);
+            assert_eq!(broken.len() as u32, lost_after + STEPS - kept);
+            assert!((late(&broken) - a).abs() < 1.5, "{} {a}", late(&broken));
+        }
+    }
 }

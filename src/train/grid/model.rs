@@ -10,6 +10,11 @@ use super::context::{self, Band, BandResult, Plane, Wanted};
 use super::math::{Adam, SoftRounding};
 use super::synthesis::{self, Axis, Gradients, Latents, Picture, Synthesis};
 use crate::error::EncodeError;
+#[cfg(feature = "gpu")]
+use crate::gpu::{
+    Gpu, GpuError, GridPicture, GridResult, GridShape, GridStep, GridTrainer, GridWeights,
+    LatentUpdate, Rounding,
+};
 use crate::grids::Region;
 use crate::kernel::Level;
 use crate::train::archive::Archive;
@@ -49,6 +54,16 @@ impl Grid {
 
     fn plane(&self) -> Plane<'_> {
         Plane { width: self.width, height: self.height, values: &self.soft }
+    }
+
+    /// Adam of the next update of level `l`.
+    fn adam(&mut self, l: usize, update: Update) -> Adam {
+        let Update { latents, beta2, warm_up, .. } = update;
+        let steps = &mut self.moments.steps;
+        *steps += 1;
+        let warm = (f64::from(*steps) / warm_up).min(1.0);
+        let rate = warm * latents * LATENT_SCALE * f64::from(1u32 << l);
+        Adam::new(rate, (BETAS.0, beta2), *steps)
     }
 
     /// What carries over from step to step: `soft` and `slope` follow from the latents, the
@@ -204,6 +219,18 @@ pub struct Model {
     entropy: [Weights<Moments>; 3],
     seed: u64,
     steps: u32,
+    /// Quantiles of the noise.
+    noise: Vec<f32>,
+    /// What makes the steps in the CPU's place, and has the latents then.
+    #[cfg(feature = "gpu")]
+    on_gpu: Option<GridTrainer>,
+}
+
+/// How the networks see latents: temperature of the soft rounding, parameter of the noise.
+#[derive(Debug, Clone, Copy)]
+pub struct Softness {
+    pub temperature: f64,
+    pub noise: f64,
 }
 
 /// Adam's parameters in an update: learning rates of the latents and of the networks.
@@ -239,6 +266,9 @@ impl Model {
             entropy: entropy.map(Weights::plain),
             seed,
             steps: 0,
+            noise: Vec::new(),
+            #[cfg(feature = "gpu")]
+            on_gpu: None,
         }
     }
 
@@ -263,6 +293,10 @@ impl Model {
 
     /// Saves or restores what the next step hangs on.
     pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+        #[cfg(feature = "gpu")]
+        if let Archive::Writing(_) = archive {
+            self.fetch()?;
+        }
         archive.u32(&mut self.steps)?;
         for Weights { values, optimizer, .. } in [&mut self.sine, &mut self.output] {
             archive.f32s(values)?;
@@ -277,36 +311,73 @@ impl Model {
             grid.archive(archive, coarser)?;
             coarser = (grid.width, grid.height);
         }
+        #[cfg(feature = "gpu")]
+        if let Archive::Reading(_) = archive {
+            self.hand_over();
+        }
         Ok(())
     }
 
     /// One step of everything on the levels from `base` on, seen through soft rounding.
+    ///
+    /// # Errors
+    /// [`EncodeError::Device`] where a GPU failed, and with it what it had.
     pub fn step(
         &mut self,
         stage: &Stage,
-        (rounding, noise): (SoftRounding, &[f32]),
+        softness: Softness,
         lambda: f64,
         update: Update,
         thrift: Thrift,
-    ) -> Measured {
+    ) -> Result<Measured, EncodeError> {
         let base = stage.base;
-        self.soften(base, rounding, noise);
+        #[cfg(feature = "gpu")]
+        if self.on_gpu.is_some() {
+            let Softness { temperature, noise } = softness;
+            let rounding = Rounding::Soft { temperature, noise };
+            let rates = (base..self.grids.len()).map(|l| {
+                let adam = self.grids[l].adam(l, update);
+                (adam.rate, adam.second)
+            });
+            let of_latents =
+                LatentUpdate { lambda, betas: (BETAS.0, update.beta2), rates: rates.collect() };
+            let measured = self.step_on_gpu(stage, rounding, Some(of_latents), thrift)?;
+            self.learn(update.networks);
+            self.steps += 1;
+            return Ok(measured);
+        }
+        self.soften(base, softness);
         let error = self.synthesis(stage, Gradients::LatentsAndWeights, thrift.weights);
         let bits = self.rate(base, Wanted::Gradients, true, thrift.bands);
         self.join_rates(base, lambda as f32);
         self.descend(base, update);
         self.learn(update.networks);
         self.steps += 1;
-        Measured { error, bits }
+        Ok(Measured { error, bits })
     }
 
     /// One step of the networks alone, on latents rounded before by [`Model::harden`].
-    pub fn step_networks(&mut self, stage: &Stage, rate: f64, thrift: Thrift) -> Measured {
+    ///
+    /// # Errors
+    /// As [`Model::step`].
+    pub fn step_networks(
+        &mut self,
+        stage: &Stage,
+        rate: f64,
+        thrift: Thrift,
+    ) -> Result<Measured, EncodeError> {
+        #[cfg(feature = "gpu")]
+        if self.on_gpu.is_some() {
+            let measured = self.step_on_gpu(stage, Rounding::Hard, None, thrift)?;
+            self.learn(rate);
+            self.steps += 1;
+            return Ok(measured);
+        }
         let error = self.synthesis(stage, Gradients::Weights, thrift.weights);
         let bits = self.rate(0, Wanted::Bits, true, thrift.bands);
         self.learn(rate);
         self.steps += 1;
-        Measured { error, bits }
+        Ok(Measured { error, bits })
     }
 
     /// Squared errors as in [`Measured`] with latents rounded before by [`Model::harden`], from
@@ -321,10 +392,13 @@ impl Model {
     }
 
     /// Rounds the latents softly, with noise.
-    fn soften(&mut self, base: usize, rounding: SoftRounding, noise: &[f32]) {
+    fn soften(&mut self, base: usize, softness: Softness) {
         /// Rows whose noise has a seed of its own.
         const ROWS: usize = 16;
         let (level, seed, step) = (self.level, self.seed, self.steps);
+        let rounding = SoftRounding::new(softness.temperature as f32);
+        kumaraswamy(softness.noise, &mut self.noise);
+        let noise = &self.noise;
         let shift = 64 - noise.len().ilog2();
         for (l, grid) in self.grids.iter_mut().enumerate().skip(base) {
             let chunk = ROWS * grid.width;
@@ -553,15 +627,11 @@ impl Model {
 
     /// Updates the latents.
     fn descend(&mut self, base: usize, update: Update) {
-        let Update { latents: rate, beta2, warm_up, .. } = update;
         const CHUNK: usize = 8192;
         let level = self.level;
         for (l, grid) in self.grids.iter_mut().enumerate().skip(base) {
-            let Moments { means: [first, second], steps } = &mut grid.moments;
-            *steps += 1;
-            let warm = (f64::from(*steps) / warm_up).min(1.0);
-            let rate = warm * rate * LATENT_SCALE * f64::from(1u32 << l);
-            let adam = Adam::new(rate, (BETAS.0, beta2), *steps);
+            let adam = grid.adam(l, update);
+            let Moments { means: [first, second], .. } = &mut grid.moments;
             let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
             let values = grid.values.par_chunks_mut(CHUNK).zip(moments);
             let gradients = grid.gradient.par_chunks_mut(CHUNK).zip(grid.slope.par_chunks(CHUNK));
@@ -585,6 +655,137 @@ impl Model {
             adam.apply(level, values, [first, second], gradient);
         }
     }
+}
+
+#[cfg(feature = "gpu")]
+impl Model {
+    /// Has a GPU make the steps from now on.
+    ///
+    /// # Errors
+    /// As [`GridTrainer::new`].
+    pub fn move_to(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
+        let shape = GridShape {
+            levels: self.grids.iter().map(|grid| (grid.width, grid.height)).collect(),
+            sines: self.shape.sines,
+            hidden: self.context.hidden,
+            channels: self.shape.channels,
+        };
+        self.on_gpu = Some(GridTrainer::new(gpu, shape)?);
+        self.hand_over();
+        Ok(())
+    }
+
+    /// Whether a GPU makes the steps.
+    pub fn is_on_gpu(&self) -> bool {
+        self.on_gpu.is_some()
+    }
+
+    /// Gives the GPU up, and with it what it had.
+    pub fn leave_gpu(&mut self) {
+        self.on_gpu = None;
+    }
+
+    /// The latents from the GPU, if it has them.
+    pub fn fetch(&mut self) -> Result<(), EncodeError> {
+        let Some(trainer) = &self.on_gpu else { return Ok(()) };
+        let mut latents = trainer.latents().map_err(failed)?.into_iter();
+        for grid in &mut self.grids {
+            let Grid { values, moments: Moments { means: [first, second], .. }, .. } = grid;
+            let moments = first.iter_mut().zip(second);
+            for ((value, (first, second)), latent) in
+                values.iter_mut().zip(moments).zip(&mut latents)
+            {
+                [*value, *first, *second] = latent;
+            }
+        }
+        Ok(())
+    }
+
+    /// The latents to the GPU, if there is one.
+    fn hand_over(&mut self) {
+        let Some(trainer) = &mut self.on_gpu else { return };
+        let latents = self.grids.iter().flat_map(|grid| {
+            let [first, second] = &grid.moments.means;
+            let moments = first.iter().zip(second);
+            grid.values
+                .iter()
+                .zip(moments)
+                .map(|(value, (first, second))| [*value, *first, *second])
+        });
+        trainer.set_latents(latents);
+    }
+
+    /// What a step gives, and the gradients of the networks.
+    fn step_on_gpu(
+        &mut self,
+        stage: &Stage,
+        rounding: Rounding,
+        update: Option<LatentUpdate>,
+        thrift: Thrift,
+    ) -> Result<Measured, EncodeError> {
+        let base = stage.base;
+        let (full, wide) = (self.shape.levels + 1, self.shape.sines + self.shape.levels + 1);
+        let weights = GridWeights {
+            sine: without_columns(&self.sine.values, full, 0, base),
+            output: without_columns(&self.output.values, wide, self.shape.sines, base),
+            entropy: [0, 1, 2].map(|l| self.entropy[l].values.clone()),
+        };
+        let step = GridStep {
+            rounding,
+            update,
+            shares: [thrift.weights, thrift.bands],
+            number: self.steps,
+            seed: mix(self.seed ^ mix(self.steps.into())),
+        };
+        let trainer = self.on_gpu.as_mut().expect("there is one");
+        if trainer.base() != Some(base) {
+            trainer.begin(&picture(stage)).map_err(failed)?;
+        }
+        let GridResult { error, bits, gradients } =
+            trainer.step(&weights, &step).map_err(failed)?;
+        self.sine.gradient = with_columns(&gradients.sine, full, 0, base);
+        self.output.gradient = with_columns(&gradients.output, wide, self.shape.sines, base);
+        for (weights, gradient) in self.entropy.iter_mut().zip(gradients.entropy) {
+            weights.gradient = gradient;
+        }
+        Ok(Measured { error, bits })
+    }
+}
+
+/// The picture of a stage as a GPU takes it.
+#[cfg(feature = "gpu")]
+fn picture(stage: &Stage) -> GridPicture {
+    let &Picture { width, height, channels, weight, .. } = stage.picture;
+    let mut samples = vec![0.0; width * height * channels];
+    let mut row = vec![0.0; width];
+    for (y, samples) in samples.chunks_exact_mut(width * channels).enumerate() {
+        for channel in 0..channels {
+            stage.picture.samples(channel, y * width, &mut row);
+            let to = samples[channel..].iter_mut().step_by(channels);
+            to.zip(&row).for_each(|(to, sample)| *to = *sample);
+        }
+    }
+    GridPicture { base: stage.base, width, height, samples, weight }
+}
+
+#[cfg(feature = "gpu")]
+fn failed(error: GpuError) -> EncodeError {
+    EncodeError::Device { device: "gpu", reason: error.to_string() }
+}
+
+/// Quantiles of the noise.
+const QUANTILES: usize = 2048;
+
+/// Quantiles of Kumaraswamy's distribution of parameter `a` with its mode at the middle, less a
+/// half (Kim et al. 2023, section 3.1).
+fn kumaraswamy(a: f64, table: &mut Vec<f32>) {
+    let b = (2f64.powf(a) * (a - 1.0) + 1.0) / a;
+    let quantile = |i: usize| {
+        let u = (i as f64 + 0.5) / QUANTILES as f64;
+        ((1.0 - (1.0 - u).powf(1.0 / b)).powf(1.0 / a) - 0.5) as f32
+    };
+    table.clear();
+    table.extend((0..QUANTILES).map(quantile));
 }
 
 /// Latents of level l are so many times 2^l of what Adam's rate is for.

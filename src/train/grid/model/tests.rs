@@ -211,3 +211,82 @@ fn gradients_of(channels: usize) {
         }
     }
 }
+
+/// The same step on the CPU and on a GPU, by groups: latents level by level, weights.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_gives_what_the_cpu_gives() {
+    let Some(gpu) = Gpu::for_tests() else { return };
+    let shape = |levels, sines, hidden, channels| Shape { levels, sines, hidden, channels };
+    let cases = [
+        (shape(3, 5, [7, 6], 3), (37, 29), 0),
+        (shape(1, 1, [1, 1], 1), (9, 3), 0),
+        // More than a tile of the entropy model.
+        (shape(4, 12, [8, 8], 4), (521, 22), 0),
+        (shape(7, 32, [16, 16], 2), (130, 514), 1),
+        (shape(10, 48, [32, 24], 3), (130, 71), 2),
+    ];
+    for (case, (shape, size, base)) in cases.into_iter().enumerate() {
+        let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
+        let mut networks = super::super::start::networks(shape, 1e-2, 3);
+        networks.output.iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
+        let mut model = Model::new(size, networks, 0);
+        for grid in &mut model.grids {
+            grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
+        }
+        let part = |len: usize| len.div_ceil(1 << base);
+        let seen = (part(size.0), part(size.1));
+        let count = shape.channels * seen.0 * seen.1;
+        let samples = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let picture = Picture { weight: 1.7, ..planar(seen, shape.channels, samples) };
+        let stage = Stage::new(base, &picture, shape.levels);
+
+        let error = model.synthesis(&stage, Gradients::LatentsAndWeights, 1);
+        let bits = model.rate(base, Wanted::Gradients, true, 1);
+        model.join_rates(base, LAMBDA as f32);
+        let gradients = |model: &Model| -> Vec<Vec<f32>> {
+            let weights = [&model.sine, &model.output].map(|w| w.gradient.clone());
+            let entropy = model.entropy.iter().map(|w| w.gradient.clone());
+            weights.into_iter().chain(entropy).collect()
+        };
+        let mut wanted = gradients(&model);
+        wanted.extend(model.grids.iter().skip(base).map(|grid| grid.gradient.clone()));
+
+        model.move_to(&gpu).unwrap();
+        let rates = vec![(0.0, 1.0); shape.levels - base];
+        let update = LatentUpdate { lambda: LAMBDA, betas: (0.9, 0.99), rates };
+        let thrift = Thrift { weights: 1, bands: 1 };
+        let rounded: Vec<f32> = model.grids.iter().flat_map(|grid| grid.soft.clone()).collect();
+        let run = |model: &mut Model| {
+            model.on_gpu.as_mut().unwrap().set_rounded(&rounded);
+            let update = Some(update.clone());
+            let measured = model.step_on_gpu(&stage, Rounding::Kept, update, thrift).unwrap();
+            let mut found = gradients(model);
+            let mut all = model.on_gpu.as_ref().unwrap().gradients().unwrap().into_iter();
+            for (l, grid) in model.grids.iter().enumerate() {
+                let level = all.by_ref().take(grid.values.len()).collect();
+                if l >= base {
+                    found.push(level);
+                }
+            }
+            (measured, found)
+        };
+        let (measured, found) = run(&mut model);
+        assert!((measured.error / error - 1.0).abs() < 1e-4, "{} {error}", measured.error);
+        assert!((measured.bits / bits - 1.0).abs() < 1e-4, "{} {bits}", measured.bits);
+        for (group, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+            assert_eq!(found.len(), wanted.len());
+            let (mut difference, mut norm) = (0.0, 0.0);
+            for (found, wanted) in found.iter().zip(wanted) {
+                difference += f64::from(found - wanted).powi(2);
+                norm += f64::from(*wanted).powi(2);
+            }
+            let error = (difference / norm.max(1e-30)).sqrt();
+            assert!(error < 2e-4, "case {case}, group {group}: {error}");
+        }
+        assert_eq!(run(&mut model).1, found, "bit by bit the same from run to run");
+        // A dispatch for each workgroup.
+        model.move_to(&gpu.clone().with_most_flops(1)).unwrap();
+        assert_eq!(run(&mut model).1, found, "the same by many dispatches");
+    }
+}

@@ -1,0 +1,509 @@
+//! Training of latent grids: soft rounding, the picture's error, the latents' bits, the gradients
+//! of both, and Adam on the latents. The optimizers of the networks stay on the CPU.
+
+use wgpu::BufferUsages as U;
+
+use super::super::pipeline::{bind, compile, pass};
+use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
+use super::{BLOCK, INVOCATIONS, Level, Network, PICTURE, Parameters, places, source};
+use crate::coding::latents::INPUTS;
+
+/// Workgroups that share the tiles, at most.
+const WORKGROUPS: u64 = 1584;
+/// A step in evaluations: forward, and the gradients of activations and of weights.
+const EVALUATIONS: u64 = 3;
+/// `vec4f` that a workgroup of the summing kernel takes.
+const SUM_COLUMNS: usize = 16;
+/// Numbers of a latent's state.
+const STATE: usize = 4;
+
+/// Sizes of levels and networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GridShape {
+    /// Width and height of each level in latents, the finest first.
+    pub levels: Vec<(usize, usize)>,
+    pub sines: usize,
+    /// Features of the hidden layers of the entropy model.
+    pub hidden: [usize; 2],
+    pub channels: usize,
+}
+
+/// The pixels that are trained on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GridPicture {
+    /// The finest level in use, whose latents are as dense as these pixels.
+    pub base: usize,
+    pub width: usize,
+    pub height: usize,
+    /// The channels of a pixel side by side, in [-1, 1].
+    pub samples: Vec<f32>,
+    /// How many pixels of the whole picture one of these stands for.
+    pub weight: f32,
+}
+
+/// Rows of weights, each with its bias at the end, or their gradients: of the sine layer and the
+/// output layer, for the levels in use, and of the entropy model.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GridWeights {
+    pub sine: Vec<f32>,
+    pub output: Vec<f32>,
+    pub entropy: [Vec<f32>; 3],
+}
+
+/// How the networks see the latents.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Rounding {
+    /// As in the step before.
+    Kept,
+    /// Rounded to the nearest.
+    Hard,
+    /// Rounded softly at this temperature, with Kumaraswamy's noise of this parameter.
+    Soft { temperature: f64, noise: f64 },
+}
+
+/// Adam on the latents.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LatentUpdate {
+    /// What a bit weighs against the squared error.
+    pub lambda: f64,
+    pub betas: (f64, f64),
+    /// For each level in use the rate with the first moment's bias corrected, and 1 over the root
+    /// of the second's bias.
+    pub rates: Vec<(f32, f32)>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GridStep {
+    pub rounding: Rounding,
+    /// Nothing where the latents stay as they are.
+    pub update: Option<LatentUpdate>,
+    /// One of so many tiles of pixels, and of latents, gives gradients of the weights.
+    pub shares: [usize; 2],
+    /// Number of the step.
+    pub number: u32,
+    pub seed: u64,
+}
+
+/// What a step gives, from before its update.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GridResult {
+    /// Squared errors in [0, 1] of the clamped outputs, averaged over the channels, summed over
+    /// the whole picture's pixels.
+    pub error: f64,
+    pub bits: f64,
+    pub gradients: GridWeights,
+}
+
+/// Latents and networks in training on a GPU.
+#[derive(Debug)]
+pub(crate) struct GridTrainer {
+    gpu: Gpu,
+    shape: GridShape,
+    /// Latents of finer levels, and of all at the end.
+    starts: Vec<usize>,
+    kernels: Kernels,
+    soft: wgpu::Buffer,
+    state: wgpu::Buffer,
+    by_input: wgpu::Buffer,
+    stage: Option<Stage>,
+}
+
+#[derive(Debug)]
+struct Kernels {
+    soften: wgpu::ComputePipeline,
+    picture: wgpu::ComputePipeline,
+    rates: wgpu::ComputePipeline,
+    columns: wgpu::ComputePipeline,
+    descend: wgpu::ComputePipeline,
+    sum: wgpu::ComputePipeline,
+}
+
+/// What hangs on the size of the picture.
+#[derive(Debug)]
+struct Stage {
+    base: usize,
+    picture: Part,
+    rates: Part,
+    soften: Bound,
+    columns: Bound,
+    descend: Bound,
+    readable: wgpu::Buffer,
+}
+
+/// A network's kernel with what it is given.
+#[derive(Debug)]
+struct Part {
+    network: Network,
+    parameters: Parameters,
+    uniform: wgpu::Buffer,
+    weights: wgpu::Buffer,
+    sums: wgpu::Buffer,
+    bound: wgpu::BindGroup,
+    sum: Bound,
+}
+
+/// Buffers of a kernel and its workgroups.
+#[derive(Debug)]
+struct Bound {
+    group: wgpu::BindGroup,
+    workgroups: u32,
+}
+
+impl GridTrainer {
+    /// Room for latents, all zero.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] and [`GpuError::Failed`].
+    pub fn new(gpu: &Gpu, shape: GridShape) -> Result<Self, GpuError> {
+        let mut starts = vec![0];
+        for (width, height) in &shape.levels {
+            starts.push(starts[starts.len() - 1] + width * height);
+        }
+        let count = starts[shape.levels.len()] as u64;
+        let kernel = |parts: &[&str], entry| compile(gpu, source(parts, 0), entry, None);
+        let spline = include_str!("../shaders/spline.wgsl");
+        let latents = [spline, include_str!("../shaders/latents.wgsl")];
+        let rates = [include_str!("../shaders/rows.wgsl"), include_str!("../shaders/rates.wgsl")];
+        let kernels = Kernels {
+            soften: kernel(&latents, "soften")?,
+            picture: kernel(&PICTURE, "train_picture")?,
+            rates: kernel(&rates, "train_rates")?,
+            columns: kernel(&latents, "columns")?,
+            descend: kernel(&latents, "descend")?,
+            sum: compile(gpu, include_str!("../shaders/sum.wgsl").to_owned(), "sum", None)?,
+        };
+        let copied = U::STORAGE | U::COPY_DST | U::COPY_SRC;
+        let of_inputs = 4 * count * INPUTS as u64;
+        Ok(Self {
+            gpu: gpu.clone(),
+            starts,
+            kernels,
+            soft: gpu.buffer("the latents", 4 * count, copied)?,
+            state: gpu.buffer("the latents' state", 4 * STATE as u64 * count, copied)?,
+            by_input: gpu.buffer("the gradients of the rates", of_inputs, U::STORAGE)?,
+            shape,
+            stage: None,
+        })
+    }
+
+    /// Goes on with this picture and the levels as fine as it.
+    ///
+    /// # Errors
+    /// As [`GridTrainer::new`].
+    pub fn begin(&mut self, picture: &GridPicture) -> Result<(), GpuError> {
+        // The old stage's buffers make room first.
+        self.stage = None;
+        self.stage = Some(self.stage(picture)?);
+        Ok(())
+    }
+
+    /// The finest level in use.
+    pub fn base(&self) -> Option<usize> {
+        self.stage.as_ref().map(|stage| stage.base)
+    }
+
+    fn stage(&self, picture: &GridPicture) -> Result<Stage, GpuError> {
+        let Self { gpu, shape, kernels, .. } = self;
+        let &GridPicture { base, width, height, .. } = picture;
+        let pixels = width * height;
+        let count = shape.levels.len() - base;
+        let (mut tiles, mut columns) = (0, 0);
+        let mut levels = Vec::with_capacity(count);
+        let mut words: Vec<u32> = Vec::new();
+        for (number, &(w, h)) in shape.levels.iter().enumerate().skip(base) {
+            let start = self.starts[number];
+            levels.push(Level {
+                width: w,
+                height: h,
+                start,
+                number,
+                tiles,
+                columns,
+                ..Level::default()
+            });
+            tiles += (w * h).div_ceil(INVOCATIONS);
+            columns += w * height;
+        }
+        let centres = |length: usize| (0..length).map(|i| i as f64 + 0.5);
+        for (l, level) in levels.iter().enumerate() {
+            words.extend(places(l, level.width, 0, centres(width)));
+        }
+        for (l, level) in levels.iter().enumerate() {
+            words.extend(places(l, level.height, 0, centres(height)));
+        }
+        words.extend(picture.samples.iter().map(|sample| sample.to_bits()));
+        let samples = gpu.buffer_of("the picture", &words, U::STORAGE)?;
+        let by_level =
+            gpu.buffer("the splines' gradients", 4 * (count * pixels) as u64, U::STORAGE)?;
+        let by_column = gpu.buffer("their sums", 4 * columns as u64, U::STORAGE)?;
+
+        let networks = [
+            Network::of_picture(count, shape.sines, shape.channels),
+            Network::of_rates(shape.hidden),
+        ];
+        let tiles = [pixels.div_ceil(INVOCATIONS), tiles];
+        let of_workgroup = |network: &Network| {
+            16 * (network.gradient_length() + network.rows * INVOCATIONS) as u64
+        };
+        let most = MOST_BYTES.min(gpu.device.limits().max_storage_buffer_binding_size);
+        let workgroups = [0, 1].map(|i| {
+            let network = &networks[i];
+            let most = (most / of_workgroup(network)).clamp(1, WORKGROUPS);
+            gpu.workgroups(tiles[i] as u64, most, network.iterations())
+        });
+        let bytes = [0, 1].map(|i| u64::from(workgroups[i]) * of_workgroup(&networks[i]));
+        let work = gpu.buffer("the workgroups' rows", bytes[0].max(bytes[1]), U::STORAGE)?;
+
+        let last = self.starts[shape.levels.len()];
+        let common = Parameters {
+            size: (width, height),
+            channels: shape.channels,
+            points: pixels,
+            latents: last,
+            scale: 0.25 * picture.weight / shape.channels as f32,
+            levels,
+            ..Parameters::default()
+        };
+        let part = |i: usize, kernel: &wgpu::ComputePipeline, more: &[(u32, &wgpu::Buffer)]| {
+            let network = networks[i].clone();
+            let parameters = Parameters {
+                workgroups: workgroups[i],
+                tiles: tiles[i],
+                gradient_length: network.gradient_length(),
+                ..common.clone()
+            };
+            let uniform = parameters.words(&network);
+            let uniform = gpu.buffer_of("the parameters", &uniform, U::UNIFORM)?;
+            let of_weights = 16 * network.length() as u64;
+            let weights = gpu.buffer("the weights", of_weights, U::STORAGE | U::COPY_DST)?;
+            let of_gradient = 16 * network.gradient_length() as u64;
+            let sums = gpu.buffer("the gradient", of_gradient, U::STORAGE | U::COPY_SRC)?;
+            let counts = [network.gradient_length() as u32, workgroups[i], 0, 0];
+            let of_counts = gpu.buffer_of("the counts", &counts, U::UNIFORM)?;
+            let buffers =
+                [&[(0, &uniform), (1, &weights), (3, &self.soft), (4, &work)], more].concat();
+            let bound = bind(gpu, &kernel.get_bind_group_layout(0), &buffers);
+            let summed = [(0, &of_counts), (1, &work), (2, &sums)];
+            let sum = Bound {
+                group: bind(gpu, &kernels.sum.get_bind_group_layout(0), &summed),
+                workgroups: network.gradient_length().div_ceil(SUM_COLUMNS) as u32,
+            };
+            Ok(Part { network, parameters, uniform, weights, sums, bound, sum })
+        };
+        let of_picture = part(0, &kernels.picture, &[(2, &samples), (5, &by_level)])?;
+        let of_rates = part(1, &kernels.rates, &[(7, &self.by_input)])?;
+        let limit = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+        let bound =
+            |kernel: &wgpu::ComputePipeline, items: usize, more: &[(u32, &wgpu::Buffer)]| {
+                let buffers = [&[(0, &of_picture.uniform)], more].concat();
+                let group = bind(gpu, &kernel.get_bind_group_layout(0), &buffers);
+                Bound { group, workgroups: items.div_ceil(INVOCATIONS).min(limit) as u32 }
+            };
+        let used = last - self.starts[base];
+        let stage = Stage {
+            base,
+            soften: bound(&kernels.soften, used, &[(3, &self.soft), (9, &self.state)]),
+            columns: bound(
+                &kernels.columns,
+                columns,
+                &[(2, &samples), (5, &by_level), (8, &by_column)],
+            ),
+            descend: bound(
+                &kernels.descend,
+                used,
+                &[(2, &samples), (7, &self.by_input), (8, &by_column), (9, &self.state)],
+            ),
+            readable: gpu.buffer(
+                "the gradients",
+                of_picture.sums.size() + of_rates.sums.size(),
+                U::MAP_READ | U::COPY_DST,
+            )?,
+            picture: of_picture,
+            rates: of_rates,
+        };
+        gpu.check()?;
+        Ok(stage)
+    }
+
+    /// Sets the latents of all levels: of each its value and the means of its gradients and of
+    /// their squares.
+    pub fn set_latents(&mut self, latents: impl Iterator<Item = [f32; 3]>) {
+        let words = latents.flat_map(|[value, first, second]| [value, first, second, 0.0]);
+        let words: Vec<u32> = words.map(f32::to_bits).collect();
+        self.gpu.queue.write_buffer(&self.state, 0, &bytes_of(&words));
+    }
+
+    /// What [`GridTrainer::set_latents`] takes.
+    ///
+    /// # Errors
+    /// [`GpuError::Failed`].
+    pub fn latents(&self) -> Result<Vec<[f32; 3]>, GpuError> {
+        self.state(|[value, first, second, _]| [value, first, second])
+    }
+
+    fn state<T>(&self, pick: impl Fn([f32; STATE]) -> T) -> Result<Vec<T>, GpuError> {
+        let gpu = &self.gpu;
+        let bytes = self.state.size();
+        let readable = gpu.buffer("the latents", bytes, U::MAP_READ | U::COPY_DST)?;
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&self.state, 0, &readable, 0, bytes);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        gpu.read(&readable, bytes, Some(submission), |bytes| {
+            let numbers: Vec<f32> = floats(bytes).collect();
+            numbers.as_chunks().0.iter().map(|state| pick(*state)).collect()
+        })
+    }
+
+    /// Sets the latents of all levels as the networks see them, for steps that keep them.
+    #[cfg(test)]
+    pub fn set_rounded(&mut self, latents: &[f32]) {
+        let words: Vec<u32> = latents.iter().map(|latent| latent.to_bits()).collect();
+        self.gpu.queue.write_buffer(&self.soft, 0, &bytes_of(&words));
+        let words = latents.iter().flat_map(|_| [0.0, 0.0, 0.0, 1f32]).map(f32::to_bits);
+        let words: Vec<u32> = words.collect();
+        self.gpu.queue.write_buffer(&self.state, 0, &bytes_of(&words));
+    }
+
+    /// The last gradient of the latents of all levels.
+    #[cfg(test)]
+    pub fn gradients(&self) -> Result<Vec<f32>, GpuError> {
+        self.state(|[.., gradient]| gradient)
+    }
+
+    /// One step, with the weights of the levels in use.
+    ///
+    /// # Errors
+    /// [`GpuError::Incomplete`] and [`GpuError::Failed`].
+    ///
+    /// # Panics
+    /// Before [`GridTrainer::begin`].
+    pub fn step(&mut self, weights: &GridWeights, step: &GridStep) -> Result<GridResult, GpuError> {
+        let Self { gpu, kernels, stage, .. } = self;
+        let Stage { picture, rates, soften, columns, descend, readable, .. } =
+            stage.as_mut().expect("a stage has begun");
+        let by_latents = step.update.is_some();
+        for (part, share) in [&mut *picture, &mut *rates].into_iter().zip(step.shares) {
+            let parameters = &mut part.parameters;
+            parameters.share = share.min(parameters.tiles).max(1);
+            parameters.turn = step.number as usize % parameters.share;
+            parameters.by_latents = by_latents;
+            parameters.set(step);
+            let words = parameters.words(&part.network);
+            gpu.queue.write_buffer(&part.uniform, 0, &bytes_of(&words));
+        }
+        let GridWeights { sine, output, entropy } = weights;
+        let of_picture = picture.network.packed(&[sine, output]);
+        gpu.queue.write_buffer(&picture.weights, 0, &bytes_of(&of_picture));
+        let of_rates = rates.network.packed(&entropy.each_ref().map(Vec::as_slice));
+        gpu.queue.write_buffer(&rates.weights, 0, &bytes_of(&of_rates));
+
+        let mut recorder = Recorder::new(gpu);
+        if step.rounding != Rounding::Kept {
+            recorder.pass(&kernels.soften, soften);
+        }
+        recorder.part(&kernels.picture, &kernels.sum, picture);
+        recorder.part(&kernels.rates, &kernels.sum, rates);
+        if by_latents {
+            recorder.pass(&kernels.columns, columns);
+            recorder.pass(&kernels.descend, descend);
+        }
+        let mut encoder = recorder.encoder;
+        let (first, second) = (picture.sums.size(), rates.sums.size());
+        encoder.copy_buffer_to_buffer(&picture.sums, 0, readable, 0, first);
+        encoder.copy_buffer_to_buffer(&rates.sums, 0, readable, first, second);
+        let submission = gpu.queue.submit([encoder.finish()]);
+        let bytes = first + second;
+        let sums: Vec<f32> =
+            gpu.read(readable, bytes, Some(submission), |bytes| floats(bytes).collect())?;
+        let (of_picture, of_rates) = sums.split_at(first as usize / 4);
+        let (rows, error) = picture.unpacked(of_picture, picture.parameters.points)?;
+        let Ok([sine, output]) = <[Vec<f32>; 2]>::try_from(rows) else {
+            unreachable!("two layers")
+        };
+        let latents = picture.parameters.levels.iter().map(|level| level.width * level.height);
+        let (rows, bits) = rates.unpacked(of_rates, latents.sum())?;
+        let Ok(entropy) = <[Vec<f32>; 3]>::try_from(rows) else { unreachable!("three layers") };
+        Ok(GridResult { error, bits, gradients: GridWeights { sine, output, entropy } })
+    }
+}
+
+impl Parameters {
+    fn set(&mut self, step: &GridStep) {
+        self.key = step.seed as u32 ^ (step.seed >> 32) as u32 ^ step.number.rotate_left(16);
+        self.rounding = match step.rounding {
+            Rounding::Kept | Rounding::Hard => [0.0; 4],
+            Rounding::Soft { temperature, noise } => {
+                let inverse = 1.0 / temperature;
+                let b = (2f64.powf(noise) * (noise - 1.0) + 1.0) / noise;
+                [inverse, 0.5 / (0.5 * inverse).tanh(), 1.0 / noise, 1.0 / b].map(|n| n as f32)
+            }
+        };
+        if let Some(update) = &step.update {
+            self.lambda = update.lambda as f32;
+            self.betas = [update.betas.0, update.betas.1].map(|beta| beta as f32);
+            for (level, rate) in self.levels.iter_mut().zip(&update.rates) {
+                level.rate = *rate;
+            }
+        }
+    }
+}
+
+impl Part {
+    /// The rows of the gradient and the sum of the errors.
+    fn unpacked(&self, sums: &[f32], wanted: usize) -> Result<(Vec<Vec<f32>>, f64), GpuError> {
+        let (gradient, end) = sums.split_at(BLOCK * self.network.length());
+        let (seen, wanted) = (end[1] as u64 + 1024 * end[2] as u64, wanted as u64);
+        if seen != wanted {
+            return Err(GpuError::Incomplete { seen, wanted });
+        }
+        Ok((self.network.unpacked(gradient), f64::from(end[0])))
+    }
+}
+
+/// Passes, in as many submissions as keep them short.
+struct Recorder<'a> {
+    gpu: &'a Gpu,
+    encoder: wgpu::CommandEncoder,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(gpu: &'a Gpu) -> Self {
+        Self { gpu, encoder: gpu.device.create_command_encoder(&Default::default()) }
+    }
+
+    fn pass(&mut self, kernel: &wgpu::ComputePipeline, bound: &Bound) {
+        pass(&mut self.encoder, kernel, &bound.group, bound.workgroups, None);
+    }
+
+    /// A network's kernel and the sum of its workgroups' gradients.
+    fn part(&mut self, kernel: &wgpu::ComputePipeline, sum: &wgpu::ComputePipeline, part: &Part) {
+        let Parameters { workgroups, tiles, .. } = part.parameters;
+        let points = tiles.div_ceil(workgroups as usize) * INVOCATIONS;
+        let flops = EVALUATIONS * part.network.flops() * points as u64;
+        let most = (self.gpu.most_flops / flops).clamp(1, workgroups.into()) as u32;
+        let mut first = 0;
+        while workgroups - first > most {
+            pass(&mut self.encoder, kernel, &part.bound, most, None);
+            first += most;
+            self.submit();
+            self.set_first(part, first);
+        }
+        pass(&mut self.encoder, kernel, &part.bound, workgroups - first, None);
+        self.pass(sum, &part.sum);
+        if first > 0 {
+            self.submit();
+            self.set_first(part, 0);
+        }
+    }
+
+    /// Sets the first workgroup of the passes that follow.
+    fn set_first(&self, part: &Part, first: u32) {
+        self.gpu.queue.write_buffer(&part.uniform, 4, &first.to_le_bytes());
+    }
+
+    fn submit(&mut self) {
+        let next = self.gpu.device.create_command_encoder(&Default::default());
+        self.gpu.queue.submit([std::mem::replace(&mut self.encoder, next).finish()]);
+    }
+}
