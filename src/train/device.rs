@@ -1,7 +1,5 @@
 //! Choice of the device: candle's, and beside the CPU a GPU that computes loss and gradient.
 
-use std::fmt::Display;
-
 use candle_core::Device;
 
 use crate::error::EncodeError;
@@ -210,7 +208,7 @@ impl TrainingDevice {
     /// # Errors
     /// [`EncodeError::Device`] for one that was asked for and has done nothing yet.
     #[cfg(feature = "gpu")]
-    pub fn give_up(&mut self, error: impl Display) -> Result<(), EncodeError> {
+    pub fn give_up(&mut self, error: impl std::fmt::Display) -> Result<(), EncodeError> {
         if self.choice == DeviceChoice::Gpu && !self.has_worked {
             return Err(failed("gpu", error));
         }
@@ -225,6 +223,6 @@ impl TrainingDevice {
 }
 
 #[cfg(feature = "gpu")]
-fn failed(device: &'static str, error: impl Display) -> EncodeError {
+fn failed(device: &'static str, error: impl std::fmt::Display) -> EncodeError {
     EncodeError::Device { device, reason: error.to_string() }
 }

@@ -5,7 +5,7 @@ mod render;
 mod train;
 
 use super::pipeline::{EMIT, SINE};
-use crate::coding::latents::{INPUTS, NEIGHBOURS, TILE};
+use crate::coding::latents::{NEIGHBOURS, TILE};
 use crate::grids::Taps;
 #[cfg(feature = "encode")]
 pub(crate) use train::{
@@ -92,36 +92,9 @@ impl Network {
         Self { layers: vec![first, output], rows: deltas + wide + 1, ones: false }
     }
 
-    /// The entropy model: rows of inputs and of both hidden layers, then of the gradients of all
-    /// layers' affine outputs.
-    fn of_rates(hidden: [usize; 2]) -> Self {
-        let [input, a, b] = [INPUTS, hidden[0], hidden[1]].map(|n| (n + 1).div_ceil(BLOCK));
-        let deltas = input + a + b;
-        let layer = |(outputs, inputs), start, rows, blocks| Layer {
-            outputs,
-            inputs: inputs + 1,
-            second: usize::MAX,
-            start,
-            rows,
-            blocks,
-        };
-        let [h1, h2] = hidden;
-        let first = layer((h1, INPUTS), 0, [0, input, deltas], [input, a]);
-        let start = first.length();
-        let second = layer((h2, h1), start, [input, input + a, deltas + a], [a, b]);
-        let start = start + second.length();
-        let third = layer((2, h2), start, [input + a, 0, deltas + a + b], [b, 1]);
-        Self { layers: vec![first, second, third], rows: deltas + a + b + 1, ones: true }
-    }
-
     /// `vec4f` of the weights.
     pub fn length(&self) -> usize {
         self.layers.iter().map(Layer::length).sum()
-    }
-
-    /// `vec4f` of a gradient; the last holds the error.
-    fn gradient_length(&self) -> usize {
-        self.length() + 1
     }
 
     /// Weights as the kernels read them, from the rows of each layer.
@@ -139,15 +112,6 @@ impl Network {
             }
         }
         packed
-    }
-
-    /// The rows of each layer's gradient.
-    fn unpacked(&self, gradient: &[f32]) -> Vec<Vec<f32>> {
-        let rows = |layer: &Layer| {
-            let row = |o| (0..layer.inputs).map(move |k| gradient[layer.place(o, k)]);
-            (0..layer.outputs).flat_map(row).collect()
-        };
-        self.layers.iter().map(rows).collect()
     }
 
     /// Floating-point operations for the outputs of a point: those of weights, and of sines and

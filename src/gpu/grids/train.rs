@@ -5,7 +5,7 @@ use wgpu::BufferUsages as U;
 
 use super::super::pipeline::{bind, compile, pass};
 use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
-use super::{BLOCK, INVOCATIONS, Level, Network, PICTURE, Parameters, places, source};
+use super::{BLOCK, INVOCATIONS, Layer, Level, Network, PICTURE, Parameters, places, source};
 use crate::coding::latents::INPUTS;
 
 /// Workgroups that share the tiles, at most.
@@ -458,6 +458,44 @@ impl Part {
             return Err(GpuError::Incomplete { seen, wanted });
         }
         Ok((self.network.unpacked(gradient), f64::from(end[0])))
+    }
+}
+
+impl Network {
+    /// The entropy model: rows of inputs and of both hidden layers, then of the gradients of all
+    /// layers' affine outputs.
+    fn of_rates(hidden: [usize; 2]) -> Self {
+        let [input, a, b] = [INPUTS, hidden[0], hidden[1]].map(|n| (n + 1).div_ceil(BLOCK));
+        let deltas = input + a + b;
+        let layer = |(outputs, inputs), start, rows, blocks| Layer {
+            outputs,
+            inputs: inputs + 1,
+            second: usize::MAX,
+            start,
+            rows,
+            blocks,
+        };
+        let [h1, h2] = hidden;
+        let first = layer((h1, INPUTS), 0, [0, input, deltas], [input, a]);
+        let start = first.length();
+        let second = layer((h2, h1), start, [input, input + a, deltas + a], [a, b]);
+        let start = start + second.length();
+        let third = layer((2, h2), start, [input + a, 0, deltas + a + b], [b, 1]);
+        Self { layers: vec![first, second, third], rows: deltas + a + b + 1, ones: true }
+    }
+
+    /// `vec4f` of a gradient; the last holds the error.
+    fn gradient_length(&self) -> usize {
+        self.length() + 1
+    }
+
+    /// The rows of each layer's gradient.
+    fn unpacked(&self, gradient: &[f32]) -> Vec<Vec<f32>> {
+        let rows = |layer: &Layer| {
+            let row = |o| (0..layer.inputs).map(move |k| gradient[layer.place(o, k)]);
+            (0..layer.outputs).flat_map(row).collect()
+        };
+        self.layers.iter().map(rows).collect()
     }
 }
 

@@ -195,13 +195,8 @@ pub(crate) fn train<'a>(
     }
     #[cfg(feature = "gpu")]
     run.move_to_gpu()?;
-    loop {
-        match run.stages(&picture, observe) {
-            Ok(()) => break,
-            #[cfg(feature = "gpu")]
-            Err(EncodeError::Device { reason, .. }) => run.fall_back(&reason)?,
-            Err(error) => return Err(error),
-        }
+    while let Err(error) = run.stages(&picture, observe) {
+        run.fall_back(error)?;
     }
     let Run { model, lambda, done, planned, .. } = run;
     Ok(Trained { model, picture, lambda, steps_done: done, steps_planned: planned })
@@ -221,6 +216,7 @@ fn gpu_is_faster(raster: &Raster, start: &Start) -> bool {
 /// A run in progress.
 struct Run<'a> {
     started: Instant,
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     device: &'a mut TrainingDevice,
     start: Start,
     /// Pixels of the picture.
@@ -233,6 +229,7 @@ struct Run<'a> {
     planned: u32,
     stopped: bool,
     /// What to go back to where a GPU fails.
+    #[cfg(feature = "gpu")]
     kept: Vec<u8>,
 }
 
@@ -258,6 +255,7 @@ impl<'a> Run<'a> {
             restored: 0,
             planned: stages * start.length.coarse + start.length.steps,
             stopped: false,
+            #[cfg(feature = "gpu")]
             kept: Vec::new(),
             device,
             start,
@@ -290,7 +288,7 @@ impl<'a> Run<'a> {
         self.keep()?;
         match self.model.move_to(&gpu) {
             Ok(()) => Ok(()),
-            Err(error) => self.fall_back(&error.to_string()),
+            Err(error) => self.go_back(&error.to_string()),
         }
     }
 
@@ -304,12 +302,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Goes on on the CPU where it was the GPU that failed.
+    fn fall_back(&mut self, error: EncodeError) -> Result<(), EncodeError> {
+        match error {
+            #[cfg(feature = "gpu")]
+            EncodeError::Device { reason, .. } => self.go_back(&reason),
+            error => Err(error),
+        }
+    }
+
     /// Goes back to what was kept, and on on the CPU.
     ///
     /// # Errors
     /// As [`TrainingDevice::give_up`].
     #[cfg(feature = "gpu")]
-    fn fall_back(&mut self, reason: &str) -> Result<(), EncodeError> {
+    fn go_back(&mut self, reason: &str) -> Result<(), EncodeError> {
         self.device.give_up(reason)?;
         self.model.leave_gpu();
         let kept = std::mem::take(&mut self.kept);
