@@ -23,7 +23,7 @@ pub(super) enum DeviceName {
     Cuda,
     /// An Apple GPU
     Metal,
-    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL; for one SIREN
+    /// Any GPU, through Vulkan, Metal, Direct3D 12 or OpenGL
     Gpu,
 }
 

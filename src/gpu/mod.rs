@@ -1,4 +1,5 @@
-//! One SIREN on any GPU: values on a grid of pixels, and the loss of a batch with its gradient.
+//! Both representations on any GPU: values on a grid of pixels, the loss of a batch with its gradient,
+//! and the training of latent grids.
 //!
 //! [`Gpu`] is an opened adapter, [`Renderer`] and [`Trainer`] are what runs on it. The kernels are
 //! in WGSL and take all sizes at run time; [`Variant`] says how they divide the work. Starts no

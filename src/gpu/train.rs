@@ -3,16 +3,13 @@
 use std::mem;
 
 use super::layout::Layout;
-use super::pipeline::{Access, Header, bind, bindings, compile, pass};
+use super::pipeline::{
+    Access, EVALUATIONS, Header, bind, bindings, compile_sum, counted_error, pass, sum_workgroups,
+};
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use crate::geometry::{Grid, Size, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
-
-/// A step in evaluations: forward, and the gradients of activations and of weights.
-const EVALUATIONS: u64 = 3;
-/// vec4f that a workgroup of the summing kernel takes.
-const SUM_COLUMNS: u32 = 16;
 
 /// A pixel of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,7 +110,7 @@ impl Trainer {
             ],
         );
         let kernel = variant.pipeline(gpu, &layout, "train", 0, &bindings)?;
-        let sum = compile(gpu, include_str!("shaders/sum.wgsl").to_owned(), "sum", None)?;
+        let sum = compile_sum(gpu)?;
         let words = picture_words(raster);
         let picture = gpu.buffer_of("the picture", &words, U::STORAGE)?;
         let weights =
@@ -204,7 +201,7 @@ impl Trainer {
             pass(&mut commands, &self.kernel, &plan.bound, plan.workgroups, times);
         }
         let times = self.timer.as_ref().map(|timer| timer.pass(1));
-        let columns = self.gradient_length().div_ceil(SUM_COLUMNS);
+        let columns = sum_workgroups(self.gradient_length());
         pass(&mut commands, &self.sum, &plan.bound_sum, columns, times);
         let bytes = 16 * u64::from(self.gradient_length());
         commands.copy_buffer_to_buffer(&self.sums, 0, &self.readable, 0, bytes);
@@ -292,10 +289,7 @@ impl Trainer {
 
     fn unpacked(&self, sums: &[f32], points: usize) -> Result<Step, GpuError> {
         let (gradient, end) = sums.split_at(4 * self.layout.length);
-        let (seen, wanted) = (end[1] as u64 + 1024 * end[2] as u64, points as u64);
-        if seen != wanted {
-            return Err(GpuError::Incomplete { seen, wanted });
-        }
+        let error = counted_error(end, points)?;
         let mean = 1.0 / (points * self.channels) as f64;
         let factor = |scale: &f32| (2.0 * mean * f64::from(*scale)) as f32;
         let factors: Vec<f32> = self.scales.iter().map(factor).collect();
@@ -303,7 +297,7 @@ impl Trainer {
         self.layout.each_weight(|layer, _, _, place| {
             in_order.push(factors[layer] * gradient[place]);
         });
-        Ok(Step { loss: mean * f64::from(end[0]), gradient: in_order })
+        Ok(Step { loss: mean * error, gradient: in_order })
     }
 }
 

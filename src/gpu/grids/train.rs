@@ -3,17 +3,15 @@
 
 use wgpu::BufferUsages as U;
 
-use super::super::pipeline::{bind, compile, pass};
+use super::super::pipeline::{
+    EVALUATIONS, bind, compile, compile_sum, counted_error, pass, sum_workgroups,
+};
 use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
 use super::{BLOCK, INVOCATIONS, Layer, Level, Network, PICTURE, Parameters, places, source};
 use crate::coding::latents::INPUTS;
 
 /// Workgroups that share the tiles, at most.
 const WORKGROUPS: u64 = 1584;
-/// A step in evaluations: forward, and the gradients of activations and of weights.
-const EVALUATIONS: u64 = 3;
-/// `vec4f` that a workgroup of the summing kernel takes.
-const SUM_COLUMNS: usize = 16;
 /// Numbers of a latent's state.
 const STATE: usize = 4;
 
@@ -171,7 +169,7 @@ impl GridTrainer {
             rates: kernel(&rates, "train_rates")?,
             columns: kernel(&latents, "columns")?,
             descend: kernel(&latents, "descend")?,
-            sum: compile(gpu, include_str!("../shaders/sum.wgsl").to_owned(), "sum", None)?,
+            sum: compile_sum(gpu)?,
         };
         let copied = U::STORAGE | U::COPY_DST | U::COPY_SRC;
         let of_inputs = 4 * count * INPUTS as u64;
@@ -287,7 +285,7 @@ impl GridTrainer {
             let summed = [(0, &of_counts), (1, &work), (2, &sums)];
             let sum = Bound {
                 group: bind(gpu, &kernels.sum.get_bind_group_layout(0), &summed),
-                workgroups: network.gradient_length().div_ceil(SUM_COLUMNS) as u32,
+                workgroups: sum_workgroups(network.gradient_length() as u32),
             };
             Ok(Part { network, parameters, uniform, weights, sums, bound, sum })
         };
@@ -453,11 +451,7 @@ impl Part {
     /// The rows of the gradient and the sum of the errors.
     fn unpacked(&self, sums: &[f32], wanted: usize) -> Result<(Vec<Vec<f32>>, f64), GpuError> {
         let (gradient, end) = sums.split_at(BLOCK * self.network.length());
-        let (seen, wanted) = (end[1] as u64 + 1024 * end[2] as u64, wanted as u64);
-        if seen != wanted {
-            return Err(GpuError::Incomplete { seen, wanted });
-        }
-        Ok((self.network.unpacked(gradient), f64::from(end[0])))
+        Ok((self.network.unpacked(gradient), counted_error(end, wanted)?))
     }
 }
 

@@ -35,6 +35,16 @@ fn neighbour(level: Level, x: i32, y: i32, offset: vec2i) -> f32 {
     return latents[i32(level.start) + j * i32(level.width) + i];
 }
 
+// A block of them.
+fn neighbours(level: Level, x: i32, y: i32, a: vec2i, b: vec2i, c: vec2i, d: vec2i) -> vec4f {
+    return vec4f(
+        neighbour(level, x, y, a),
+        neighbour(level, x, y, b),
+        neighbour(level, x, y, c),
+        neighbour(level, x, y, d),
+    );
+}
+
 // The four latents of the coarser level around a latent.
 fn coarser(l: u32, x: i32, y: i32) -> vec4f {
     if l + 1u >= parameters.levels {
@@ -97,39 +107,19 @@ fn train_rates(
         let latent = level.start + place;
         set_row(
             0u,
-            vec4f(
-                neighbour(level, x, y, NEIGHBOURS[0]),
-                neighbour(level, x, y, NEIGHBOURS[1]),
-                neighbour(level, x, y, NEIGHBOURS[2]),
-                neighbour(level, x, y, NEIGHBOURS[3]),
-            ),
+            neighbours(level, x, y, NEIGHBOURS[0], NEIGHBOURS[1], NEIGHBOURS[2], NEIGHBOURS[3]),
         );
         set_row(
             1u,
-            vec4f(
-                neighbour(level, x, y, NEIGHBOURS[4]),
-                neighbour(level, x, y, NEIGHBOURS[5]),
-                neighbour(level, x, y, NEIGHBOURS[6]),
-                neighbour(level, x, y, NEIGHBOURS[7]),
-            ),
+            neighbours(level, x, y, NEIGHBOURS[4], NEIGHBOURS[5], NEIGHBOURS[6], NEIGHBOURS[7]),
         );
         set_row(
             2u,
-            vec4f(
-                neighbour(level, x, y, NEIGHBOURS[8]),
-                neighbour(level, x, y, NEIGHBOURS[9]),
-                neighbour(level, x, y, NEIGHBOURS[10]),
-                neighbour(level, x, y, NEIGHBOURS[11]),
-            ),
+            neighbours(level, x, y, NEIGHBOURS[8], NEIGHBOURS[9], NEIGHBOURS[10], NEIGHBOURS[11]),
         );
         set_row(
             3u,
-            vec4f(
-                neighbour(level, x, y, NEIGHBOURS[12]),
-                neighbour(level, x, y, NEIGHBOURS[13]),
-                neighbour(level, x, y, NEIGHBOURS[14]),
-                neighbour(level, x, y, NEIGHBOURS[15]),
-            ),
+            neighbours(level, x, y, NEIGHBOURS[12], NEIGHBOURS[13], NEIGHBOURS[14], NEIGHBOURS[15]),
         );
         set_row(4u, coarser(l, x, y));
         set_row(5u, vec4f(f32(level.number), 1.0, 0.0, 0.0));
