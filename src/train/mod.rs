@@ -72,6 +72,8 @@ pub use fused::FusedLoss;
 pub use model::Model;
 use quality::Errors;
 use sampling::{Pixels, Sampler};
+#[cfg(feature = "gpu")]
+use sampling::Pixel;
 use schedule::Schedule;
 pub use soap::{Soap, SoapParams};
 
@@ -452,13 +454,15 @@ impl Run<'_> {
     fn loss_and_gradients(&mut self, pixels: &Pixels) -> Result<(f64, GradStore), EncodeError> {
         #[cfg(feature = "gpu")]
         if let Some(trainer) = &mut self.trainer {
-            let sampler = &self.sampler;
-            let weighted = match pixels {
+            let weighted: Vec<WeightedPixel> = match pixels {
                 Pixels::All => Vec::new(),
-                Pixels::Some(numbers) => {
-                    let weighted =
-                        |&number: &u32| WeightedPixel { number, weight: sampler.weight(number) };
-                    numbers.iter().map(weighted).collect()
+                Pixels::Some(pixels) => {
+                    let width = self.raster.size().width;
+                    let weighted = |&Pixel { column, row, weight }: &Pixel| WeightedPixel {
+                        number: row * width + column,
+                        weight,
+                    };
+                    pixels.iter().map(weighted).collect()
                 }
             };
             let batch = match pixels {

@@ -1,21 +1,21 @@
-//! Mini-batches: the pixels in random order, reshuffled after every pass, more of them where
-//! the error is large.
+//! Mini-batches: pixels spread evenly over the picture, more of them where the error is large.
 
 use candle_core::{Device, Result, Tensor};
 use rand::Rng;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::archive::Archive;
 use super::quality::Errors;
 use crate::error::EncodeError;
-use crate::geometry::{Grid, View};
+use crate::geometry::{Grid, Size, View};
 use crate::raster::Raster;
 
 /// Share of the mean density that every tile gets on top of its own.
 const EVERYWHERE: f32 = 0.3;
 /// Most density of a tile, in means.
 const MOST: f32 = 4.0;
+/// Multiples of the golden ratio leave no large gap between their fractions, however many.
+const GOLDEN: f64 = 0.618_033_988_749_894_8;
 
 /// Deals out the pixels of a raster.
 pub(super) struct Sampler<'a> {
@@ -23,33 +23,69 @@ pub(super) struct Sampler<'a> {
     /// x of every column and y of every row.
     x: Vec<f32>,
     y: Vec<f32>,
-    order: Vec<u32>,
-    /// How often they have been put into a new order.
-    shuffles: u32,
-    next: usize,
     focus: Focus,
-    /// Fractions of pixels that have been passed over since the last one taken.
-    due: f32,
+    batches: u32,
     device: Device,
+    /// Tells where the first batch has its pixels.
     rng: ChaCha8Rng,
 }
 
-/// How densely pixels are taken from each tile.
+/// How densely pixels are taken from each part of the picture.
 struct Focus {
-    tile: usize,
-    across: usize,
-    /// Share of a tile's pixels that a pass takes, at most 1.
+    /// Width and height of a tile in pixels; the last of a row or column may be smaller.
+    side: u32,
+    /// Of the tiles, row by row, in any unit.
     densities: Vec<f32>,
-    /// The mean of the densities over the pixels.
-    mean: f32,
+    tiles: Vec<Tile>,
 }
 
-/// The pixels of one step, by number.
+struct Tile {
+    left: u32,
+    top: u32,
+    width: u32,
+    pixels: u32,
+    /// Mean density of the picture over that of the tile.
+    weight: f64,
+    /// Sum over all pixels up to its last of their densities in means.
+    end: f64,
+}
+
+impl Focus {
+    /// For a picture of this size.
+    fn new(side: u32, densities: Vec<f32>, size: Size) -> Self {
+        let across = size.width.div_ceil(side);
+        let tiles = (0..).zip(&densities).map(|(index, &density)| {
+            let (left, top) = (index % across * side, index / across * side);
+            let (width, height) = (side.min(size.width - left), side.min(size.height - top));
+            (Tile { left, top, width, pixels: width * height, weight: 0.0, end: 0.0 }, density)
+        });
+        let sums = tiles.clone().map(|(tile, density)| f64::from(tile.pixels) * f64::from(density));
+        let mean = sums.sum::<f64>() / size.pixels() as f64;
+        let mut end = 0.0;
+        let tiles = tiles.map(|(tile, density)| {
+            let weight = mean / f64::from(density);
+            end += f64::from(tile.pixels) / weight;
+            Tile { weight, end, ..tile }
+        });
+        Self { side, tiles: tiles.collect(), densities }
+    }
+}
+
+/// A pixel of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pixel {
+    pub column: u32,
+    pub row: u32,
+    /// Weight of its squared error, which makes up for its density.
+    pub weight: f32,
+}
+
+/// The pixels of one step.
 pub(super) enum Pixels {
-    /// Each of them once, in order.
+    /// Each of them once, in order, of weight 1.
     All,
-    /// So many, by the density of the focus.
-    Some(Vec<u32>),
+    /// These.
+    Some(Vec<Pixel>),
 }
 
 /// The pixels of one step as tensors.
@@ -65,21 +101,10 @@ impl<'a> Sampler<'a> {
     pub fn new(raster: &'a Raster, device: &Device, rng: ChaCha8Rng) -> Self {
         let size = raster.size();
         let grid = Grid::new(size, &View::default()).expect("a raster's own size");
-        let order: Vec<u32> = (0..size.pixels() as u32).collect();
-        let everywhere =
-            Focus { tile: size.longer_side() as usize, across: 1, densities: vec![1.0], mean: 1.0 };
-        Self {
-            raster,
-            x: (0..size.width).map(|i| grid.x(i) as f32).collect(),
-            y: (0..size.height).map(|j| grid.y(j) as f32).collect(),
-            next: order.len(),
-            order,
-            shuffles: 0,
-            focus: everywhere,
-            due: 0.0,
-            device: device.clone(),
-            rng,
-        }
+        let x: Vec<f32> = (0..size.width).map(|i| grid.x(i) as f32).collect();
+        let y: Vec<f32> = (0..size.height).map(|j| grid.y(j) as f32).collect();
+        let focus = Focus::new(size.longer_side(), vec![1.0], size);
+        Self { raster, x, y, focus, batches: 0, device: device.clone(), rng }
     }
 
     /// From now on takes pixels in proportion to the root mean square error around them.
@@ -91,125 +116,204 @@ impl<'a> Sampler<'a> {
         if !(mean > 0.0 && mean.is_finite()) {
             return;
         }
-        let densities: Vec<f32> =
-            roots.iter().map(|root| (root + EVERYWHERE * mean).min(MOST * mean)).collect();
-        let most = densities.iter().copied().fold(0.0, f32::max);
-        let densities: Vec<f32> = densities.iter().map(|density| density / most).collect();
-        let tile = errors.tile;
-        let (across, _) = self.tiles(tile);
-        let pixels = |index: usize| {
-            let width = tile.min(self.x.len() - index % across * tile);
-            let height = tile.min(self.y.len() - index / across * tile);
-            (width * height) as f64
-        };
-        let tiles = densities.iter().enumerate();
-        let sum: f64 = tiles.map(|(index, &density)| f64::from(density) * pixels(index)).sum();
-        let mean = (sum / self.order.len() as f64) as f32;
-        self.focus = Focus { tile, across, densities, mean };
+        let density = |root: &f32| (root / mean + EVERYWHERE).min(MOST);
+        let densities = roots.iter().map(density).collect();
+        self.focus = Focus::new(errors.tile as u32, densities, self.raster.size());
     }
 
-    /// Tiles across and down.
-    fn tiles(&self, tile: usize) -> (usize, usize) {
-        (self.x.len().div_ceil(tile), self.y.len().div_ceil(tile))
-    }
-
-    /// Saves what the next batch hangs on, or restores it in a sampler that has given none. The
-    /// order follows from the number of shuffles and is not saved: it is as large as the picture.
+    /// Saves what the next batch hangs on, or restores it.
     pub fn archive(&mut self, archive: &mut Archive) -> std::result::Result<(), EncodeError> {
-        let mut shuffles = self.shuffles;
-        archive.u32(&mut shuffles)?;
-        archive.usize(&mut self.next)?;
-        archive.f32(&mut self.due)?;
-        let mut tile = self.focus.tile;
-        archive.usize(&mut tile)?;
-        if self.next > self.order.len() || tile == 0 {
+        archive.u32(&mut self.batches)?;
+        let (mut side, mut densities) = (self.focus.side, self.focus.densities.clone());
+        archive.u32(&mut side)?;
+        if side == 0 {
             return Err(EncodeError::CheckpointDamaged);
         }
-        let (across, down) = self.tiles(tile);
-        self.focus.tile = tile;
-        self.focus.across = across;
-        self.focus.densities.resize(across * down, 0.0);
-        archive.f32s(&mut self.focus.densities)?;
-        archive.f32(&mut self.focus.mean)?;
-        while self.shuffles < shuffles {
-            self.shuffle();
-        }
+        let size = self.raster.size();
+        let tiles = u64::from(size.width.div_ceil(side)) * u64::from(size.height.div_ceil(side));
+        densities.resize(tiles as usize, 0.0);
+        archive.f32s(&mut densities)?;
+        self.focus = Focus::new(side, densities, size);
         Ok(())
     }
 
-    fn shuffle(&mut self) {
-        self.order.shuffle(&mut self.rng);
-        self.shuffles += 1;
-    }
-
-    fn density(&self, pixel: u32) -> f32 {
-        let width = self.x.len();
-        let (column, row) = (pixel as usize % width, pixel as usize / width);
-        let Focus { tile, across, densities, .. } = &self.focus;
-        densities[row / tile * across + column / tile]
-    }
-
-    /// The weight of a pixel in a batch, which makes up for its density.
-    pub fn weight(&self, pixel: u32) -> f32 {
-        self.focus.mean / self.density(pixel)
-    }
-
-    /// The next `points` pixels. A batch may reach over into the next pass; one of all
-    /// pixels has each of them once.
+    /// The next `points` pixels, or all where there are no more than these.
+    ///
+    /// The pixels stand tile by tile in a row, each as long as its density. The row is cut into
+    /// `points` stretches of the same length, and a place of each tells a pixel (stratified
+    /// sampling). It is random in the first batch and moves by the golden ratio from one to the
+    /// next, so that few pixels come again before all have been there.
     pub fn next_pixels(&mut self, points: usize) -> Pixels {
-        if points >= self.order.len() {
+        let all = self.raster.size().pixels();
+        if points as u64 >= all {
             return Pixels::All;
         }
-        let mut pixels = Vec::with_capacity(points);
-        while pixels.len() < points {
-            if self.next == self.order.len() {
-                self.shuffle();
-                self.next = 0;
+        self.batches += 1;
+        let turn = (f64::from(self.batches) * GOLDEN).fract();
+        let mut starts = self.rng.clone();
+        let stretch = all as f64 / points as f64;
+        let mut tiles = self.focus.tiles.iter().peekable();
+        let mut tile = tiles.next().expect("a picture has tiles");
+        let drawn = (0..points).map(|index| {
+            let within = f64::from(starts.random::<f32>()) + turn;
+            let within = if within < 1.0 { within } else { within - 1.0 };
+            let place = (index as f64 + within) * stretch;
+            while let Some(next) = tiles.next_if(|_| place >= tile.end) {
+                tile = next;
             }
-            let pixel = self.order[self.next];
-            self.next += 1;
-            self.due += self.density(pixel);
-            if self.due >= 1.0 {
-                self.due -= 1.0;
-                pixels.push(pixel);
-            }
-        }
-        Pixels::Some(pixels)
+            let from_end = ((tile.end - place) * tile.weight) as u32;
+            let pixel = tile.pixels - 1 - from_end.min(tile.pixels - 1);
+            let (column, row) = (tile.left + pixel % tile.width, tile.top + pixel / tile.width);
+            Pixel { column, row, weight: tile.weight as f32 }
+        });
+        Pixels::Some(drawn.collect())
     }
 
     /// Pixels as tensors.
     pub fn batch(&self, pixels: &Pixels) -> Result<Batch> {
         match pixels {
-            Pixels::All => self.tensors(&self.order, true),
-            Pixels::Some(pixels) => self.tensors(pixels, false),
+            Pixels::All => {
+                let all = 0..self.raster.size().pixels() as u32;
+                self.tensors(&all.map(|number| self.pixel(number)).collect::<Vec<_>>())
+            }
+            Pixels::Some(pixels) => self.tensors(pixels),
         }
     }
 
     /// `points` pixels drawn evenly by `rng`, apart from the order of the batches.
     pub fn sample(&self, points: usize, rng: &mut impl Rng) -> Result<Batch> {
-        let all = self.order.len() as u32;
-        let pixels: Vec<u32> = (0..points).map(|_| rng.random_range(0..all)).collect();
-        self.tensors(&pixels, true)
+        let all = self.raster.size().pixels() as u32;
+        let pixel = |_| self.pixel(rng.random_range(0..all));
+        self.tensors(&(0..points).map(pixel).collect::<Vec<_>>())
     }
 
-    /// `pixels` as tensors; `evenly` tells that their density is the same everywhere.
-    fn tensors(&self, pixels: &[u32], evenly: bool) -> Result<Batch> {
+    /// The pixel of a number in row order, of weight 1.
+    fn pixel(&self, number: u32) -> Pixel {
+        let width = self.raster.size().width;
+        Pixel { column: number % width, row: number / width, weight: 1.0 }
+    }
+
+    fn tensors(&self, pixels: &[Pixel]) -> Result<Batch> {
         let points = pixels.len();
-        let width = self.x.len() as u32;
+        let width = self.x.len();
         let channels = self.raster.channels().count();
         let mut inputs = Vec::with_capacity(2 * points);
-        inputs.extend(pixels.iter().map(|p| self.x[(p % width) as usize]));
-        inputs.extend(pixels.iter().map(|p| self.y[(p / width) as usize]));
+        inputs.extend(pixels.iter().map(|pixel| self.x[pixel.column as usize]));
+        inputs.extend(pixels.iter().map(|pixel| self.y[pixel.row as usize]));
         let mut targets = Vec::with_capacity((channels + 1) * points);
         for channel in 0..channels {
-            let target = |&p: &u32| 2.0 * self.raster.unit(p as usize * channels + channel) - 1.0;
+            let target = |pixel: &Pixel| {
+                let number = pixel.row as usize * width + pixel.column as usize;
+                2.0 * self.raster.unit(number * channels + channel) - 1.0
+            };
             targets.extend(pixels.iter().map(target));
         }
-        let weight = |&p: &u32| if evenly { 1.0 } else { self.weight(p) };
-        targets.extend(pixels.iter().map(weight));
+        targets.extend(pixels.iter().map(|pixel| pixel.weight));
         Ok(Batch {
             inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,
             targets: Tensor::from_vec(targets, (channels + 1, points), &self.device)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Channels;
+    use crate::raster::Samples;
+    use rand::SeedableRng;
+
+    const SIZE: Size = Size { width: 37, height: 23 };
+
+    fn picture() -> Raster {
+        let samples = vec![0; SIZE.pixels() as usize];
+        Raster::new(SIZE, Channels::Grey, Samples::U8(samples)).unwrap()
+    }
+
+    fn sampler(raster: &Raster) -> Sampler<'_> {
+        Sampler::new(raster, &Device::Cpu, ChaCha8Rng::seed_from_u64(0))
+    }
+
+    /// Tiles of 8x8 pixels, the errors of which grow to the right.
+    fn errors() -> Errors {
+        let tiles = (0..5 * 3).map(|index| (index % 5) as f32).collect();
+        Errors { relative: 0.5, tiles, tile: 8 }
+    }
+
+    fn drawn(sampler: &mut Sampler, points: usize) -> Vec<Pixel> {
+        let Pixels::Some(pixels) = sampler.next_pixels(points) else { panic!("not all pixels") };
+        assert_eq!(pixels.len(), points);
+        assert!(pixels.iter().all(|p| p.column < SIZE.width && p.row < SIZE.height));
+        pixels
+    }
+
+    /// How often each pixel is drawn in so many batches, and the sum of its weights.
+    fn counts(sampler: &mut Sampler, points: usize, batches: usize) -> Vec<(u32, f64)> {
+        let mut counts = vec![(0, 0.0); SIZE.pixels() as usize];
+        for pixel in (0..batches).flat_map(|_| drawn(sampler, points)) {
+            let (count, weights) = &mut counts[(pixel.row * SIZE.width + pixel.column) as usize];
+            *count += 1;
+            *weights += f64::from(pixel.weight);
+        }
+        counts
+    }
+
+    #[test]
+    fn pixels_come_again_when_nearly_all_have_been_there() {
+        let raster = picture();
+        // About as many as the picture has.
+        let counts = counts(&mut sampler(&raster), 50, 17);
+        let missing = counts.iter().filter(|(count, _)| *count == 0).count();
+        // Independent draws would leave out a share of 1/e.
+        assert!(missing < counts.len() / 4, "{missing} of {}", counts.len());
+        assert!(counts.iter().all(|(count, weights)| *weights == f64::from(*count)));
+    }
+
+    #[test]
+    fn weights_make_up_for_densities() {
+        let raster = picture();
+        let mut sampler = sampler(&raster);
+        sampler.focus(&errors());
+        let (points, batches) = (100, 2000);
+        let counts = counts(&mut sampler, points, batches);
+        let each = (points * batches) as f64 / counts.len() as f64;
+        for (index, (count, weights)) in counts.iter().enumerate() {
+            assert!((weights / each - 1.0).abs() < 0.1, "pixel {index}: {weights}, not {each}");
+            // The errors at the right are the largest.
+            let column = index as u32 % SIZE.width;
+            assert!(column > 7 || f64::from(*count) < 0.5 * each, "pixel {index}: {count}");
+            assert!(column < 32 || f64::from(*count) > 1.2 * each, "pixel {index}: {count}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_all_pixels_has_each_of_them_once() {
+        let raster = picture();
+        let mut sampler = sampler(&raster);
+        sampler.focus(&errors());
+        let all = sampler.next_pixels(SIZE.pixels() as usize);
+        assert!(matches!(all, Pixels::All));
+        let batch = sampler.batch(&all).unwrap();
+        assert_eq!(batch.inputs.dims(), [2, SIZE.pixels() as usize]);
+        let weights = batch.targets.get(1).unwrap().to_vec1::<f32>().unwrap();
+        assert!(weights.iter().all(|&weight| weight == 1.0));
+    }
+
+    #[test]
+    fn a_restored_sampler_goes_on_with_the_same_pixels() {
+        let raster = picture();
+        let mut first = sampler(&raster);
+        drawn(&mut first, 60);
+        first.focus(&errors());
+        drawn(&mut first, 60);
+        let mut bytes = Vec::new();
+        first.archive(&mut Archive::Writing(&mut bytes)).unwrap();
+        let mut second = sampler(&raster);
+        second.archive(&mut Archive::Reading(&bytes)).unwrap();
+        assert_eq!(drawn(&mut first, 60), drawn(&mut second, 60));
+
+        bytes[4..8].fill(0);
+        let damaged = sampler(&raster).archive(&mut Archive::Reading(&bytes));
+        assert!(matches!(damaged, Err(EncodeError::CheckpointDamaged)));
     }
 }
