@@ -225,7 +225,7 @@ pub enum EncodeError {
         bytes: u64,
     },
     /// Training was stopped before it had anything worth keeping.
-    #[error("stopped before the first result")]
+    #[error("training ended before the first result: give it more time")]
     Cancelled,
     /// The finished file did not decode to the network that was written.
     #[error("the finished file failed verification: {0}")]

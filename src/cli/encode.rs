@@ -228,7 +228,7 @@ fn encode_one(
         bar.finish_and_clear();
         match encoded {
             Ok(encoded) => encoded,
-            Err(EncodeError::Cancelled) => return Ok(Done::Interrupted),
+            Err(EncodeError::Cancelled) if interrupt::requested() => return Ok(Done::Interrupted),
             Err(error) => {
                 use EncodeError::{CheckpointDamaged, CheckpointMismatch};
                 let of_checkpoint = matches!(error, CheckpointDamaged | CheckpointMismatch { .. });
@@ -294,7 +294,7 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
         text.push_str(" (nothing better than a single colour was found: try more effort or bytes)");
     }
     if encoded.recoveries > 0 {
-        text.push_str(&format!(" (recoveries from divergence: {})", encoded.recoveries));
+        text.push_str(&format!(" (learning rate lowered {} times)", encoded.recoveries));
     }
     text
 }
