@@ -201,12 +201,11 @@ impl<'a> Sampler<'a> {
         inputs.extend(pixels.iter().map(|pixel| self.x[pixel.column as usize]));
         inputs.extend(pixels.iter().map(|pixel| self.y[pixel.row as usize]));
         let mut targets = Vec::with_capacity((channels + 1) * points);
+        let first = |pixel: &Pixel| (pixel.row as usize * width + pixel.column as usize) * channels;
+        let firsts: Vec<usize> = pixels.iter().map(first).collect();
         for channel in 0..channels {
-            let target = |pixel: &Pixel| {
-                let number = pixel.row as usize * width + pixel.column as usize;
-                2.0 * self.raster.unit(number * channels + channel) - 1.0
-            };
-            targets.extend(pixels.iter().map(target));
+            let target = |first: &usize| 2.0 * self.raster.unit(first + channel) - 1.0;
+            targets.extend(firsts.iter().map(target));
         }
         targets.extend(pixels.iter().map(|pixel| pixel.weight));
         Ok(Batch {
