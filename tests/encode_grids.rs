@@ -124,16 +124,39 @@ fn training_goes_on_from_a_file() {
     let second = run(&raster, &more);
     assert!(second.psnr >= first.psnr, "{} dB after {}", second.psnr, first.psnr);
     assert!(second.bytes.len() <= first.bytes.len() + 40);
+    // Its latents are of its size.
+    let other = picture_of_bytes(96, 65, Channels::Rgb);
+    let error = encode(&other, &more, |_| Control::Continue).unwrap_err().to_string();
+    assert!(error.contains("of 96x64 pixels"), "{error}");
+}
+
+#[test]
+fn a_small_picture_whose_file_is_too_large_is_trained_again() {
+    let photo = image::open("samples/coffee.png").unwrap();
+    let small = photo.resize_exact(120, 80, image::imageops::FilterType::Triangle).into_rgb8();
+    let size = Size { width: 120, height: 80 };
+    let raster = Raster::new(size, Channels::Rgb, Samples::U8(small.into_raw())).unwrap();
+    let mut runs = 0;
+    let encoded = encode(&raster, &grid_options(Target::Bytes(2000), 100), |progress| {
+        runs = runs.max(progress.run);
+        Control::Continue
+    });
+    let encoded = encoded.unwrap();
+    assert!(runs > 1);
+    assert!(encoded.bytes.len() <= 2000);
+    assert!(encoded.psnr > 30.5, "{} dB", encoded.psnr);
+    assert_eq!((encoded.steps_done, encoded.steps_planned), (100, 100));
 }
 
 #[test]
 fn the_representation_follows_the_size() {
-    let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let of = |target, steps| {
-        let mut options = grid_options(target, steps);
+    let of = |(width, height), bytes| {
+        let mut options = grid_options(Target::Bytes(bytes), 30);
         options.representation = None;
-        run(&raster, &options).representation
+        run(&picture_of_bytes(width, height, Channels::Rgb), &options).representation
     };
-    assert_eq!(of(Target::Bytes(400), 30), Representation::Siren);
-    assert_eq!(of(Target::Bytes(5000), 30), Representation::Grid);
+    assert_eq!(of((96, 64), 400), Representation::Siren);
+    assert_eq!(of((192, 128), 5000), Representation::Grid);
+    // Many bits per pixel.
+    assert_eq!(of((96, 64), 5000), Representation::Siren);
 }

@@ -104,7 +104,7 @@ pub(super) struct Options {
     /// Seed of initial weights and order of pixels [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Train each picture no longer than this
+    /// Train each picture no longer than this, and where --psnr trains it a few times, each time
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
     timeout: Option<Duration>,
     /// Where to train

@@ -45,7 +45,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Use so many threads instead of one a core
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
     /// Print errors only: no progress, no summaries, no warnings
     #[arg(long, global = true)]

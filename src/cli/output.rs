@@ -130,7 +130,7 @@ fn derived(input: &Path, directory: Option<&Path>, extension: &str) -> Result<Pa
 fn not_the_input(input: &Path, destination: Destination) -> Result<Destination, String> {
     match (fs::canonicalize(input), destination.path().map(fs::canonicalize)) {
         (Ok(a), Some(Ok(b))) if a == b && a.is_file() => {
-            Err(format!("{} is the input; name another output", input.display()))
+            Err(format!("{} is the input; name another output with -o", input.display()))
         }
         _ => Ok(destination),
     }

@@ -25,12 +25,15 @@ pub(super) enum Format {
     /// PNG, 8 or 16 bits
     Png,
     /// JPEG, 8 bits, no alpha
+    #[value(alias = "jpg")]
     Jpeg,
     /// Lossless WebP, 8 bits, at most 16,383 pixels a side
     Webp,
     /// TIFF, 8 or 16 bits
+    #[value(alias = "tif")]
     Tiff,
     /// PGM or PPM, or PAM where there is alpha; 8 or 16 bits
+    #[value(aliases = ["ppm", "pgm"])]
     Pnm,
     /// PAM, 8 or 16 bits
     Pam,

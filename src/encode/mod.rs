@@ -187,10 +187,10 @@ const STARTS: u32 = 4;
 const DEEP_FROM: u32 = 1000;
 /// Networks of so many weights and more have layers of equal width.
 const UNIFORM_FROM: usize = 5800;
-/// Files of fewer bytes are one SIREN, and files of fewer bits per pixel, unless they have so
-/// many bytes that one SIREN would train for minutes (docs/experiments.md).
+/// Files of fewer bytes are one SIREN, and files of fewer or more bits per pixel, unless they have
+/// so many bytes that one SIREN would train for minutes (docs/experiments.md).
 const GRID_FROM_BYTES: f64 = 4000.0;
-const GRID_FROM_BPP: f64 = 0.14;
+const GRID_BPP: std::ops::Range<f64> = 0.14..3.5;
 const SIREN_BYTES: f64 = 16_000.0;
 /// Smaller files carry no settings.
 const SETTINGS_FROM: u64 = 1024;
@@ -554,7 +554,7 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     if !(1..=9).contains(&training.effort) {
         return invalid("effort must lie from 1 to 9");
     }
-    if training.steps() == 0 || training.batch() == 0 {
+    if training.steps() == 0 || training.batch == Some(0) {
         return invalid("steps and batch must be at least 1");
     }
     if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
@@ -567,6 +567,15 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     }
     if options.resume.as_ref().is_some_and(|r| r.topology.channels() != raster.channels()) {
         return invalid("the network to resume has other channels than the picture");
+    }
+    if let Some(file) = &options.resume
+        && file.representation == Representation::Grid
+        && (file.width, file.height) != (size.width, size.height)
+    {
+        let Container { width, height, .. } = file;
+        return invalid(&format!(
+            "the latent grids to resume are of {width}x{height} pixels and go on with a picture of that size"
+        ));
     }
     if let Target::Bpp(bpp) = options.target
         && !(bpp > 0.0 && bpp.is_finite())
@@ -699,8 +708,8 @@ impl EncodeOptions {
             |bytes| bytes as f64,
         );
         let bpp = 8.0 * bytes / raster.size().pixels() as f64;
-        let few = bytes < GRID_FROM_BYTES || bpp < GRID_FROM_BPP && bytes < SIREN_BYTES;
-        if few { Representation::Siren } else { Representation::Grid }
+        let siren = bytes < GRID_FROM_BYTES || !GRID_BPP.contains(&bpp) && bytes < SIREN_BYTES;
+        if siren { Representation::Siren } else { Representation::Grid }
     }
 
     /// A setting that only one SIREN has.
@@ -868,7 +877,7 @@ fn settings_text(
     add("effort", differs(training.effort.into(), Training::default().effort.into()));
     add("steps", differs(steps(training).into(), steps(&of_effort).into()));
     add("stop-after", training.stop_after.map(|s| s.to_string()));
-    add("batch", differs(training.batch() as u64, of_effort.batch() as u64));
+    add("batch", training.batch.map(|pixels| pixels.to_string()));
     add("learning-rate", training.learning_rate.map(|rate| rate.to_string()));
     add("optimizer", (training.optimizer == OptimizerChoice::Adam).then(|| "adam".into()));
     add("seed", differs(training.seed, 0));

@@ -71,9 +71,9 @@ pub(crate) use device::TrainingDevice;
 pub use fused::FusedLoss;
 pub use model::Model;
 use quality::Errors;
-use sampling::{Pixels, Sampler};
 #[cfg(feature = "gpu")]
 use sampling::Pixel;
+use sampling::{Pixels, Sampler};
 use schedule::Schedule;
 pub use soap::{Soap, SoapParams};
 
@@ -89,8 +89,8 @@ pub struct Training {
     pub steps: Option<u32>,
     /// Stop after so many steps of the schedule.
     pub stop_after: Option<u32>,
-    /// Pixels in each step's batch, instead of the effort's; a picture with fewer is one
-    /// batch.
+    /// Pixels in each step's batch, instead of the effort's, which are no more than 2,048 or
+    /// the network's weights; a picture with fewer is one batch.
     pub batch: Option<usize>,
     /// The optimizer.
     pub optimizer: OptimizerChoice,
@@ -128,9 +128,10 @@ impl Training {
         self.steps.unwrap_or_else(|| effort::length(self.effort).steps)
     }
 
-    /// Pixels of each step's batch.
-    pub fn batch(&self) -> usize {
-        self.batch.unwrap_or_else(|| effort::length(self.effort).batch)
+    /// Pixels of each step's batch for a network of so many weights.
+    pub fn batch(&self, weights: usize) -> usize {
+        self.batch
+            .unwrap_or_else(|| effort::length(self.effort).batch.min(weights.max(SMALL_BATCH)))
     }
 }
 
@@ -189,6 +190,10 @@ pub(crate) struct Trained {
     /// Whether nothing better than one colour was found.
     pub single_colour: bool,
 }
+
+/// Small networks learn no better from batches of more pixels than weights, unless these are
+/// fewer (docs/experiments.md).
+const SMALL_BATCH: usize = 2048;
 
 /// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
 /// lowest value, counts as divergence.
@@ -255,7 +260,8 @@ pub(crate) fn train(
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Trained, EncodeError> {
-    let points = training.batch().min(raster.size().pixels() as usize);
+    let batch = training.batch(topology.weight_count());
+    let points = batch.min(raster.size().pixels() as usize);
     let tensors = &device.open(gpu_is_faster(training, topology, points))?;
     let started = Instant::now();
     let flat = quality::mean_colour(raster);
@@ -285,6 +291,7 @@ pub(crate) fn train(
     let mut run = Run {
         raster,
         training,
+        batch,
         budget,
         flat,
         constant,
@@ -349,6 +356,8 @@ fn gpu_is_faster(training: &Training, topology: &Topology, points: usize) -> boo
 struct Run<'a> {
     raster: &'a Raster,
     training: &'a Training,
+    /// Pixels of a step.
+    batch: usize,
     /// Bytes of the weights in the compact coding.
     budget: Option<usize>,
     /// The mean colour, and a network of it.
@@ -408,7 +417,7 @@ impl Run<'_> {
         let rate = self.backoff * self.schedule.rate(self.step);
         let warmth = schedule::warm_up(self.step - self.restored_at);
         self.optimizer.set_learning_rate(rate * warmth);
-        let pixels = self.sampler.next_pixels(self.training.batch());
+        let pixels = self.sampler.next_pixels(self.batch);
         let (loss, gradients) = self.loss_and_gradients(&pixels)?;
         let may_restore = self.recoveries < MAX_RECOVERIES;
         let worse = loss > SPIKE * self.smoothed || self.smoothed > RISE * self.lowest;
@@ -513,7 +522,7 @@ impl Run<'_> {
         let Ok(siren) = self.model.siren() else { return Ok(None) };
         let rounded = self.steps.as_ref().map(|steps| Quantized::nearest(&siren, steps).siren());
         let Ok(evaluated) = rounded.unwrap_or(Ok(siren)) else { return Ok(None) };
-        let trained = f64::from(self.schedule.steps()) * self.training.batch() as f64;
+        let trained = f64::from(self.schedule.steps()) * self.batch as f64;
         // A training step is about three evaluations.
         let affordable = CHECK_SHARE * 3.0 * trained / f64::from(CHECKS);
         let pixels = (affordable as u64).clamp(CHECK_PIXELS.0, CHECK_PIXELS.1);
