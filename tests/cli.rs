@@ -285,8 +285,14 @@ fn batches_report_every_failure_and_can_be_resumed() {
     assert!(w.path("out/c.siren").exists() && !w.path("out/b.siren").exists());
     fs::remove_file(w.path("in/b.png")).unwrap();
     w.run(&format!("encode in -o out {QUICK} --skip-existing")).success().stderr("");
+    // What is hidden is left alone.
+    fs::write(w.path("out/.c.siren"), "none").unwrap();
     w.run("decode out -o pictures").success();
     assert_eq!(dimensions(&w.path("pictures/c.png")), (48, 32));
+    w.run("decode out/c.siren -o new/").success();
+    assert_eq!(dimensions(&w.path("new/c.png")), (48, 32));
+    w.run("decode out/c.siren --format jpg").success();
+    assert_eq!(dimensions(&w.path("out/c.jpg")), (48, 32));
     w.fails(&format!("encode in/a.png in/c.png -o - {QUICK}"), "several outputs");
     w.png("a.png", Channels::Rgb, BitDepth::Eight);
     w.fails(

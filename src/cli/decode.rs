@@ -13,7 +13,7 @@ use super::batch::{self, Done, Facts, Flags};
 use super::colour::ToSrgb;
 use super::devices::{DeviceName, RenderDevice};
 use super::metadata::{self, Selection};
-use super::output::Destination;
+use super::output::{Destination, names_directory};
 use super::picture::{self, Format, Source};
 use super::{Outcome, input, progress};
 
@@ -95,7 +95,7 @@ enum Derivative {
 
 pub(super) fn run(options: &Options) -> Result<Outcome> {
     let batch = options.inputs.iter().any(|i| i.is_dir());
-    let named = options.output.as_deref().filter(|o| !batch && !o.is_dir());
+    let named = options.output.as_deref().filter(|o| !batch && !names_directory(o));
     let format = match (options.format, named.and_then(Format::of_path)) {
         (Some(format), _) => format,
         (None, Some(format)) => format,

@@ -274,7 +274,8 @@ fn files_in(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Path
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).with_context(context)? {
         let path = entry.with_context(context)?.path();
-        if path.is_file() && wanted(&path) {
+        let is_hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        if path.is_file() && !is_hidden && wanted(&path) {
             found.push(path);
         }
     }

@@ -61,6 +61,11 @@ impl Destination {
     }
 }
 
+/// Whether a path is a directory, or is to be one.
+pub(super) fn names_directory(path: &Path) -> bool {
+    path.is_dir() || path.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR)
+}
+
 /// One destination for each input, or why there is none. `-o` may name a file for one input, a
 /// directory for any number, or stdout.
 pub(super) fn destinations(
@@ -69,8 +74,6 @@ pub(super) fn destinations(
     several: bool,
     extension: &str,
 ) -> Result<Vec<Result<Destination, String>>> {
-    let names_directory =
-        |o: &Path| o.is_dir() || o.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR);
     let directory = output.filter(|o| several || names_directory(o));
     if let Some(directory) = directory {
         if directory == Path::new("-") {

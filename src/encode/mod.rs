@@ -560,6 +560,15 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
         return invalid("the learning rate must lie above 0 and not above 1");
     }
+    if options.hidden.is_some()
+        && options.coding == WeightCoding::F16
+        && matches!(options.target, Target::Quality(_))
+    {
+        return invalid(
+            "a network of given size has one size in the coding f16: leave the quality out, \
+             or take the coding compact",
+        );
+    }
     if options.representation == Some(Representation::Grid)
         && let Some(setting) = options.only_siren()
     {

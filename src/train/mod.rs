@@ -89,8 +89,8 @@ pub struct Training {
     pub steps: Option<u32>,
     /// Stop after so many steps of the schedule.
     pub stop_after: Option<u32>,
-    /// Pixels in each step's batch, instead of the effort's, which are no more than 2,048 or
-    /// the network's weights; a picture with fewer is one batch.
+    /// Pixels in each step's batch, instead of the effort's, of which a network of fewer weights
+    /// takes as many as its weights, or 2,048; a picture with fewer is one batch.
     pub batch: Option<usize>,
     /// The optimizer.
     pub optimizer: OptimizerChoice,
@@ -191,8 +191,8 @@ pub(crate) struct Trained {
     pub single_colour: bool,
 }
 
-/// Small networks learn no better from batches of more pixels than weights, unless these are
-/// fewer (docs/experiments.md).
+/// Small networks learn no better from batches of more pixels than they have weights, or than
+/// this where they have fewer (docs/experiments.md).
 const SMALL_BATCH: usize = 2048;
 
 /// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
