@@ -33,6 +33,7 @@ impl Attempt {
         archive.sized(&mut self.bytes)?;
         archive.f64(&mut self.psnr)?;
         archive.f64(&mut self.lambda)?;
+        archive.usize(&mut self.surplus)?;
         archive.u32(&mut self.steps_done)?;
         archive.u32(&mut self.steps_planned)?;
         archive.u32(&mut self.recoveries)?;

@@ -44,14 +44,14 @@ const MOST_THINNING: f64 = 1e7;
 /// of the run, and at most so often.
 const STEPS_PER_HALVING: u32 = 80;
 const MOST_HALVINGS: u32 = 5;
-/// A run whose file is larger than its limit by this factor is followed by another that aims lower
-/// by so many times the surplus, at most so often, for pictures of at most so many pixels: of
-/// small ones the networks are a large part, whose bytes are guessed, and taking away costs
-/// decibels.
-const FAR_BEYOND: f64 = 1.01;
+/// A run whose file was larger than its limit by more than this share of it is followed by another
+/// that aims lower by so many times the surplus, at most so often, for pictures of at most so many
+/// pixels: of small ones the networks are a large part, whose bytes are guessed, and taking away
+/// costs decibels.
+const FAR_BEYOND: f64 = 0.01;
 const SURPLUS: f64 = 0.7;
 const CORRECTIONS: u32 = 2;
-const CORRECTED_PIXELS: f64 = 131_072.0;
+const CORRECTED_PIXELS: u64 = 1 << 17;
 /// A run for a PSNR aims so many dB above it, and goes on so often where it does not end
 /// between it and so much above.
 const ABOVE: f64 = 0.05;
@@ -79,17 +79,28 @@ pub(super) fn attempt(
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
     let mut plan = Plan::new(raster, options, earlier.as_ref())?;
     let mut best = plan.train(earlier, device, trainings, observe)?;
+    let may_correct = options.training.timeout.is_none()
+        && options.resume.is_none()
+        && raster.size().pixels() <= CORRECTED_PIXELS;
+    let mut last = (best.surplus, best.lambda);
     for run in 2..2 + CORRECTIONS {
-        let surplus = plan.limit.map_or(0, |limit| (best.bytes.len() as u64).saturating_sub(limit));
-        if surplus == 0 {
+        let (surplus, lambda) = last;
+        let far = FAR_BEYOND * plan.limit.unwrap_or_default() as f64;
+        if !may_correct || surplus as f64 <= far {
             break;
         }
         let bits = (plan.bits - SURPLUS * 8.0 * surplus as f64).max(LEAST_BITS);
-        plan.lambda = best.lambda * plan.bits / bits;
+        plan.lambda = lambda * plan.bits / bits;
         (plan.bits, plan.goal) = (bits, Goal::Bits(bits));
-        plan.may_exceed = run < 1 + CORRECTIONS;
         let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
-        best = plan.train(None, device, trainings, &mut observe)?;
+        let next = match plan.train(None, device, trainings, &mut observe) {
+            Err(EncodeError::Cancelled) => break,
+            next => next?,
+        };
+        last = (next.surplus, next.lambda);
+        if next.psnr > best.psnr {
+            best = next;
+        }
     }
     let Target::Psnr(wanted) = options.target else { return Ok(best) };
     let stopped_early = |attempt: &Attempt| attempt.steps_done < attempt.steps_planned;
@@ -147,8 +158,6 @@ struct Plan<'a> {
     bits: f64,
     lambda: f64,
     length: Length,
-    /// Whether a file far beyond the limit is left as it is, for another run to follow.
-    may_exceed: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -218,9 +227,6 @@ impl<'a> Plan<'a> {
             bits,
             lambda,
             length: Length::new(training),
-            may_exceed: training.timeout.is_none()
-                && earlier.is_none()
-                && pixels <= CORRECTED_PIXELS,
         })
     }
 
@@ -273,10 +279,9 @@ impl<'a> Plan<'a> {
             |trained: &Trained| blank.container(&topology, trained.payload(&networks)).write();
         let fits = |file: &[u8]| self.limit.is_none_or(|limit| file.len() as u64 <= limit);
         let mut bytes = file(trained);
-        let far = |limit| bytes.len() as f64 > FAR_BEYOND * limit as f64;
-        let again = self.may_exceed && done == planned && self.limit.is_some_and(far);
+        let surplus = self.limit.map_or(0, |limit| bytes.len().saturating_sub(limit as usize));
         let (mut low, mut high) = (0.0, 1.0);
-        while !again && !fits(&bytes) && high < MOST_THINNING {
+        while !fits(&bytes) && high < MOST_THINNING {
             let before = trained.latents();
             trained.thin_out(high);
             bytes = file(trained);
@@ -296,7 +301,7 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        if !again && !fits(&bytes) {
+        if !fits(&bytes) {
             let limit = self.limit.unwrap_or_default();
             return Err(EncodeError::TooFewBytes { wanted: limit, smallest: bytes.len() as u64 });
         }
@@ -319,6 +324,7 @@ impl<'a> Plan<'a> {
             recoveries: 0,
             single_colour: false,
             lambda: trained.lambda,
+            surplus: if done < planned { 0 } else { surplus },
         })
     }
 }

@@ -316,6 +316,8 @@ struct Attempt {
     single_colour: bool,
     /// The last lambda of latent grids.
     lambda: f64,
+    /// Bytes that were taken away from latent grids to keep to the limit.
+    surplus: usize,
 }
 
 /// Trains a network for a target other than a PSNR: the best of several starts where it is so
@@ -413,6 +415,7 @@ fn train_and_code(
         recoveries: trained.recoveries,
         single_colour: trained.single_colour,
         lambda: 0.0,
+        surplus: 0,
     })
 }
 
