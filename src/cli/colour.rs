@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use moxcms::{
-    CicpColorPrimaries, CicpProfile, ColorProfile, DataColorSpace, Layout, MatrixCoefficients,
-    TransferCharacteristics, Transform8BitExecutor, Transform16BitExecutor, TransformOptions,
+    Chromaticity, CicpColorPrimaries, CicpProfile, ColorPrimaries, ColorProfile, DataColorSpace,
+    Layout, MatrixCoefficients, ToneReprCurve, TransferCharacteristics, Transform8BitExecutor,
+    Transform16BitExecutor, TransformOptions,
 };
 use sirenc::container::{Cicp, Metadata};
 use sirenc::{BitDepth, Channels, Raster, Samples};
@@ -38,6 +39,55 @@ impl ToSrgb {
     ) -> Result<Option<Self>> {
         let Some(source) = source(metadata)? else { return Ok(None) };
         let already = metadata.cicp == Some(SRGB);
+        let to_srgb = Self::of_profile(&source, channels, depth)?;
+        let grey = channels.colour_count() == 1;
+        metadata.icc = Some(encode(&if grey { grey_srgb() } else { srgb() })?);
+        metadata.cicp = Some(SRGB);
+        Ok((!already).then_some(to_srgb))
+    }
+
+    /// The conversion of a picture whose samples are light to this power, with the x and y of white,
+    /// red, green and blue where they are not those of sRGB; `None` where that is sRGB, as nearly
+    /// as files say it.
+    pub fn of_gamma(
+        gamma: f64,
+        chromaticities: Option<[f64; 8]>,
+        raster: &Raster,
+    ) -> Result<Option<Self>> {
+        /// PNG, third edition, sections 11.3.2.1 and 11.3.2.3.
+        const SRGB_PLACES: [f64; 8] = [0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06];
+        let is_near = |a: f64, b: f64| (a - b).abs() < 0.005;
+        let places = chromaticities.unwrap_or(SRGB_PLACES);
+        let same_places = places.iter().zip(SRGB_PLACES).all(|(&a, b)| is_near(a, b));
+        let is_srgb = is_near(gamma, 1.0 / 2.2);
+        if is_srgb && same_places {
+            return Ok(None);
+        }
+        let mut profile = match raster.channels().colour_count() {
+            1 => ColorProfile::new_gray_with_gamma(1.0),
+            _ => srgb(),
+        };
+        let curve = match is_srgb {
+            true => srgb().red_trc,
+            false => Some(ToneReprCurve::Parametric(vec![(1.0 / gamma) as f32])),
+        };
+        if profile.color_space == DataColorSpace::Gray {
+            profile.gray_trc = curve;
+        } else {
+            let [white, red, green, blue] =
+                [0, 2, 4, 6].map(|at| Chromaticity::new(places[at] as f32, places[at + 1] as f32));
+            let primaries = ColorPrimaries { red, green, blue };
+            if !same_places {
+                profile.update_rgb_colorimetry(white.to_xyyb(), primaries);
+            }
+            (profile.red_trc, profile.green_trc, profile.blue_trc) =
+                (curve.clone(), curve.clone(), curve);
+        }
+        Self::of_profile(&profile, raster.channels(), raster.depth()).map(Some)
+    }
+
+    /// The conversion from a profile's colours.
+    fn of_profile(source: &ColorProfile, channels: Channels, depth: BitDepth) -> Result<Self> {
         let grey = channels.colour_count() == 1;
         let through_rgb = grey && source.color_space == DataColorSpace::Rgb;
         let (layout, target) = match (source.color_space, grey, channels.has_alpha()) {
@@ -60,9 +110,7 @@ impl ToSrgb {
                 source.create_transform_16bit(layout, &target, layout, options).map_err(cannot)?,
             ),
         };
-        metadata.icc = Some(encode(&if grey { grey_srgb() } else { srgb() })?);
-        metadata.cicp = Some(SRGB);
-        Ok((!already).then_some(Self { transform, through_rgb }))
+        Ok(Self { transform, through_rgb })
     }
 
     /// Converts colour samples; alpha stays.

@@ -69,7 +69,7 @@ fn load(path: &Path) -> Result<Raster> {
         let decoder = Decoder::new(&bytes).with_context(context)?;
         return decoder.render(&RenderOptions::default()).with_context(context);
     }
-    Ok(input::decode(&bytes, path).with_context(context)?.raster)
+    Ok(input::picture_from(path, &bytes)?.raster)
 }
 
 /// PSNR of the channels that both need: alpha counts where one of them is not opaque.

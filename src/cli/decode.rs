@@ -157,19 +157,32 @@ fn decode_one(
         false => None,
     };
     options.selection.apply(&mut metadata);
+    let warn = |text: &str| progress::message(&format!("warning: {}: {text}", input.display()));
     if format == Format::Webp
         && metadata.icc.as_deref().is_some_and(|icc| metadata::colours_of_profile(icc) == Some(1))
     {
-        let input = input.display();
-        progress::message(&format!(
-            "warning: {input}: WebP is RGB; its grey ICC profile is left out"
-        ));
+        warn("WebP is RGB; its grey ICC profile is left out");
         metadata.icc = None;
     }
+    if let Some(packet) = metadata.xmp.take() {
+        metadata.xmp = metadata::xmp::to_utf8(&packet);
+        if metadata.xmp.is_none() {
+            warn("its XMP is no text and left out");
+        }
+    }
+    // A thumbnail shows the whole picture.
+    if (options.crop.is_some() || options.derivative.is_some())
+        && metadata.exif.as_mut().is_some_and(metadata::exif::remove_thumbnail)
+    {
+        warn("its EXIF thumbnail shows something else and is left out");
+    }
+    let shouted = format.extension().to_uppercase();
     if let Some(lost) = format.loses_colour_space(&metadata).filter(|_| !options.to_srgb) {
-        let (input, format) = (input.display(), format.extension().to_uppercase());
-        progress::message(&format!(
-            "warning: {input}: {format} holds no {lost}; write PNG, or convert with --to-srgb"
+        warn(&format!("{shouted} holds no {lost}; write PNG, or convert with --to-srgb"));
+    }
+    if let Some(lost) = format.loses(&metadata) {
+        warn(&format!(
+            "{shouted} holds no {lost}; write PNG to keep it, or leave it out with --strip"
         ));
     }
     let bar = progress::bar(&name(), render.size().height.into());

@@ -14,7 +14,6 @@ mod export;
 mod info;
 mod input;
 mod interrupt;
-mod jpeg;
 mod metadata;
 mod output;
 mod picture;

@@ -2,22 +2,24 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use image::codecs::webp::WebPEncoder;
-use image::{ExtendedColorType, ImageEncoder};
+use image_webp::{ColorType as WebpColorType, WebPEncoder};
 use indicatif::ProgressBar;
 use jpeg_encoder::JpegColorType;
 use sirenc::container::{Cicp, Metadata};
 use sirenc::{BitDepth, Channels, Raster, Render, Samples};
-use tiff::encoder::colortype::{Gray8, Gray16, RGB8, RGB16, RGBA8, RGBA16};
-use tiff::tags::{ExtraSamples, Tag};
+use tiff::encoder::colortype::{ColorType, Gray8, Gray16, RGB8, RGB16};
+use tiff::encoder::{DirectoryEncoder, TiffEncoder, TiffKindStandard, TiffValue};
+use tiff::tags::{ExtraSamples, Tag, Type};
+use tiff::{Directory, TiffResult};
 
 use super::colour::ToSrgb;
+use super::metadata::exif::{self, Field};
 
 /// Picture formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,6 +89,17 @@ impl Format {
             Self::Png => None,
             Self::Pnm | Self::Pam if metadata.icc.is_some() => Some("ICC profile"),
             _ => metadata.cicp.and(Some("cICP")),
+        }
+    }
+
+    /// What beside colours the format cannot hold.
+    pub fn loses(self, metadata: &Metadata) -> Option<&'static str> {
+        let is_pnm = matches!(self, Self::Pnm | Self::Pam);
+        match (metadata.exif.is_some() && is_pnm, metadata.xmp.is_some() && is_pnm) {
+            (true, true) => Some("EXIF and no XMP"),
+            (true, false) => Some("EXIF"),
+            (false, true) => Some("XMP"),
+            (false, false) => None,
         }
     }
 
@@ -295,21 +308,24 @@ fn write_webp(source: &Source, metadata: &Metadata, sink: &mut impl Write) -> Re
     }
     let raster = source.rows(0..render.size().height)?;
     let Samples::U8(samples) = raster.samples() else { unreachable!("WebP renders 8 bits") };
-    let mut encoder = WebPEncoder::new_lossless(sink);
+    let mut encoder = WebPEncoder::new(sink);
     if let Some(icc) = &metadata.icc {
-        encoder.set_icc_profile(icc.clone())?;
+        encoder.set_icc_profile(icc.clone());
     }
     if let Some(exif) = &metadata.exif {
-        encoder.set_exif_metadata(exif.clone())?;
+        encoder.set_exif_metadata(exif.clone());
+    }
+    if let Some(xmp) = &metadata.xmp {
+        encoder.set_xmp_metadata(xmp.clone());
     }
     let colour = match raster.channels() {
-        Channels::Grey => ExtendedColorType::L8,
-        Channels::GreyAlpha => ExtendedColorType::La8,
-        Channels::Rgb => ExtendedColorType::Rgb8,
-        Channels::Rgba => ExtendedColorType::Rgba8,
+        Channels::Grey => WebpColorType::L8,
+        Channels::GreyAlpha => WebpColorType::La8,
+        Channels::Rgb => WebpColorType::Rgb8,
+        Channels::Rgba => WebpColorType::Rgba8,
     };
     let size = raster.size();
-    encoder.write_image(samples, size.width, size.height, colour).context("WebP")?;
+    encoder.encode(samples, size.width, size.height, colour).context("WebP")?;
     Ok(())
 }
 
@@ -317,49 +333,118 @@ fn write_tiff(
     source: &Source,
     metadata: &Metadata,
     bar: &ProgressBar,
-    sink: &mut (impl Write + std::io::Seek),
+    sink: &mut (impl Write + Seek),
 ) -> Result<()> {
     let render = &source.render;
-    let size = render.size();
-    // Every colour type is a type of its own in this library.
-    macro_rules! write_as {
-        ($encoder:ident, $colour:ty, $samples:path, $alpha:expr) => {{
-            let mut image = $encoder.new_image::<$colour>(size.width, size.height)?;
-            image.rows_per_strip(render.strip_rows())?;
-            if let Some(icc) = &metadata.icc {
-                image.encoder().write_tag(Tag::IccProfile, icc.as_slice())?;
-            }
-            if let Some(xmp) = &metadata.xmp {
-                const XMP: Tag = Tag::Unknown(700);
-                image.encoder().write_tag(XMP, xmp.as_slice())?;
-            }
-            if $alpha {
-                image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
-            }
-            for strip in source.strips() {
-                let strip = strip?;
-                bar.inc(strip.size().height.into());
-                let $samples(samples) = grey_alpha_to_rgba(strip).into_samples() else {
-                    unreachable!("strips have the depth of the render")
-                };
-                image.write_strip(&samples)?;
-            }
-            image.finish()?;
-        }};
-    }
-    let bytes = size.pixels() * (4 * render.depth().bytes()) as u64;
+    let bytes = render.size().pixels() * (4 * render.depth().bytes()) as u64;
     if bytes > u64::from(u32::MAX) - (1 << 20) {
         bail!("this render is too large for TIFF; write PNG");
     }
-    let mut encoder = tiff::encoder::TiffEncoder::new(sink)?;
+    let encoder = TiffEncoder::new(sink)?;
     match (render.channels(), render.depth()) {
-        (Channels::Grey, BitDepth::Eight) => write_as!(encoder, Gray8, Samples::U8, false),
-        (Channels::Rgb, BitDepth::Eight) => write_as!(encoder, RGB8, Samples::U8, false),
-        (_, BitDepth::Eight) => write_as!(encoder, RGBA8, Samples::U8, false),
-        (Channels::Grey, BitDepth::Sixteen) => write_as!(encoder, Gray16, Samples::U16, false),
-        (Channels::Rgb, BitDepth::Sixteen) => write_as!(encoder, RGB16, Samples::U16, false),
-        (_, BitDepth::Sixteen) => write_as!(encoder, RGBA16, Samples::U16, false),
+        (Channels::Grey, BitDepth::Eight) => {
+            write_page::<Gray8, _>(encoder, source, metadata, bar, eight)
+        }
+        (_, BitDepth::Eight) => write_page::<RGB8, _>(encoder, source, metadata, bar, eight),
+        (Channels::Grey, BitDepth::Sixteen) => {
+            write_page::<Gray16, _>(encoder, source, metadata, bar, sixteen)
+        }
+        (_, BitDepth::Sixteen) => write_page::<RGB16, _>(encoder, source, metadata, bar, sixteen),
     }
+}
+
+fn eight(strip: Raster) -> Vec<u8> {
+    let Samples::U8(samples) = strip.into_samples() else { unreachable!("as the render") };
+    samples
+}
+
+fn sixteen(strip: Raster) -> Vec<u16> {
+    let Samples::U16(samples) = strip.into_samples() else { unreachable!("as the render") };
+    samples
+}
+
+/// Writes the picture and its metadata. Every colour type is a type of its own in this library;
+/// `samples` takes those of a strip.
+fn write_page<C: ColorType, W: Write + Seek>(
+    mut encoder: TiffEncoder<W>,
+    source: &Source,
+    metadata: &Metadata,
+    bar: &ProgressBar,
+    samples: fn(Raster) -> Vec<C::Inner>,
+) -> Result<()>
+where
+    [C::Inner]: TiffValue,
+{
+    let render = &source.render;
+    let exif = metadata.exif.as_deref().unwrap_or(&[]);
+    let mut fields = exif::fields(exif, None);
+    let links = write_linked(&mut encoder, exif, &fields, 0)?;
+    // The other fields are those of the picture that was, and there is another one now.
+    fields.retain(|f| exif::DESCRIPTIONS.contains(&f.tag) || exif::ACCOMPANYING.contains(&f.tag));
+    let mut image = encoder.new_image::<C>(render.size().width, render.size().height)?;
+    image.rows_per_strip(render.strip_rows())?;
+    let directory = image.encoder();
+    write_fields(directory, &fields)?;
+    for (tag, place) in links {
+        directory.write_tag(tag, place)?;
+    }
+    if let Some(icc) = &metadata.icc {
+        directory.write_tag(Tag::IccProfile, icc.as_slice())?;
+    }
+    if let Some(xmp) = &metadata.xmp {
+        const XMP: Tag = Tag::Unknown(700);
+        directory.write_tag(XMP, xmp.as_slice())?;
+    }
+    if render.channels().has_alpha() {
+        image.extra_samples(&[ExtraSamples::UnassociatedAlpha])?;
+    }
+    for strip in source.strips() {
+        let strip = strip?;
+        bar.inc(strip.size().height.into());
+        image.write_strip(&samples(grey_alpha_to_rgba(strip)))?;
+    }
+    image.finish()?;
+    Ok(())
+}
+
+/// Writes the directories of EXIF that are linked to from another one; tells where to.
+fn write_linked<W: Write + Seek>(
+    encoder: &mut TiffEncoder<W>,
+    exif: &[u8],
+    fields: &[Field],
+    depth: usize,
+) -> TiffResult<Vec<(Tag, u32)>> {
+    /// That of interoperability hangs on that of EXIF, and none on that.
+    const DEEPEST: usize = 2;
+    let mut links = Vec::new();
+    for field in fields.iter().filter(|_| depth < DEEPEST) {
+        let Some(place) = field.directory else { continue };
+        let fields = exif::fields(exif, Some(place));
+        let inner = write_linked(encoder, exif, &fields, depth + 1)?;
+        let mut directory = encoder.extra_directory()?;
+        write_fields(&mut directory, &fields)?;
+        for (tag, place) in inner {
+            directory.write_tag(tag, place)?;
+        }
+        let place = directory.finish_with_offsets()?.offset;
+        links.push((Tag::from_u16_exhaustive(field.tag), place));
+    }
+    Ok(links)
+}
+
+/// Writes the fields of EXIF that hold values.
+fn write_fields<W: Write + Seek>(
+    directory: &mut DirectoryEncoder<W, TiffKindStandard>,
+    fields: &[Field],
+) -> TiffResult<()> {
+    let mut entries = Directory::empty();
+    for field in fields.iter().filter(|field| field.directory.is_none()) {
+        if let Some(kind) = Type::from_u16(field.kind) {
+            let entry = directory.write_entry_bytes(kind, &field.bytes)?;
+            entries.extend([(Tag::from_u16_exhaustive(field.tag), entry)]);
+        }
+    }
+    directory.extend_from(&entries);
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! Metadata on its way from one file to another: the kinds that go along, and orientation,
 //! which is in the pixels already and must not be applied twice.
 
+pub(super) mod exif;
+pub(super) mod xmp;
+
 use std::path::Path;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use image::metadata::Orientation;
 use sirenc::container::Metadata;
 
 /// Kinds of metadata.
@@ -81,7 +83,8 @@ fn kind_of_pictures() -> impl TypedValueParser<Value = Kind> {
         .map(|name| Kind::from_str(&name, false).expect("one of the possible values"))
 }
 
-/// Colour channels of the pictures that an ICC profile is for: 1 grey, 3 RGB (ISO 15076-1, table 19).
+/// Colour channels of the pictures that an ICC profile is for: 1 grey, 3 RGB and the like, 4 CMYK
+/// (ISO 15076-1, table 19).
 pub(super) fn colours_of_profile(icc: &[u8]) -> Option<usize> {
     match icc.get(16..20)? {
         b"GRAY" => Some(1),
@@ -90,46 +93,18 @@ pub(super) fn colours_of_profile(icc: &[u8]) -> Option<usize> {
     }
 }
 
+/// The orientation, 1 to 8, by EXIF, else by XMP.
+pub(super) fn orientation(metadata: &Metadata) -> Option<u8> {
+    let by_exif = metadata.exif.as_deref().and_then(exif::orientation);
+    by_exif.or_else(|| metadata.xmp.as_deref().and_then(xmp::orientation))
+}
+
 /// Has EXIF and XMP say what is true of a `.siren` file and its renders: upright.
 pub(super) fn make_upright(metadata: &mut Metadata) {
     if let Some(exif) = &mut metadata.exif {
-        let _ = Orientation::remove_from_exif_chunk(exif);
+        exif::reset_orientation(exif);
     }
     if let Some(xmp) = &mut metadata.xmp {
-        reset_orientation(xmp);
-    }
-}
-
-/// Sets `tiff:Orientation` of an XMP packet to 1, written as an attribute or as an element.
-fn reset_orientation(xmp: &mut [u8]) {
-    const NAME: &[u8] = b"tiff:Orientation";
-    let mut at = 0;
-    while let Some(found) = xmp[at..].windows(NAME.len()).position(|w| w == NAME) {
-        at += found + NAME.len();
-        let value = xmp[at..].iter().position(|byte| !b" \t\r\n=\"'>".contains(byte));
-        if let Some(digit) = value.map(|value| &mut xmp[at + value])
-            && (b'2'..=b'8').contains(digit)
-        {
-            *digit = b'1';
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn orientation_in_xmp_is_reset_in_either_form() {
-        for (before, after) in [
-            (r#"<a tiff:Orientation="6" b="6">"#, r#"<a tiff:Orientation="1" b="6">"#),
-            ("<a tiff:Orientation = '8'>", "<a tiff:Orientation = '1'>"),
-            ("<tiff:Orientation>3</tiff:Orientation>", "<tiff:Orientation>1</tiff:Orientation>"),
-            ("<tiff:Orientation", "<tiff:Orientation"),
-        ] {
-            let mut xmp = before.as_bytes().to_vec();
-            reset_orientation(&mut xmp);
-            assert_eq!(xmp, after.as_bytes());
-        }
+        xmp::reset_orientation(xmp);
     }
 }

@@ -1,0 +1,126 @@
+//! BMP and TGA: pixels by `image`, and from the headers what it does not look at: profiles, and
+//! whether the fourth byte of a pixel is alpha (BITMAPV5HEADER; Truevision TGA 2.0).
+
+use anyhow::Result;
+use image::{DynamicImage, ImageFormat};
+
+use super::{Read, decoder, divided, pixels};
+
+/// Where a BMP file's header begins, behind that of the file.
+const BMP_HEADER: usize = 14;
+/// Sizes of headers with masks for the channels, and with a profile.
+const BMP_V4: usize = 108;
+const BMP_V5: usize = 124;
+
+/// Reads a BMP file.
+pub(super) fn read_bmp(bytes: &[u8]) -> Result<Read> {
+    let icc = bmp_profile(bytes).map(Vec::from);
+    let with_masks = with_masks(bytes);
+    let image = pixels(decoder(with_masks.as_deref().unwrap_or(bytes), ImageFormat::Bmp)?)?;
+    Ok(Read { image, icc, unsure_of_alpha: true, ..Read::default() })
+}
+
+/// A number of four bytes of the header.
+fn bmp_number(bytes: &[u8], at: usize) -> Option<usize> {
+    let number = bytes.get(BMP_HEADER + at..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*number) as usize)
+}
+
+/// The profile that is embedded in a BMP file.
+pub(super) fn bmp_profile(bytes: &[u8]) -> Option<&[u8]> {
+    let embedded = bytes.get(BMP_HEADER + 56..)?.starts_with(b"DEBM");
+    if bmp_number(bytes, 0)? < BMP_V5 || !embedded {
+        return None;
+    }
+    let start = BMP_HEADER.checked_add(bmp_number(bytes, 112)?)?;
+    bytes.get(start..start.checked_add(bmp_number(bytes, 116)?)?)
+}
+
+/// The file with the masks of its header in force, where they say that 32 bits have alpha and the
+/// compression, none, would have them left alone.
+pub(super) fn with_masks(bytes: &[u8]) -> Option<Vec<u8>> {
+    const BITFIELDS: u8 = 3;
+    let masks: Option<Vec<usize>> = (0..4).map(|mask| bmp_number(bytes, 40 + 4 * mask)).collect();
+    let usual = masks? == [0x00ff_0000, 0xff00, 0xff, 0xff00_0000];
+    let is_32_bits = bytes.get(BMP_HEADER + 14..BMP_HEADER + 16)? == [32, 0];
+    if bmp_number(bytes, 0)? < BMP_V4 || bmp_number(bytes, 16)? != 0 || !usual || !is_32_bits {
+        return None;
+    }
+    let mut copy = bytes.to_vec();
+    copy[BMP_HEADER + 16] = BITFIELDS;
+    Some(copy)
+}
+
+/// What the fourth byte of a TGA file's pixels is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TgaAlpha {
+    None,
+    Straight,
+    Premultiplied,
+}
+
+/// Reads a TGA file.
+pub(super) fn read_tga(bytes: &[u8]) -> Result<Read> {
+    let mut image = pixels(decoder(bytes, ImageFormat::Tga)?)?;
+    match (tga_alpha(bytes), &mut image) {
+        (TgaAlpha::None, DynamicImage::ImageRgba8(_)) => image = image.into_rgb8().into(),
+        (TgaAlpha::None, DynamicImage::ImageLumaA8(_)) => image = image.into_luma8().into(),
+        (TgaAlpha::Premultiplied, DynamicImage::ImageRgba8(image)) => {
+            for pixel in image.pixels_mut() {
+                let [r, g, b, alpha] = pixel.0;
+                pixel.0 = [divided(r, alpha), divided(g, alpha), divided(b, alpha), alpha];
+            }
+        }
+        _ => {}
+    }
+    Ok(Read { image, unsure_of_alpha: true, ..Read::default() })
+}
+
+/// What the header, and where there is one the extension area, say of alpha.
+pub(super) fn tga_alpha(bytes: &[u8]) -> TgaAlpha {
+    let has_bits = bytes.get(17).is_some_and(|descriptor| descriptor & 15 != 0);
+    match tga_attributes(bytes) {
+        Some(0 | 1) => TgaAlpha::None,
+        Some(4) => TgaAlpha::Premultiplied,
+        Some(3) => TgaAlpha::Straight,
+        _ if has_bits => TgaAlpha::Straight,
+        _ => TgaAlpha::None,
+    }
+}
+
+/// The attributes type of the extension area.
+fn tga_attributes(bytes: &[u8]) -> Option<u8> {
+    let footer = bytes.last_chunk::<26>()?;
+    let (place, signature) = footer.split_first_chunk()?;
+    let place = u32::from_le_bytes(*place) as usize;
+    let signed = signature[4..].starts_with(b"TRUEVISION-XFILE.\0");
+    (signed && place > 0).then(|| bytes.get(place.checked_add(494)?).copied())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extension_area_of_tga_has_the_last_word_on_alpha() {
+        for (descriptor, attributes, alpha) in [
+            (8, None, TgaAlpha::Straight),
+            (0, None, TgaAlpha::None),
+            (8, Some(0), TgaAlpha::None),
+            (0, Some(3), TgaAlpha::Straight),
+            (8, Some(4), TgaAlpha::Premultiplied),
+            (8, Some(2), TgaAlpha::Straight),
+        ] {
+            let mut file = vec![0; 18];
+            file[17] = descriptor;
+            if let Some(attributes) = attributes {
+                file.extend([0; 494]);
+                file.push(attributes);
+                file.extend(18u32.to_le_bytes());
+                file.extend([0; 4]);
+                file.extend(b"TRUEVISION-XFILE.\0");
+            }
+            assert_eq!(tga_alpha(&file), alpha, "{descriptor} {attributes:?}");
+        }
+    }
+}
