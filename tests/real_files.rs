@@ -271,9 +271,6 @@ fn files_that_are_cut_short_are_refused() {
             w.refuses(&cut, message);
         }
     }
-    let whole = w.file("baseline.jpg");
-    fs::write(w.path("end.jpg"), &whole[..whole.len() - 2]).unwrap();
-    w.refuses("end.jpg", "cut short: a JPEG file without its end");
 }
 
 #[test]
@@ -286,4 +283,305 @@ fn files_that_are_no_pictures_are_refused() {
         w.refuses(name, name);
     }
     w.refuses("text.png", "not a picture in a format that sirenc reads");
+}
+
+const ALPHAS: [u8; 4] = [255, 102, 51, 204];
+const COLOURS: [[u8; 3]; 4] = [RED, GREEN, BLUE, YELLOW];
+
+impl Workplace {
+    /// Four quadrants with alpha; of those that are fainter, colours are as exact as alpha lets them.
+    fn faint_quadrants(&self, name: &str, deep: bool) {
+        let quadrant = |x, y| usize::from(x >= 24) + 2 * usize::from(y >= 16);
+        let colour = |x, y| {
+            let (colour, alpha) = (COLOURS[quadrant(x, y)], ALPHAS[quadrant(x, y)]);
+            // Multiplied, rounded to 8 bits, and divided again.
+            let most = if deep { 65535.0 } else { 255.0 };
+            let wide = if deep { 257.0 } else { 1.0 };
+            colour.map(|c| {
+                let multiplied = (f64::from(c) * f64::from(alpha) / 255.0).round_ties_even() * wide;
+                (multiplied * most / (f64::from(alpha) * wide)).round() as u16
+            })
+        };
+        if deep {
+            let pixel = |x, y| {
+                let [r, g, b] = colour(x, y);
+                image::Rgba([r, g, b, u16::from(ALPHAS[quadrant(x, y)]) * 257])
+            };
+            let image = image::ImageBuffer::from_fn(48, 32, pixel);
+            image::DynamicImage::ImageRgba16(image).save(self.path(name)).unwrap();
+        } else {
+            let pixel = |x, y| {
+                let [r, g, b] = colour(x, y).map(|c| c as u8);
+                image::Rgba([r, g, b, ALPHAS[quadrant(x, y)]])
+            };
+            image::RgbaImage::from_fn(48, 32, pixel).save(self.path(name)).unwrap();
+        }
+    }
+
+    /// The metadata of `a.siren`.
+    fn metadata(&self) -> sirenc::Metadata {
+        let bytes = fs::read(self.path("a.siren")).unwrap();
+        sirenc::Decoder::new(&bytes).unwrap().metadata().clone()
+    }
+
+    /// Encodes a file of `tests/files` about which this one thing is to say.
+    fn encode_warned(&self, name: &str, warning: &str) -> Encoded {
+        self.file(name);
+        let encoded = self.encode(name);
+        assert_eq!(encoded.said, [format!("warning: {name}: {warning}")]);
+        encoded
+    }
+}
+
+#[test]
+fn premultiplied_colours_are_divided_by_alpha() {
+    let w = Workplace::new();
+    for (name, bits) in
+        [("premultiplied-8.tiff", 8), ("premultiplied-16.tiff", 16), ("premultiplied.tga", 8)]
+    {
+        w.faint_quadrants("straight.png", bits == 16);
+        let encoded = w.encode_silently(name);
+        assert_eq!((encoded.size(), encoded.samples()), ((48, 32), (4, bits)), "{name}");
+        assert_eq!(w.psnr(name, "straight.png"), 99.0, "{name}");
+    }
+}
+
+#[test]
+fn grey_with_alpha_is_read_from_tiff_and_alpha_is_written_as_alpha() {
+    let w = Workplace::new();
+    for (name, bits) in [("grey-alpha-8.tiff", 8), ("grey-alpha-16.tiff", 16)] {
+        let encoded = w.encode_silently(name);
+        assert_eq!((encoded.size(), encoded.samples()), ((48, 32), (2, bits)), "{name}");
+        let quadrant = |x, y| usize::from(x >= 24) + 2 * usize::from(y >= 16);
+        let pixel = |x, y| {
+            let q: usize = quadrant(x, y);
+            image::LumaA([COLOURS[q][0], ALPHAS[q]].map(|s| u16::from(s) * 257))
+        };
+        let image = image::ImageBuffer::from_fn(48, 32, pixel);
+        image::DynamicImage::ImageLumaA16(image).save(w.path("grey.png")).unwrap();
+        assert_eq!(w.psnr(name, "grey.png"), 99.0, "{name}");
+        // ExtraSamples 2: alpha, and straight.
+        w.run(&format!("decode a.siren --depth {bits} -o b.tiff")).success();
+        let mut tiff =
+            tiff::decoder::Decoder::new(fs::File::open(w.path("b.tiff")).unwrap()).unwrap();
+        assert_eq!(tiff.get_tag_u16_vec(tiff::tags::Tag::ExtraSamples).unwrap(), [2], "{name}");
+        w.run(&format!("decode a.siren --depth {bits} -o b.png")).success();
+        let [one, other] = ["b.tiff", "b.png"].map(|name| image::open(w.path(name)).unwrap());
+        assert_eq!(one.into_rgba16(), other.into_rgba16(), "{name}");
+    }
+}
+
+#[test]
+fn kinds_of_tiff_are_read_or_refused_in_one_line() {
+    let w = Workplace::new();
+    w.quadrants("colours.png", COLOURS);
+    for (name, psnr) in
+        [("big.tiff", 99.0), ("thumbnail-first.tiff", 99.0), ("ycbcr-jpeg.tiff", 35.0)]
+    {
+        let encoded = w.encode_silently(name);
+        assert_eq!((encoded.size(), encoded.samples()), ((48, 32), (3, 8)), "{name}");
+        assert!(w.psnr(name, "colours.png") >= psnr, "{name}: {}", w.psnr(name, "colours.png"));
+    }
+    w.file("palette.tiff");
+    w.refuses("palette.tiff", "TIFF with a palette is not read; convert it to RGB first");
+}
+
+#[test]
+fn exif_goes_from_tiff_to_tiff() {
+    let w = Workplace::new();
+    w.encode_silently("exif-gps.tiff");
+    let exif = w.metadata().exif.unwrap();
+    assert!(exif.windows(5).any(|word| word == b"Maker"));
+    w.run("decode a.siren -o b.tiff").success().stderr("");
+    let mut tiff = tiff::decoder::Decoder::new(fs::File::open(w.path("b.tiff")).unwrap()).unwrap();
+    use tiff::decoder::ifd::Value;
+    use tiff::tags::{IfdPointer, Tag};
+    assert_eq!(tiff.get_tag_ascii_string(Tag::Make).unwrap(), "Maker");
+    let mut inner = |link, tag| {
+        let place = tiff.get_tag_unsigned(link).unwrap();
+        let directory = tiff.read_directory(IfdPointer(place)).unwrap();
+        tiff.read_directory_tags(&directory).get_tag(Tag::Unknown(tag)).unwrap()
+    };
+    assert_eq!(inner(Tag::ExifDirectory, 0x829a), Value::Rational(1, 125));
+    let latitude = Value::List([48, 8, 6].map(|n| Value::Rational(n, 1)).to_vec());
+    assert_eq!(inner(Tag::GpsDirectory, 2), latitude);
+    // Once more round is the same.
+    w.run(&format!("encode b.tiff -o c.siren {QUICK}")).success();
+    w.run("decode c.siren -o c.tiff").success();
+    let of = |name| fs::read(w.path(name)).unwrap();
+    let block = |file: &[u8]| sirenc::Decoder::new(file).unwrap().metadata().exif.clone().unwrap();
+    assert_eq!(block(&of("c.siren")), exif);
+}
+
+#[test]
+fn metadata_is_found_wherever_it_stands() {
+    let w = Workplace::new();
+    w.quadrants("upright.png", COLOURS);
+    for name in [
+        "exif-after.png",
+        "raw-profile.png",
+        "xmp-orientation.png",
+        "exif-long.jpg",
+        "exif-byte.jpg",
+    ] {
+        let encoded = w.encode_silently(name);
+        assert_eq!(encoded.size(), (48, 32), "{name}");
+        w.shows(name, "upright.png");
+        let metadata = w.metadata();
+        assert_eq!(metadata.exif.is_some(), name != "xmp-orientation.png", "{name}");
+        if let Some(exif) = metadata.exif {
+            assert!(exif.len() == 26 && !exif[8..].contains(&6), "{name}: {exif:?}");
+        }
+        let xmp = metadata.xmp.map(|xmp| String::from_utf8(xmp).unwrap());
+        match name {
+            "xmp-orientation.png" => assert!(xmp.unwrap().contains(r#"tiff:Orientation="1""#)),
+            "exif-after.png" | "raw-profile.png" => {
+                assert!(xmp.unwrap().contains(r#"tiff:Make="Maker""#))
+            }
+            _ => assert_eq!(xmp, None),
+        }
+    }
+    assert_eq!(w.encode_silently("profile.bmp").samples(), (3, 8));
+    assert_eq!(w.metadata().icc.unwrap()[36..40], *b"acsp");
+    w.quadrants("colours.png", COLOURS);
+    assert_eq!(w.psnr("profile.bmp", "colours.png"), 99.0);
+}
+
+#[test]
+fn xmp_is_put_together_and_in_utf_8() {
+    let w = Workplace::new();
+    w.encode_silently("utf16-xmp.jpg");
+    let xmp = String::from_utf8(w.metadata().xmp.unwrap()).unwrap();
+    assert!(xmp.contains(r#"tiff:Make="Müller""#), "{xmp}");
+    w.run("decode a.siren -o b.png").success().stderr("");
+    let mut decoder = ImageReader::open(w.path("b.png")).unwrap().into_decoder().unwrap();
+    assert_eq!(decoder.xmp_metadata().unwrap().as_deref(), Some(xmp.as_bytes()));
+
+    let bytes = w.file("extended-xmp.jpg");
+    w.encode_silently("extended-xmp.jpg");
+    let xmp = String::from_utf8(w.metadata().xmp.unwrap()).unwrap();
+    assert!(xmp.contains(r#"tiff:Make="Maker""#), "{xmp}");
+    assert!(xmp.contains(&format!("<tiff:Model>{}</tiff:Model>", "Phone ".repeat(40))), "{xmp}");
+    assert!(!xmp.contains("HasExtendedXMP"), "{xmp}");
+    // A part of it that is gone.
+    let name = b"http://ns.adobe.com/xmp/extension/";
+    let part = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    let length = usize::from(u16::from_be_bytes([bytes[part - 2], bytes[part - 1]]));
+    fs::write(w.path("part.jpg"), [&bytes[..part - 4], &bytes[part - 2 + length..]].concat())
+        .unwrap();
+    let encoded = w.encode("part.jpg");
+    assert_eq!(
+        encoded.said,
+        ["warning: part.jpg: the extension of its XMP is damaged and left out"]
+    );
+    let xmp = String::from_utf8(w.metadata().xmp.unwrap()).unwrap();
+    assert!(xmp.contains("Maker") && !xmp.contains("Phone") && !xmp.contains("HasExtendedXMP"));
+}
+
+#[test]
+fn what_makes_no_sense_is_left_out_and_told() {
+    let w = Workplace::new();
+    w.quadrants("upright.png", COLOURS);
+    let other_channels = "its ICC profile is for pictures with other channels and left out";
+    for name in ["grey-icc-on-rgb.png", "rgb-icc-on-grey.jpg"] {
+        w.encode_warned(name, other_channels);
+        assert_eq!(w.metadata().icc, None, "{name}");
+    }
+    w.encode_warned("large-icc.png", "its ICC profile has more than 8 MiB and is left out");
+    assert_eq!(w.metadata().icc, None);
+    w.encode_warned("exif-thumbnail.jpg", "its EXIF thumbnail, which is not upright, is left out");
+    assert_eq!(w.metadata().exif.unwrap().len(), 26);
+    w.shows("exif-thumbnail.jpg", "upright.png");
+    let gone = "what follows the picture, as a gain map for HDR or a film, is not kept";
+    w.encode_warned("gain-map.jpg", gone);
+    let xmp = String::from_utf8(w.metadata().xmp.unwrap()).unwrap();
+    assert!(
+        xmp.contains("Maker") && !xmp.contains("hdrgm:Version") && !xmp.contains("GainMap"),
+        "{xmp}"
+    );
+}
+
+#[test]
+fn light_without_a_profile_becomes_srgb() {
+    let w = Workplace::new();
+    w.quadrants("colours.png", COLOURS);
+    w.encode_warned("gamma-1.png", "its colours, of gamma 1 without a profile, are now sRGB");
+    // Darkest samples are a few steps of light.
+    let psnr = w.psnr("gamma-1.png", "colours.png");
+    assert!(psnr > 40.0, "{psnr}");
+    assert_eq!(w.metadata().icc, None);
+}
+
+#[test]
+fn alpha_that_is_none_does_not_hide_colours() {
+    let w = Workplace::new();
+    w.quadrants("colours.png", COLOURS);
+    for (name, channels) in
+        [("zero-alpha.bmp", 3), ("no-alpha.tga", 3), ("alpha-without-masks.bmp", 4)]
+    {
+        w.file(name);
+        let encoded = w.encode(name);
+        assert_eq!(encoded.samples(), (channels, 8), "{name}");
+        let said = "alpha is 0 everywhere and was taken for none";
+        match name {
+            "zero-alpha.bmp" => assert_eq!(encoded.said, [format!("warning: {name}: {said}")]),
+            _ => assert!(encoded.said.is_empty(), "{name}: {:?}", encoded.said),
+        }
+        if channels == 3 {
+            assert_eq!(w.psnr(name, "colours.png"), 99.0, "{name}");
+        }
+    }
+    // Where a format states alpha, it counts.
+    let clear = image::RgbaImage::from_pixel(48, 32, image::Rgba([9, 99, 199, 0]));
+    clear.save(w.path("clear.png")).unwrap();
+    let encoded = w.run(&format!("encode clear.png -o a.siren {QUICK}")).success();
+    let said = String::from_utf8(encoded.get_output().stderr.clone()).unwrap();
+    let warning = "warning: clear.png: alpha is 0 everywhere: nothing is to be seen, and no colours are kept\n";
+    assert!(said.starts_with(warning), "{said}");
+}
+
+#[test]
+fn damaged_jpeg_data_is_refused_or_told() {
+    let w = Workplace::new();
+    let early = "damaged: the picture data of the JPEG file ends early";
+    for name in ["baseline.jpg", "progressive.jpg", "restarts.jpg", "grey-icc.jpg"] {
+        let whole = w.file(name);
+        let start = whole.windows(2).position(|pair| pair == b"\xff\xda").unwrap() + 20;
+        let data = whole.len() - 2 - start;
+        // The end is marked, and half of the data is not there.
+        for share in [0.2, 0.5, 0.9] {
+            let kept = start + (data as f64 * share) as usize;
+            let mut cut = whole[..kept].to_vec();
+            while cut.last() == Some(&0xff) {
+                cut.pop();
+            }
+            cut.extend(b"\xff\xd9");
+            fs::write(w.path("cut.jpg"), cut).unwrap();
+            w.refuses("cut.jpg", early);
+        }
+        // Bytes in its middle are others: refused, or told.
+        let mut other = whole.clone();
+        let mut value = 1u32;
+        for byte in &mut other[start + data / 2..][..60] {
+            value = value.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (value >> 24) as u8;
+        }
+        fs::write(w.path("other.jpg"), other).unwrap();
+        let run = w.run(&format!("encode other.jpg -o a.siren {QUICK}"));
+        let said = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+        let told =
+            "warning: other.jpg: its picture data is damaged; parts of the picture may be wrong\n";
+        let refused = format!("error: other.jpg: {early}\n");
+        assert!(said.starts_with(told) || said == refused, "{name}: {said}");
+        // All data without its end, and something else behind it.
+        for behind in [&b""[..], b"a trailer of some other program"] {
+            fs::write(w.path("open.jpg"), [&whole[..whole.len() - 2], behind].concat()).unwrap();
+            let encoded = w.encode("open.jpg");
+            assert_eq!(
+                encoded.said,
+                ["warning: open.jpg: has no end marker; the picture is whole"]
+            );
+            assert_eq!(w.psnr("open.jpg", name), 99.0);
+        }
+    }
 }

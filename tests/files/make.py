@@ -13,7 +13,8 @@ import struct
 import zlib
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
+from PIL.TiffImagePlugin import IFDRational
 
 HERE = Path(__file__).parent
 SAMPLES = HERE.parent.parent / "samples"
@@ -226,13 +227,14 @@ def other_tiffs():
     save(picture.convert("P", palette=Image.Palette.ADAPTIVE), "palette.tiff")
     thumbnail = picture.resize((12, 8))
     out = io.BytesIO()
+    picture.encoderinfo = {"tiffinfo": {254: 0}}
     thumbnail.save(out, "TIFF", save_all=True, append_images=[picture], tiffinfo={254: 1})
     (HERE / "thumbnail-first.tiff").write_bytes(out.getvalue())
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0132] = "Maker", "2026:01:02 03:04:05"
-    exif.get_ifd(0x8769).update({0x829A: (1, 125), 0x8827: 200})
-    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 6.0)})
-    save(picture, "exif-gps.tiff", exif=exif)
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[0x010F], info[0x0132] = "Maker", "2026:01:02 03:04:05"
+    info[0x8769] = {0x829A: IFDRational(1, 125), 0x8827: 200}
+    info[0x8825] = {1: "N", 2: (IFDRational(48), IFDRational(8), IFDRational(6))}
+    save(quadrants("RGB", COLOURS), "exif-gps.tiff", tiffinfo=info)
 
 
 def chunk(kind, body):

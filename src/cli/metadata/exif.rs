@@ -11,9 +11,10 @@ const DIRECTORIES: [u16; 3] = [0x8769, 0x8825, 0xa005];
 const MOST_DIRECTORIES: usize = 8;
 
 /// What EXIF has in the directory of the picture that a TIFF file does not have of its own
-/// (CIPA DC-008-2019, table 4): descriptions, and what goes along with them.
+/// (CIPA DC-008-2019, table 4): descriptions, and the programs and computers that go along with
+/// them.
 pub(in crate::cli) const DESCRIPTIONS: [u16; 6] = [0x010e, 0x010f, 0x0110, 0x0132, 0x013b, 0x8298];
-pub(in crate::cli) const ACCOMPANYING: [u16; 5] = [0x011a, 0x011b, 0x0128, 0x0131, 0x013c];
+pub(in crate::cli) const ACCOMPANYING: [u16; 2] = [0x0131, 0x013c];
 
 /// An entry of a directory with its values in this machine's byte order.
 pub(in crate::cli) struct Field {
