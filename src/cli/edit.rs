@@ -115,7 +115,7 @@ fn added(options: &Options) -> Result<Metadata> {
         metadata.icc = Some(profile);
     }
     if let Some((path, exif)) = read(&options.exif)? {
-        let exif = exif.strip_prefix(input::EXIF_OF_JPEG).unwrap_or(&exif);
+        let exif = exif.strip_prefix(input::told::EXIF_OF_JPEG).unwrap_or(&exif);
         if !exif.starts_with(b"II*\0") && !exif.starts_with(b"MM\0*") {
             bail!("{} is not EXIF: it must begin with a TIFF header", path.display());
         }

@@ -1,24 +1,11 @@
-//! BMP and TGA: pixels by `image`, and from the headers what it does not look at: profiles, and
-//! whether the fourth byte of a pixel is alpha (BITMAPV5HEADER; Truevision TGA 2.0).
-
-use anyhow::Result;
-use image::{DynamicImage, ImageFormat};
-
-use super::{Read, decoder, divided, pixels};
+//! What the headers of BMP and TGA files say that `image` does not look at: profiles, and whether the
+//! fourth byte of a pixel is alpha; no pixels (BITMAPV5HEADER; Truevision TGA 2.0).
 
 /// Where a BMP file's header begins, behind that of the file.
 const BMP_HEADER: usize = 14;
 /// Sizes of headers with masks for the channels, and with a profile.
 const BMP_V4: usize = 108;
 const BMP_V5: usize = 124;
-
-/// Reads a BMP file.
-pub(super) fn read_bmp(bytes: &[u8]) -> Result<Read> {
-    let icc = bmp_profile(bytes).map(Vec::from);
-    let with_masks = with_masks(bytes);
-    let image = pixels(decoder(with_masks.as_deref().unwrap_or(bytes), ImageFormat::Bmp)?)?;
-    Ok(Read { image, icc, unsure_of_alpha: true, ..Read::default() })
-}
 
 /// A number of four bytes of the header.
 fn bmp_number(bytes: &[u8], at: usize) -> Option<usize> {
@@ -57,23 +44,6 @@ pub(super) enum TgaAlpha {
     None,
     Straight,
     Premultiplied,
-}
-
-/// Reads a TGA file.
-pub(super) fn read_tga(bytes: &[u8]) -> Result<Read> {
-    let mut image = pixels(decoder(bytes, ImageFormat::Tga)?)?;
-    match (tga_alpha(bytes), &mut image) {
-        (TgaAlpha::None, DynamicImage::ImageRgba8(_)) => image = image.into_rgb8().into(),
-        (TgaAlpha::None, DynamicImage::ImageLumaA8(_)) => image = image.into_luma8().into(),
-        (TgaAlpha::Premultiplied, DynamicImage::ImageRgba8(image)) => {
-            for pixel in image.pixels_mut() {
-                let [r, g, b, alpha] = pixel.0;
-                pixel.0 = [divided(r, alpha), divided(g, alpha), divided(b, alpha), alpha];
-            }
-        }
-        _ => {}
-    }
-    Ok(Read { image, unsure_of_alpha: true, ..Read::default() })
 }
 
 /// What the header, and where there is one the extension area, say of alpha.

@@ -1,13 +1,8 @@
-//! JPEG: pixels by `image`, metadata from the segments of the file (ITU-T T.81, annex B; the ICC's
+//! The segments of a JPEG file and the metadata in them; no pixels (ITU-T T.81, annex B; the ICC's
 //! annex B.4; Adobe's XMP Specification Part 3, section 1.1.3; CIPA DC-007 for what follows).
 
-use anyhow::{Result, bail};
-use image::ImageFormat;
-
-use super::scan::{self, Damage};
-use super::{
-    EXIF_OF_JPEG, MAX_METADATA_BYTES, NO_IPTC, Read, decoder, metadata, pixels, too_large,
-};
+use super::metadata::xmp;
+use super::told::{EXIF_OF_JPEG, MAX_METADATA_BYTES, NO_IPTC, too_large};
 
 const ICC: &[u8] = b"ICC_PROFILE\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
@@ -84,26 +79,6 @@ pub(super) struct Told {
     pub warnings: Vec<String>,
 }
 
-/// Reads a picture with its metadata.
-pub(super) fn read(bytes: &[u8]) -> Result<Read> {
-    let ending = scan::ending(bytes);
-    if ending.damage == Some(Damage::Short) {
-        match ending.marked {
-            true => bail!("damaged: the picture data of the JPEG file ends early"),
-            false => bail!("cut short: a JPEG file without its end"),
-        }
-    }
-    let Told { components, icc, exif, xmp, mut warnings } = Told::read(bytes, ending.length);
-    if ending.damage.is_some() {
-        warnings.push("its picture data is damaged; parts of the picture may be wrong".into());
-    }
-    if !ending.marked {
-        warnings.push("has no end marker; the picture is whole".into());
-    }
-    let image = pixels(decoder(bytes, ImageFormat::Jpeg)?)?;
-    Ok(Read { image, icc, exif, xmp, cmyk: components == 4, warnings, ..Read::default() })
-}
-
 impl Told {
     /// Looks at every segment of the picture, which ends after `length` bytes.
     pub fn read(bytes: &[u8], length: usize) -> Self {
@@ -141,7 +116,7 @@ impl Told {
         told.assemble_profile(&profile);
         told.assemble_xmp(&extension);
         if let Some(packet) = told.xmp.as_deref().and_then(|xmp| std::str::from_utf8(xmp).ok())
-            && let Some(rest) = metadata::xmp::without_following_pictures(packet)
+            && let Some(rest) = xmp::without_following_pictures(packet)
         {
             told.xmp = Some(rest.into_bytes());
             others = true;
@@ -178,7 +153,7 @@ impl Told {
     /// parts, the place of this one, and bytes.
     fn assemble_xmp(&mut self, parts: &[&[u8]]) {
         // What is no text is seen to by those who look at XMP of every format.
-        let packet = self.xmp.as_deref().and_then(metadata::xmp::to_utf8);
+        let packet = self.xmp.as_deref().and_then(xmp::to_utf8);
         let Some(text) = packet.and_then(|packet| String::from_utf8(packet).ok()) else { return };
         let mut ordered: Vec<(u32, &[u8])> = Vec::new();
         for part in parts {
@@ -196,16 +171,16 @@ impl Told {
         let length = parts.first().and_then(|part| part.get(32..)?.first_chunk());
         let length = length.map(|length| u32::from_be_bytes(*length) as usize);
         let whole = length == Some(extension.len());
-        let extension = metadata::xmp::to_utf8(&extension).and_then(|e| String::from_utf8(e).ok());
-        let extended = metadata::xmp::is_extended(&text);
+        let extension = xmp::to_utf8(&extension).and_then(|e| String::from_utf8(e).ok());
+        let extended = xmp::is_extended(&text);
         let joined = extension
             .filter(|_| extended && whole && length <= Some(MAX_METADATA_BYTES))
-            .and_then(|extension| metadata::xmp::with_extension(&text, &extension));
+            .and_then(|extension| xmp::with_extension(&text, &extension));
         self.xmp = Some(match joined {
             Some(joined) => joined.into_bytes(),
             None if extended => {
                 self.warn("the extension of its XMP is damaged and left out");
-                metadata::xmp::without_extension(&text).into_bytes()
+                xmp::without_extension(&text).into_bytes()
             }
             None => text.into_bytes(),
         });

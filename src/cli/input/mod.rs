@@ -1,46 +1,30 @@
-//! Reading inputs: `.siren` files, and pictures in whatever formats there are readers for. A file a
-//! format tells what it holds; what is made of that is the same for all and stands here.
+//! Reading inputs: names, bytes and `.siren` files are here, pictures in `picture`; a file a format
+//! reads what there is beside the pixels.
 
 mod bitmap;
 mod jpeg;
+mod picture;
 mod png;
 mod scan;
 mod tiff;
+pub(super) mod told;
 
 use std::fs;
-use std::io::{Cursor, ErrorKind, Read as _};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use image::codecs::gif::GifDecoder;
-use image::codecs::webp::WebPDecoder;
-use image::metadata::Orientation;
-use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
-use sirenc::container::{Cicp, Metadata, SIGNATURE};
-use sirenc::{Channels, Decoder, Raster, Samples, Size};
+use anyhow::{Context, Result, bail};
+use image::ImageFormat;
+use sirenc::Decoder;
+use sirenc::container::SIGNATURE;
 
-use super::colour::ToSrgb;
 use super::metadata;
+#[cfg(feature = "encode")]
+pub(super) use picture::picture;
+pub(super) use picture::picture_from;
 
 /// Bytes that an input may have, and memory that decoding a picture may take.
 const MAX_INPUT_BYTES: u64 = 4 << 30;
-
-/// Bytes that an ICC profile, EXIF or XMP may have.
-pub(super) const MAX_METADATA_BYTES: usize = 8 << 20;
-
-const NO_IPTC: &str = "its IPTC metadata is not kept";
-
-/// What stands before the TIFF header of EXIF in a JPEG file.
-pub(super) const EXIF_OF_JPEG: &[u8] = b"Exif\0\0";
-
-/// A picture with what came along in its file.
-pub(super) struct Picture {
-    pub raster: Raster,
-    #[cfg_attr(not(feature = "encode"), expect(dead_code))]
-    pub metadata: Metadata,
-    /// What of the file is lost or was changed, one sentence each.
-    warnings: Vec<String>,
-}
 
 /// The bytes of a file, or of stdin for `-`; never none.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
@@ -56,7 +40,7 @@ pub(super) fn siren_bytes(path: &Path) -> Result<Vec<u8>> {
 fn read(path: &Path, go_on: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
     let name = if path == Path::new("-") { "stdin".into() } else { path.display().to_string() };
     let cannot_read = || format!("cannot read {name}");
-    let mut file: Box<dyn std::io::Read> = match path.to_str() {
+    let mut file: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(std::io::stdin().lock()),
         _ if path.is_dir() => bail!("{name} is a directory"),
         _ => Box::new(fs::File::open(path).with_context(cannot_read)?),
@@ -89,310 +73,6 @@ pub(super) fn siren_from(path: &Path, bytes: &[u8]) -> Result<Decoder> {
 /// Whether the bytes are meant to be a `.siren` file.
 pub(super) fn is_siren(bytes: &[u8]) -> bool {
     bytes.starts_with(&SIGNATURE)
-}
-
-/// Decodes a picture, says what is lost of its file.
-#[cfg(feature = "encode")]
-pub(super) fn picture(path: &Path) -> Result<Picture> {
-    picture_from(path, &bytes(path)?)
-}
-
-/// The same from the bytes of the file.
-pub(super) fn picture_from(path: &Path, bytes: &[u8]) -> Result<Picture> {
-    let picture = decode(bytes, path).with_context(|| path.display().to_string())?;
-    for warning in &picture.warnings {
-        super::progress::message(&format!("warning: {}: {warning}", path.display()));
-    }
-    Ok(picture)
-}
-
-/// What a file holds, before anything is made of it.
-#[derive(Default)]
-struct Read {
-    image: DynamicImage,
-    /// As in EXIF, where the format has a place of its own for it.
-    orientation: Option<u8>,
-    icc: Option<Vec<u8>>,
-    cicp: Option<Cicp>,
-    exif: Option<Vec<u8>>,
-    xmp: Option<Vec<u8>>,
-    calibration: Option<png::Calibration>,
-    /// Whether the samples were CMYK.
-    cmyk: bool,
-    /// Whether there is another frame or page.
-    several: bool,
-    /// Whether alpha that is 0 everywhere is what writers leave in bytes that they do not use.
-    unsure_of_alpha: bool,
-    warnings: Vec<String>,
-}
-
-/// Decodes the bytes of a picture that is not a `.siren` file; its orientation is applied. The
-/// extension of `path` tells formats without a signature.
-fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
-    if is_siren(bytes) {
-        bail!("this is a .siren file already; `sirenc decode` makes a picture of it");
-    }
-    let by_name = || ImageFormat::from_path(path).ok().filter(|&f| f == ImageFormat::Tga);
-    let format = match image::guess_format(bytes) {
-        _ if tiff::is_tiff(bytes) => Some(ImageFormat::Tiff),
-        guessed => guessed.ok().or_else(by_name),
-    };
-    let mut read = match format {
-        Some(ImageFormat::Png) => png::read(bytes)?,
-        Some(ImageFormat::Tiff) => tiff::read(bytes)?,
-        Some(ImageFormat::Jpeg) => jpeg::read(bytes)?,
-        Some(ImageFormat::Bmp) => bitmap::read_bmp(bytes)?,
-        Some(ImageFormat::Tga) => bitmap::read_tga(bytes)?,
-        Some(format) => of_image(bytes, format)?,
-        None => bail!("not a picture in a format that sirenc reads"),
-    };
-    if read.cmyk {
-        read.warn("CMYK was converted without its profile; colours are approximate");
-        // The pixels are RGB now, which this profile does not describe.
-        read.icc = None;
-    }
-    if read.several {
-        read.warn("holds several pictures, as an animation does; only the first is read");
-    }
-    read.check_alpha();
-    read.check_metadata();
-    read.finish()
-}
-
-/// Reads a picture by `image` alone.
-fn of_image(bytes: &[u8], format: ImageFormat) -> Result<Read> {
-    let mut decoder = decoder(bytes, format)?;
-    let read = Read {
-        // Metadata that cannot be read is no reason to refuse a picture.
-        icc: match format {
-            ImageFormat::Gif => gif_profile(bytes),
-            _ => decoder.icc_profile().ok().flatten(),
-        },
-        exif: decoder.exif_metadata().ok().flatten(),
-        xmp: decoder.xmp_metadata().ok().flatten(),
-        several: holds_more(bytes, format),
-        unsure_of_alpha: format == ImageFormat::Ico,
-        ..Read::default()
-    };
-    let mut image = pixels(decoder)?;
-    if format == ImageFormat::Gif && image.as_rgba8().is_some_and(is_opaque) {
-        // `image` makes RGBA of every GIF file.
-        image = image.into_rgb8().into();
-    }
-    Ok(Read { image, ..read })
-}
-
-fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // Limits come after the metadata, which they do not bound.
-    reader.no_limits();
-    reader.into_decoder().map_err(cannot_decode)
-}
-
-/// The pixels of what `image` reads, within the memory that a picture may take.
-fn pixels(mut decoder: impl ImageDecoder) -> Result<DynamicImage> {
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MAX_INPUT_BYTES);
-    limits.reserve(decoder.total_bytes())?;
-    decoder.set_limits(limits)?;
-    DynamicImage::from_decoder(decoder).map_err(cannot_decode)
-}
-
-impl Read {
-    fn warn(&mut self, warning: &str) {
-        self.warnings.push(warning.to_owned());
-    }
-
-    /// Where alpha hides all colours, they are gone, or alpha is.
-    fn check_alpha(&mut self) {
-        let hidden = match &self.image {
-            DynamicImage::ImageLumaA8(image) => hides_colours(image),
-            DynamicImage::ImageRgba8(image) => hides_colours(image),
-            DynamicImage::ImageLumaA16(image) => hides_colours(image),
-            DynamicImage::ImageRgba16(image) => hides_colours(image),
-            _ => false,
-        };
-        if hidden && self.unsure_of_alpha {
-            self.warn("alpha is 0 everywhere and was taken for none");
-            self.image = self.image.to_rgb8().into();
-        } else if hidden {
-            self.warn("alpha is 0 everywhere: nothing is to be seen, and no colours are kept");
-        }
-    }
-
-    /// Drops metadata that a `.siren` file does not hold or that makes no sense, and says so.
-    fn check_metadata(&mut self) {
-        for (block, name) in
-            [(&mut self.icc, "ICC profile"), (&mut self.exif, "EXIF"), (&mut self.xmp, "XMP")]
-        {
-            if block.as_ref().is_some_and(|block| block.len() > MAX_METADATA_BYTES) {
-                *block = None;
-                self.warnings.push(too_large(name));
-            }
-        }
-        let colours = if self.image.color().has_color() { 3 } else { 1 };
-        if let Some(profile) = &self.icc
-            && metadata::colours_of_profile(profile).is_some_and(|of_profile| of_profile != colours)
-        {
-            self.icc = None;
-            self.warn("its ICC profile is for pictures with other channels and left out");
-        }
-        if let Some(exif) = &mut self.exif
-            && exif.starts_with(EXIF_OF_JPEG)
-        {
-            // Some writers of WebP and PNG leave this in.
-            exif.drain(..EXIF_OF_JPEG.len());
-        }
-        if let Some(packet) = self.xmp.take() {
-            self.xmp = metadata::xmp::to_utf8(&packet);
-            if self.xmp.is_none() {
-                self.warn("its XMP is no text and left out");
-            }
-        }
-    }
-
-    /// The picture, upright and in the colours that its metadata describes.
-    fn finish(self) -> Result<Picture> {
-        let Self { mut image, icc, cicp, exif, xmp, mut warnings, .. } = self;
-        let mut metadata = Metadata { icc, cicp, exif, xmp, settings: None };
-        let orientation = self.orientation.or_else(|| metadata::orientation(&metadata));
-        let orientation = orientation.and_then(Orientation::from_exif);
-        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-        // The pixels are turned here, so nothing must turn them again.
-        metadata::make_upright(&mut metadata);
-        image.apply_orientation(orientation);
-        if orientation != Orientation::NoTransforms
-            && metadata.exif.as_mut().is_some_and(metadata::exif::remove_thumbnail)
-        {
-            warnings.push("its EXIF thumbnail, which is not upright, is left out".into());
-        }
-        let mut raster = raster(image)?;
-        if let Some(calibration) = self.calibration
-            && let png::Calibration { gamma, chromaticities } = calibration
-            && let Some(to_srgb) = ToSrgb::of_gamma(gamma, chromaticities, &raster)?
-        {
-            raster = to_srgb.convert(raster)?;
-            warnings.push(format!("its colours, of gamma {gamma} without a profile, are now sRGB"));
-        }
-        Ok(Picture { raster, metadata, warnings })
-    }
-}
-
-/// Whether alpha is 0 everywhere, and colours are not.
-fn hides_colours<P: image::Pixel>(image: &image::ImageBuffer<P, Vec<P::Subpixel>>) -> bool {
-    let zero = <P::Subpixel as image::Primitive>::DEFAULT_MIN_VALUE;
-    let mut coloured = false;
-    let mut pixels = image.pixels().filter_map(|pixel| pixel.channels().split_last());
-    pixels.all(|(&alpha, colours)| {
-        coloured |= colours.iter().any(|&colour| colour > zero);
-        alpha == zero
-    }) && coloured
-}
-
-/// The warning about a block of metadata that is larger than [`MAX_METADATA_BYTES`].
-fn too_large(name: &str) -> String {
-    format!("its {name} has more than {} MiB and is left out", MAX_METADATA_BYTES >> 20)
-}
-
-/// Says of a file's early end what it is; `image` is terse about it.
-fn cannot_decode(error: ImageError) -> anyhow::Error {
-    match &error {
-        ImageError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => {
-            anyhow!("cannot decode: the file is cut short")
-        }
-        _ => anyhow!(error).context("cannot decode"),
-    }
-}
-
-fn is_opaque(image: &image::RgbaImage) -> bool {
-    image.pixels().all(|pixel| pixel.0[3] == u8::MAX)
-}
-
-/// The ICC profile of a GIF file, which `image` does not hand on.
-fn gif_profile(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut decoder = gif::Decoder::new(bytes).ok()?;
-    decoder.next_frame_info().ok()?;
-    decoder.icc_profile().map(Vec::from)
-}
-
-/// Whether the file has another frame after the picture that is read.
-fn holds_more(bytes: &[u8], format: ImageFormat) -> bool {
-    let input = Cursor::new(bytes);
-    match format {
-        ImageFormat::Gif => GifDecoder::new(input).is_ok_and(has_second_frame),
-        ImageFormat::WebP => WebPDecoder::new(input)
-            .is_ok_and(|decoder| decoder.has_animation() && has_second_frame(decoder)),
-        _ => false,
-    }
-}
-
-fn has_second_frame<'a>(decoder: impl AnimationDecoder<'a>) -> bool {
-    decoder.into_frames().nth(1).is_some_and(|frame| frame.is_ok())
-}
-
-/// A sample of 8 or 16 bits.
-trait Sample: Copy + Into<u32> + image::Primitive {
-    /// The nearest sample to a value that is not negative.
-    fn of(value: f32) -> Self;
-
-    /// A picture of one to four channels, if there are as many samples as it takes.
-    fn image(width: u32, height: u32, channels: usize, samples: Vec<Self>) -> Option<DynamicImage>;
-}
-
-macro_rules! sample {
-    ($sample:ty, $grey:ident, $grey_alpha:ident, $rgb:ident, $rgba:ident) => {
-        impl Sample for $sample {
-            fn of(value: f32) -> Self {
-                (value + 0.5) as Self
-            }
-
-            fn image(
-                width: u32,
-                height: u32,
-                channels: usize,
-                samples: Vec<Self>,
-            ) -> Option<DynamicImage> {
-                use image::ImageBuffer as Buffer;
-                match channels {
-                    1 => Buffer::from_raw(width, height, samples).map(DynamicImage::$grey),
-                    2 => Buffer::from_raw(width, height, samples).map(DynamicImage::$grey_alpha),
-                    3 => Buffer::from_raw(width, height, samples).map(DynamicImage::$rgb),
-                    4 => Buffer::from_raw(width, height, samples).map(DynamicImage::$rgba),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-sample!(u8, ImageLuma8, ImageLumaA8, ImageRgb8, ImageRgba8);
-sample!(u16, ImageLuma16, ImageLumaA16, ImageRgb16, ImageRgba16);
-
-/// A premultiplied sample without its alpha.
-fn divided<T: Sample>(sample: T, alpha: T) -> T {
-    match (sample.into(), alpha.into(), T::DEFAULT_MAX_VALUE.into()) {
-        (_, 0, _) => T::DEFAULT_MIN_VALUE,
-        // More than alpha is no premultiplied colour: as bright as it gets.
-        (sample, alpha, most) => T::of(sample.min(alpha) as f32 * most as f32 / alpha as f32),
-    }
-}
-
-/// Samples as they are stored; alpha is straight.
-fn raster(image: DynamicImage) -> Result<Raster> {
-    let size = Size { width: image.width(), height: image.height() };
-    let (channels, samples) = match image {
-        DynamicImage::ImageLuma8(i) => (Channels::Grey, Samples::U8(i.into_raw())),
-        DynamicImage::ImageLumaA8(i) => (Channels::GreyAlpha, Samples::U8(i.into_raw())),
-        DynamicImage::ImageRgb8(i) => (Channels::Rgb, Samples::U8(i.into_raw())),
-        DynamicImage::ImageRgba8(i) => (Channels::Rgba, Samples::U8(i.into_raw())),
-        DynamicImage::ImageLuma16(i) => (Channels::Grey, Samples::U16(i.into_raw())),
-        DynamicImage::ImageLumaA16(i) => (Channels::GreyAlpha, Samples::U16(i.into_raw())),
-        DynamicImage::ImageRgb16(i) => (Channels::Rgb, Samples::U16(i.into_raw())),
-        DynamicImage::ImageRgba16(i) => (Channels::Rgba, Samples::U16(i.into_raw())),
-        _ => bail!("floating-point pictures are not supported; convert to 16 bits first"),
-    };
-    Raster::new(size, channels, samples)
-        .with_context(|| format!("{}x{} is not a picture", size.width, size.height))
 }
 
 /// Inputs with every directory replaced by the files in it that `wanted` accepts, in

@@ -1,16 +1,13 @@
-//! PNG: pixels by the `png` crate, metadata from its chunks, wherever in the file they stand and
-//! in whichever form writers put them there (PNG, third edition; ImageMagick's raw profiles). What
+//! The metadata in the chunks of a PNG file, wherever they stand and in whichever form writers put
+//! it there; no pixels (PNG, third edition; ImageMagick's raw profiles). What
 //! is compressed is inflated up to a limit only.
 
-use std::io::{Cursor, Read as _};
+use std::io::Read;
 
-use anyhow::{Context, Result, anyhow};
 use flate2::read::ZlibDecoder;
-use image::DynamicImage;
-use png::{BitDepth, DecodingError, Transformations};
 use sirenc::container::Cicp;
 
-use super::{MAX_INPUT_BYTES, MAX_METADATA_BYTES, NO_IPTC, Read, Sample, too_large};
+use super::told::{MAX_METADATA_BYTES, NO_IPTC, too_large};
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 const XMP_KEYWORD: &[u8] = b"XML:com.adobe.xmp";
@@ -37,56 +34,6 @@ pub(super) struct Chunks {
     /// Whether there are other frames.
     pub animated: bool,
     pub warnings: Vec<String>,
-}
-
-/// Reads a picture with its metadata.
-pub(super) fn read(bytes: &[u8]) -> Result<Read> {
-    let Chunks { icc, cicp, exif, xmp, calibration, animated, warnings } = Chunks::read(bytes);
-    Ok(Read {
-        image: picture(bytes)
-            .map_err(cannot_decode)?
-            .context("cannot decode: samples are missing")?,
-        icc,
-        cicp,
-        exif,
-        xmp,
-        calibration,
-        several: animated,
-        warnings,
-        ..Read::default()
-    })
-}
-
-fn picture(bytes: &[u8]) -> Result<Option<DynamicImage>, DecodingError> {
-    let limits = png::Limits { bytes: MAX_INPUT_BYTES as usize };
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
-    decoder.set_ignore_text_chunk(true);
-    decoder.set_ignore_iccp_chunk(true);
-    decoder.set_transformations(Transformations::EXPAND);
-    let mut reader = decoder.read_info()?;
-    let length = reader.output_buffer_size().filter(|&length| length as u64 <= MAX_INPUT_BYTES);
-    let mut samples = vec![0; length.ok_or(DecodingError::LimitsExceeded)?];
-    reader.next_frame(&mut samples)?;
-    let (width, height) = reader.info().size();
-    let (colour, depth) = reader.output_color_type();
-    let channels = colour.samples();
-    Ok(match depth {
-        BitDepth::Sixteen => {
-            let wide = samples.chunks_exact(2).map(|s| u16::from_be_bytes([s[0], s[1]]));
-            Sample::image(width, height, channels, wide.collect::<Vec<u16>>())
-        }
-        _ => Sample::image(width, height, channels, samples),
-    })
-}
-
-fn cannot_decode(error: DecodingError) -> anyhow::Error {
-    match error {
-        DecodingError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
-            anyhow!("cannot decode: the file is cut short")
-        }
-        DecodingError::LimitsExceeded => anyhow!("larger than {MAX_INPUT_BYTES} bytes in memory"),
-        other => anyhow!(other).context("cannot decode"),
-    }
 }
 
 impl Chunks {

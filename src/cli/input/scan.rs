@@ -40,10 +40,29 @@ struct Component {
     /// Its blocks: as many as it has, and with those that fill up the last units.
     blocks: (usize, usize),
     stride: usize,
-    /// Which coefficients of each block are known not to be zero, in progressive files.
-    known: Vec<u64>,
+    /// Which coefficients of each block are known not to be zero, in progressive files; in pages, and
+    /// those only for which there is data: a header may claim any size.
+    known: Vec<Vec<u64>>,
     /// Which coefficients have come to the last bit.
     done: u64,
+}
+
+/// Blocks of a page.
+const PAGE: usize = 1024;
+
+impl Component {
+    fn known(&self, block: usize) -> u64 {
+        let page = self.known.get(block / PAGE);
+        page.and_then(|page| page.get(block % PAGE)).copied().unwrap_or(0)
+    }
+
+    fn set_known(&mut self, block: usize, known: u64) {
+        let pages = self.known.len().max(block / PAGE + 1);
+        self.known.resize_with(pages, Vec::new);
+        let page = &mut self.known[block / PAGE];
+        page.resize(PAGE, 0);
+        page[block % PAGE] = known;
+    }
 }
 
 struct Frame {
@@ -252,13 +271,11 @@ impl Frame {
                 for block in 0..wide * high {
                     let (x, y) = (x * wide + block % wide, y * high + block / wide);
                     let index = y * component.stride + x;
-                    let before = component.known.get(index).copied().unwrap_or(0);
+                    let before = component.known(index);
                     let mut known = before;
                     scan.block(bits, dc.as_deref(), ac.as_deref(), &mut known, &mut run)?;
                     if scan.progressive && known != before {
-                        // As far as there is data for it: a header may claim any size.
-                        component.known.resize(component.known.len().max(index + 1), 0);
-                        component.known[index] = known;
+                        component.set_known(index, known);
                     }
                 }
             }

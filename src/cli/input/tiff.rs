@@ -10,8 +10,10 @@ use tiff::encoder::{DirectoryEncoder, TiffEncoder, TiffKindStandard};
 use tiff::tags::{ByteOrder, IfdPointer, Tag, Type, ValueBuffer};
 use tiff::{ColorType, Directory, TiffError};
 
+use super::MAX_INPUT_BYTES;
 use super::metadata::exif::{ACCOMPANYING, DESCRIPTIONS};
-use super::{MAX_INPUT_BYTES, MAX_METADATA_BYTES, NO_IPTC, Read, Sample, divided};
+use super::picture::{Read, Sample, divided};
+use super::told::{MAX_METADATA_BYTES, NO_IPTC, too_large};
 
 type File<'a> = Decoder<Cursor<&'a [u8]>>;
 
@@ -73,7 +75,7 @@ fn block(file: &mut File, tag: Tag, name: &str, warnings: &mut Vec<String>) -> O
     let mut directory = file.image_ifd();
     let length = usize::try_from(directory.find_entry(tag)?.count()).ok()?;
     if length > MAX_METADATA_BYTES {
-        warnings.push(super::too_large(name));
+        warnings.push(too_large(name));
         return None;
     }
     let mut value = ValueBuffer::empty(Type::BYTE);
