@@ -219,7 +219,8 @@ impl Decoder {
     /// Renders the picture in one piece.
     ///
     /// # Errors
-    /// [`DecodeError::InvalidView`] or [`DecodeError::LimitExceeded`]; of latent grids also
+    /// [`DecodeError::InvalidView`], [`DecodeError::InvalidGain`] or
+    /// [`DecodeError::LimitExceeded`]; of latent grids also
     /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
     pub fn render(&self, options: &RenderOptions) -> Result<Raster, DecodeError> {
         Ok(self.prepare_for(options, true)?.raster())
@@ -237,6 +238,7 @@ impl Decoder {
     /// Prepares a render that is wanted in one piece or strip by strip.
     fn prepare_for(&self, options: &RenderOptions, whole: bool) -> Result<Render<'_>, DecodeError> {
         let grid = Grid::new(self.size(), &options.view)?;
+        options.field.check()?;
         self.limits.check_size(grid.size)?;
         let depth = options.depth.unwrap_or(self.container.depth);
         let jets = options.field != Field::Value;

@@ -170,6 +170,9 @@ pub enum DecodeError {
     /// The requested view is not a rectangle of pixels.
     #[error("invalid view: {0}")]
     InvalidView(&'static str),
+    /// The requested derivative has a gain that shows nothing.
+    #[error("invalid gain: {0}")]
+    InvalidGain(&'static str),
 }
 
 /// One of the bounds on what a decoder does for a file.

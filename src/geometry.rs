@@ -125,8 +125,9 @@ impl Grid {
     /// The pixel centres of `view` of a picture of `native` size.
     ///
     /// # Errors
-    /// [`DecodeError::InvalidView`] for a crop that is empty, not finite or not inside
-    /// the picture, and for a size of 0 or one that does not fit in 31 bits.
+    /// [`DecodeError::InvalidView`] for a crop that is empty, not finite, not inside
+    /// the picture or too small for the size, and for a size of 0 or one that does not fit in 31
+    /// bits.
     pub fn new(native: Size, view: &View) -> Result<Self, DecodeError> {
         let (w, h) = (f64::from(native.width), f64::from(native.height));
         let crop = view.crop.unwrap_or(Crop { x: 0.0, y: 0.0, width: w, height: h });
@@ -156,7 +157,10 @@ impl Grid {
             if crop.height == h {
                 y = Axis { origin: 0.0, total: f64::from(size.height), ..y };
             }
-            Self { size, x, y }
+            if x.total > MOST_TOTAL || y.total > MOST_TOTAL {
+                return Err(DecodeError::InvalidView("the crop is too small for so many pixels"));
+            }
+            Ok(Self { size, x, y })
         };
         let scaled = |factor: f64| {
             let axis = |start: f64, length: f64, native: f64| {
@@ -183,12 +187,12 @@ impl Grid {
                 } else {
                     pixel_count(crop.height * ratio)?
                 };
-                Ok(sized(Size { width, height }))
+                sized(Size { width, height })
             }
             Scale::Exact(size) => {
                 pixel_count_exact(size.width)?;
                 pixel_count_exact(size.height)?;
-                Ok(sized(size))
+                sized(size)
             }
         }
     }
@@ -249,6 +253,8 @@ pub fn plane_point(native: Size, u: f64, v: f64) -> (f64, f64) {
     (x, y)
 }
 
+/// Beyond so many output pixels for the whole picture, places are no longer numbers.
+const MOST_TOTAL: f64 = 1e100;
 const TOO_LARGE: DecodeError = DecodeError::InvalidView("no side may exceed 2^31 - 1 pixels");
 
 /// The nearest whole number of pixels, at least 1.
@@ -350,5 +356,11 @@ mod tests {
         ] {
             assert!(grid(None, bad).is_err(), "{bad:?}");
         }
+        // Not finite where the size is stretched over it.
+        let dot = crop(0.0, 0.0, 1e-320, 1e-320);
+        for bad in [Scale::LongerSide(5), Scale::Exact(Size { width: 5, height: 5 })] {
+            assert!(grid(dot, bad).is_err(), "{bad:?}");
+        }
+        assert!(grid(dot, Scale::Native).is_ok());
     }
 }

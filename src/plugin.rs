@@ -197,7 +197,7 @@ fn decoding_error(error: DecodeError) -> ImageError {
         DecodeError::LimitExceeded { .. } => {
             ImageError::Limits(LimitError::from_kind(LimitErrorKind::DimensionError))
         }
-        DecodeError::InvalidView(_) => {
+        DecodeError::InvalidView(_) | DecodeError::InvalidGain(_) => {
             let kind = ParameterErrorKind::Generic(error.to_string());
             ImageError::Parameter(ParameterError::from_kind(kind))
         }

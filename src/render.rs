@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use crate::container::BitDepth;
+use crate::error::DecodeError;
 use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::{Grid, Size};
 #[cfg(feature = "gpu")]
@@ -28,14 +29,31 @@ pub enum Field {
     Value,
     /// Per colour channel, `gain` times the length of the gradient.
     Gradient {
-        /// Output per unit of gradient; 1 unit is a full-scale step within a native pixel.
+        /// Output per unit of gradient, not below 0; 1 unit is a full-scale step within a native
+        /// pixel.
         gain: f64,
     },
     /// Per colour channel, one half plus `gain` times the Laplacian.
     Laplacian {
-        /// Output per unit of Laplacian, in full-scale steps per native pixel squared.
+        /// Output per unit of Laplacian, in full-scale steps per native pixel squared; negative for
+        /// the other sign.
         gain: f64,
     },
+}
+
+impl Field {
+    /// Refuses a gain that shows nothing.
+    pub(crate) fn check(self) -> Result<(), DecodeError> {
+        match self {
+            Self::Gradient { gain } | Self::Laplacian { gain } if !gain.is_finite() => {
+                Err(DecodeError::InvalidGain("it must be finite"))
+            }
+            Self::Gradient { gain } if gain < 0.0 => {
+                Err(DecodeError::InvalidGain("that of the gradient must not be below 0"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a picture is sampled below its native size. Derivatives are always sampled at points.
@@ -500,15 +518,20 @@ impl<'a> Render<'a> {
         match self.field {
             Field::Value => each(&|channel, i| rows[channel * length + i] * 0.5 + 0.5),
             Field::Gradient { gain } => {
-                let gain = (0.5 * self.per_pixel * gain) as f32;
+                let gain = narrow(0.5 * self.per_pixel * gain);
                 each(&|channel, i| gain * part(channel, 1, i).hypot(part(channel, 2, i)));
             }
             Field::Laplacian { gain } => {
-                let gain = (0.5 * self.per_pixel * self.per_pixel * gain) as f32;
+                let gain = narrow(0.5 * self.per_pixel * self.per_pixel * gain);
                 each(&|channel, i| 0.5 + gain * part(channel, 3, i));
             }
         }
     }
+}
+
+/// A finite number as the nearest finite one.
+fn narrow(number: f64) -> f32 {
+    number.clamp(f32::MIN.into(), f32::MAX.into()) as f32
 }
 
 #[cfg(feature = "gpu")]

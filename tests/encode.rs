@@ -304,11 +304,15 @@ fn a_given_network_fits_its_bytes() {
 
 /// A picture of blocks of random colours, `side` pixels wide.
 fn blocks(side: u64) -> Raster {
-    let samples = (0..96 * 64 * 3).map(|i: u64| {
-        let (x, y) = (i / 3 % 96, i / 3 / 96);
-        (Random(i % 3 + 3 * (x / side + 96 * (y / side))).next() * 256.0) as u8
+    blocks_of(Size { width: 96, height: 64 }, side)
+}
+
+fn blocks_of(size: Size, side: u64) -> Raster {
+    let width = u64::from(size.width);
+    let samples = (0..size.pixels() * 3).map(|i| {
+        let (x, y) = (i / 3 % width, i / 3 / width);
+        (Random(i % 3 + 3 * (x / side + width * (y / side))).next() * 256.0) as u8
     });
-    let size = Size { width: 96, height: 64 };
     Raster::new(size, Channels::Rgb, Samples::U8(samples.collect())).unwrap()
 }
 
@@ -322,6 +326,24 @@ fn quality_rises_with_bytes() {
     }
     assert!(encoded[0].psnr < encoded[3].psnr);
     assert!(encoded[0].bytes.len() < encoded[3].bytes.len());
+}
+
+/// The model expects all of a small picture of a few bytes.
+#[test]
+fn quality_tells_in_small_pictures_too() {
+    let small = |width: u32, side| blocks_of(Size { width, height: width / 2 }, side);
+    let siren = |quality: f64| free(Target::Quality(quality), 300);
+    let grids = |quality: f64| common::grid_options(Target::Quality(quality), 100);
+    for (raster, options) in [
+        (small(16, 3), &siren as &dyn Fn(f64) -> EncodeOptions),
+        (small(60, 10), &siren),
+        (small(60, 10), &grids),
+    ] {
+        let all = [1.0, 30.0, 60.0, 100.0].map(|quality| run(&raster, &options(quality)).unwrap());
+        let all = all.map(|encoded| (encoded.bytes.len(), encoded.psnr));
+        let rises = all.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
+        assert!(rises && all[3].1 > all[0].1 + 6.0, "{all:?}");
+    }
 }
 
 #[test]
@@ -354,16 +376,62 @@ fn settings_that_make_no_sense_are_errors() {
         assert!(matches!(error, EncodeError::Settings(_)), "{error}");
     };
     refused(|o| o.training.steps = Some(0));
+    refused(|o| o.training.stop_after = Some(0));
     refused(|o| o.training.batch = Some(0));
     refused(|o| o.training.effort = 0);
     refused(|o| o.training.effort = 10);
     refused(|o| o.training.learning_rate = Some(f64::NAN));
     refused(|o| o.training.omega.first = 0.0);
+    refused(|o| o.training.omega.hidden = 1e-40);
+    refused(|o| o.training.omega.hidden = f32::INFINITY);
     refused(|o| o.hidden = Some(vec![]));
     refused(|o| o.hidden = Some(vec![2000]));
+    refused(|o| o.hidden = Some(vec![usize::MAX; 3]));
+    refused(|o| o.hidden = Some(vec![1; 100_000]));
     refused(|o| o.target = Target::Bpp(-1.0));
+    refused(|o| o.target = Target::Bpp(f64::INFINITY));
     refused(|o| o.target = Target::Quality(0.0));
     refused(|o| o.target = Target::Psnr(f64::NAN));
+    refused(|o| o.target = Target::Psnr(f64::MAX));
+}
+
+/// Sizes beyond all that the picture can use are those of one that it can.
+#[test]
+fn the_largest_sizes_follow_the_picture() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let most = 2 * 40 * 24 * 3 + 4096;
+    let siren = EncodeOptions { hidden: None, ..options(3) };
+    for given in [free(Target::Auto, 3), common::grid_options(Target::Auto, 3), siren] {
+        let targets =
+            [Target::Bytes(most), Target::Bytes(u64::MAX), Target::Bpp(1e9), Target::Bpp(f64::MAX)];
+        let files = targets.map(|target| {
+            let encoded = run(&raster, &EncodeOptions { target, ..given.clone() }).unwrap();
+            assert!(encoded.bytes.len() as u64 <= most);
+            encoded.bytes
+        });
+        assert!(files.iter().all(|file| *file == files[0]), "{given:?}");
+    }
+}
+
+#[test]
+fn the_longest_training_ends_when_it_is_told_to() {
+    let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
+    let whole = options(2).hidden;
+    for hidden in [whole, None] {
+        let representation = hidden.is_none().then_some(Representation::Grid);
+        let training = Training { timeout: Some(Duration::MAX), ..Training::default() };
+        let mut options = EncodeOptions { hidden, representation, training, ..Default::default() };
+        options.training.steps = Some(40);
+        assert_eq!(run(&raster, &options).unwrap().steps_done, 40);
+        options.training.steps = Some(u32::MAX);
+        options.training.batch = options.hidden.as_ref().map(|_| usize::MAX);
+        let mut done = 0;
+        let ended = encode(&raster, &options, |progress| {
+            done = progress.step;
+            if done < 30 { Control::Continue } else { Control::Stop }
+        });
+        assert!(matches!(ended, Ok(_) | Err(EncodeError::Cancelled)) && done == 30);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use common::{container, grids, uniform};
 use proptest::prelude::*;
+use sirenc::container::Container;
 use sirenc::eval::{BLOCK, Evaluator, GridEvaluator, Points};
 use sirenc::grids::Grids;
 use sirenc::{
@@ -135,6 +136,29 @@ fn derivative_pictures_show_the_derivatives() {
             close(&laplacian, curvature);
         }
     }
+}
+
+#[test]
+fn gains_are_any_that_show_something() {
+    let decoder = decoder(24, 16, uniform(Channels::Rgb, 2, 8), 5);
+    let picture = |field| decoder.render(&RenderOptions { field, ..Default::default() });
+    for gain in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for field in [Field::Gradient { gain }, Field::Laplacian { gain }] {
+            assert!(matches!(picture(field), Err(DecodeError::InvalidGain(_))), "{field:?}");
+        }
+    }
+    let negative = picture(Field::Gradient { gain: -1.0 });
+    assert!(matches!(negative, Err(DecodeError::InvalidGain(_))));
+    // The other sign swaps dark and bright.
+    let [one, other] = [0.7, -0.7].map(|gain| picture(Field::Laplacian { gain }).unwrap());
+    let mirrored = |(a, b): (&u8, &u8)| (i32::from(*a) + i32::from(*b) - 255).abs() <= 1;
+    assert!(one != other && bytes(&one).iter().zip(bytes(&other)).all(mirrored));
+    // What is zero stays so, however large the gain is.
+    let flat = container(3, 2, uniform(Channels::Grey, 1, 1), 1);
+    let flat = Decoder::new(&Container { weights: vec![0; flat.weights.len()], ..flat }.write());
+    let field = Field::Laplacian { gain: f64::MAX };
+    let raster = flat.unwrap().render(&RenderOptions { field, ..Default::default() }).unwrap();
+    assert_eq!(bytes(&raster), [128; 6]);
 }
 
 #[test]

@@ -58,12 +58,26 @@ fn scale() -> impl Strategy<Value = Scale> {
     ]
 }
 
+fn gain() -> impl Strategy<Value = f64> {
+    let edges = [f64::NAN, f64::INFINITY, -f64::INFINITY, f64::MAX, f64::MIN, -0.0];
+    prop_oneof![4 => -9.0..9.0, 1 => any::<f64>(), 1 => prop::sample::select(edges.to_vec())]
+}
+
 fn field() -> impl Strategy<Value = Field> {
     prop_oneof![
         4 => Just(Field::Value),
-        1 => any::<f64>().prop_map(|gain| Field::Gradient { gain }),
-        1 => any::<f64>().prop_map(|gain| Field::Laplacian { gain }),
+        1 => gain().prop_map(|gain| Field::Gradient { gain }),
+        1 => gain().prop_map(|gain| Field::Laplacian { gain }),
     ]
+}
+
+/// Whether a field shows something.
+fn has_gain(field: Field) -> bool {
+    match field {
+        Field::Value => true,
+        Field::Gradient { gain } => gain.is_finite() && gain >= 0.0,
+        Field::Laplacian { gain } => gain.is_finite(),
+    }
 }
 
 /// The size that the documentation of [`Scale`] states; `None` for a view that is none.
@@ -131,6 +145,7 @@ proptest! {
         };
         match rendered {
             Ok(strips) => {
+                prop_assert!(has_gain(field));
                 let wanted = if field == Field::Value {
                     decoder.channels()
                 } else {
@@ -153,8 +168,10 @@ proptest! {
                 let too_large = stated.is_some_and(|(w, h)| w >= huge || h >= huge)
                     || matches!(scale, Scale::LongerSide(side) if side >= 1 << 31)
                     || whole >= huge - 1.0;
-                prop_assert!(stated.is_none() || too_large, "{:?}", stated);
+                let tiny = crop.is_some_and(|crop| crop.width.min(crop.height) < 1e-80);
+                prop_assert!(stated.is_none() || too_large || tiny, "{:?}", stated);
             }
+            Err(DecodeError::InvalidGain(_)) => prop_assert!(!has_gain(field)),
             Err(DecodeError::LimitExceeded { .. }) => {
                 let (width, height) = stated.unwrap();
                 let point_and_small = point && field == Field::Value && width * height < 5e3;

@@ -15,7 +15,7 @@ use super::devices::{DeviceName, RenderDevice};
 use super::metadata::{self, Selection};
 use super::output::{Destination, names_directory};
 use super::picture::{self, Format, Source};
-use super::{Outcome, input, progress};
+use super::{Outcome, input, positive, progress};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -29,7 +29,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "PIXELS|WxH", value_parser = parse_size, conflicts_with = "scale")]
     size: Option<Scale>,
     /// Output pixels per native pixel
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = positive)]
     scale: Option<f64>,
     /// Part of the picture in native pixels; fractions are allowed
     #[arg(long, value_name = "X,Y,W,H", value_parser = parse_crop)]
@@ -38,8 +38,9 @@ pub(super) struct Options {
     /// (grey is zero)
     #[arg(long, value_name = "KIND")]
     derivative: Option<Derivative>,
-    /// Amplification of the derivative [default: 4 for the gradient, 2 for the Laplacian]
-    #[arg(long, value_name = "FACTOR", requires = "derivative")]
+    /// Amplification of the derivative; of the Laplacian, a negative one swaps dark and bright
+    /// [default: 4 for the gradient, 2 for the Laplacian]
+    #[arg(long, value_name = "FACTOR", requires = "derivative", value_parser = parse_gain)]
     gain: Option<f64>,
     /// Below native size: filter what the output is too small to show, or take the function at
     /// the centre of each pixel
@@ -281,6 +282,10 @@ fn parse_size(text: &str) -> Result<Scale, String> {
         }
         None => Scale::LongerSide(number(text)?),
     })
+}
+
+fn parse_gain(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|gain: &f64| gain.is_finite()).ok_or("give a finite number".into())
 }
 
 fn parse_crop(text: &str) -> Result<Crop, String> {

@@ -1,7 +1,7 @@
 //! `sirenc edit`: other metadata for a `.siren` file. The picture stays as it is, byte for byte.
 
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,9 @@ use super::batch::{self, Done, Facts, Flags};
 use super::metadata::{self, Kind};
 use super::output::Destination;
 use super::{Outcome, input, progress};
+
+/// Bytes that a profile, an EXIF block or an XMP packet may have.
+const MAX_BLOCK_BYTES: u64 = 64 << 20;
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
@@ -103,7 +106,12 @@ fn edit_one(
 fn added(options: &Options) -> Result<Metadata> {
     let read = |path: &Option<PathBuf>| -> Result<Option<(PathBuf, Vec<u8>)>> {
         let Some(path) = path else { return Ok(None) };
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (name, mut bytes) = (path.display(), Vec::new());
+        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+        let read = file.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut bytes);
+        if read.with_context(|| format!("cannot read {name}"))? as u64 > MAX_BLOCK_BYTES {
+            bail!("{name} is too large for metadata: it has more than {MAX_BLOCK_BYTES} bytes");
+        }
         Ok(Some((path.clone(), bytes)))
     };
     let mut metadata = Metadata { cicp: options.cicp, ..Metadata::default() };

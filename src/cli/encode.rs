@@ -1,13 +1,14 @@
 //! `sirenc encode`: pictures to `.siren` files.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use sirenc::container::{Metadata, Representation, WeightCoding};
+use sirenc::network::limits;
 use sirenc::{
     Checkpoints, Control, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
     Target, Training,
@@ -17,7 +18,7 @@ use super::batch::{self, Done, Facts, Flags};
 use super::devices::{self, DeviceName};
 use super::metadata::Selection;
 use super::output::{Destination, key};
-use super::{Outcome, input, interrupt, progress};
+use super::{Outcome, input, interrupt, number, positive, progress};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -32,13 +33,13 @@ pub(super) struct Options {
     #[arg(short, long, value_name = "1..100", group = "target", value_parser = parse_quality)]
     quality: Option<f64>,
     /// PSNR in dB to reach at least, in the fewest bytes; trains several times
-    #[arg(long, value_name = "DB", group = "target", value_parser = parse_positive)]
+    #[arg(long, value_name = "DB", group = "target", value_parser = positive)]
     psnr: Option<f64>,
     /// Keep the best result where --psnr is out of reach
     #[arg(long, requires = "psnr")]
     best_effort: bool,
     /// Size of the file in bits per pixel, at most
-    #[arg(long, value_name = "BPP", group = "target", value_parser = parse_positive)]
+    #[arg(long, value_name = "BPP", group = "target", value_parser = positive)]
     bpp: Option<f64>,
     /// Size of the file in bytes, at most
     #[arg(long, value_name = "N", group = "target")]
@@ -57,10 +58,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME", group = "network")]
     preset: Option<PresetName>,
     /// Number of hidden layers
-    #[arg(long, value_name = "N", requires = "hidden_features", group = "network")]
+    #[arg(long, value_name = "N", requires = "hidden_features", group = "network",
+        value_parser = number().range(1..=limits::MAX_HIDDEN_LAYERS as u64))]
     hidden_layers: Option<usize>,
     /// Features of each hidden layer: one number, or one for each layer
-    #[arg(long, value_name = "N[,N...]", value_delimiter = ',', requires = "hidden_layers")]
+    #[arg(long, value_name = "N[,N...]", value_delimiter = ',', requires = "hidden_layers",
+        value_parser = number().range(1..=limits::MAX_HIDDEN_FEATURES as u64))]
     hidden_features: Vec<usize>,
     /// omega_0 of the first layer, and of the others unless --omega0-hidden is given
     /// [default: 30]
@@ -86,14 +89,14 @@ pub(super) struct Options {
         requires = "checkpoint")]
     checkpoint_every: Duration,
     /// Length of training in steps [default: by effort]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     steps: Option<u32>,
     /// End training after so many of the steps, with the learning rate of the whole run: makes
     /// the file of an interrupted encode again
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     stop_after: Option<u32>,
     /// Pixels of each step [default: by effort]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number().range(1..))]
     batch: Option<usize>,
     /// The optimizer; Adam is there for comparison
     #[arg(long, value_name = "NAME", default_value = "soap")]
@@ -262,10 +265,19 @@ fn saved(checkpoint: &Destination, output: &Destination) -> Result<Option<Vec<u8
         bail!("{} is the output; name another checkpoint", checkpoint.name());
     }
     let Some(path) = checkpoint.path() else { return Ok(None) };
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => Ok(Some(read.with_context(|| path.display().to_string())?)),
+    let name = || path.display().to_string();
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(name)?,
+    };
+    // No more is read of what is none, as large as it may be.
+    let (signature, mut bytes) = (Checkpoints::SIGNATURE, Vec::new());
+    (&file).take(signature.len() as u64).read_to_end(&mut bytes).with_context(name)?;
+    if bytes != signature {
+        return Err(EncodeError::CheckpointDamaged).with_context(name);
     }
+    (&file).read_to_end(&mut bytes).with_context(name)?;
+    Ok(Some(bytes))
 }
 
 /// A picture of one colour takes no steps.
@@ -398,15 +410,10 @@ fn parse_quality(text: &str) -> Result<f64, String> {
         .ok_or("give a number from 1 to 100".into())
 }
 
-fn parse_positive(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|&n: &f64| n > 0.0 && n.is_finite());
-    number.ok_or("give a number above 0".into())
-}
-
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "give a number of seconds")?;
     if seconds > 0.0 {
-        Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+        Duration::try_from_secs_f64(seconds).map_err(|_| "the time is too long".into())
     } else {
         Err("the time must be above 0".into())
     }

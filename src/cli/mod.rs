@@ -20,12 +20,15 @@ mod picture;
 mod progress;
 mod sample;
 
+use std::any::TypeId;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use anyhow::Context;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::builder::RangedU64ValueParser;
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Some inputs of a batch failed, others were done.
 const EXIT_PARTIAL: u8 = 3;
@@ -43,9 +46,9 @@ Exit codes: 0 success; 1 failure; 2 wrong usage; 3 some inputs of a batch failed
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// Use so many threads instead of one a core
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
-    threads: Option<u16>,
+    /// Most threads to use; there is never more than one a core [default: one a core]
+    #[arg(long, global = true, value_name = "N", value_parser = number().range(1..))]
+    threads: Option<usize>,
     /// Print errors only: no progress, no summaries, no warnings
     #[arg(long, global = true)]
     quiet: bool,
@@ -92,7 +95,8 @@ enum Outcome {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if arguments.quiet {
         progress::be_quiet();
     }
@@ -112,8 +116,10 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> anyhow::Result<Outcome> {
     if let Some(threads) = arguments.threads {
+        // More of them wait for one another.
+        let cores = available_parallelism().map_or(1, usize::from);
         rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
+            .num_threads(threads.min(cores))
             .build_global()
             .context("cannot start the threads")?;
     }
@@ -141,6 +147,28 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Outcome> {
     }
 }
 
+/// The command line. An option of anything but a path takes what begins with `-` as its value and
+/// says what is wrong with it, where clap would take `-3` for an option that it does not know.
+fn command() -> clap::Command {
+    let value = |argument: Arg| {
+        let is_path = argument.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        let takes_value = argument.get_action().takes_values() && !argument.is_positional();
+        argument.allow_hyphen_values(takes_value && !is_path)
+    };
+    Arguments::command().mut_args(value).mut_subcommands(|command| command.mut_args(value))
+}
+
+/// A whole number.
+fn number() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new()
+}
+
+/// A number above 0.
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|&n: &f64| n > 0.0 && n.is_finite());
+    number.ok_or("give a number above 0".into())
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -154,6 +182,6 @@ mod tests {
 
     #[test]
     fn arguments_are_consistent() {
-        Arguments::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     let inside =
         (0.0..=f64::from(size.width)).contains(&x) && (0.0..=f64::from(size.height)).contains(&y);
     if !inside {
-        bail!("({x}, {y}) lies outside the picture of {}x{} pixels", size.width, size.height);
+        bail!("({x:?}, {y:?}) lies outside the picture of {}x{} pixels", size.width, size.height);
     }
     let jets = decoder.sample(x, y)?;
     let names: &[&str] = match jets.len() {

@@ -12,9 +12,8 @@ use crate::raster::Raster;
 use crate::train::archive::{Archive, Archived};
 use crate::train::{Control, Observe, Progress};
 
-const SIGNATURE: &[u8; 17] = b"sirenc checkpoint";
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 5;
+const REVISION: u32 = 6;
 
 /// Checkpoints of an encode, for [`encode_with_checkpoints`](crate::encode_with_checkpoints).
 pub struct Checkpoints<'a> {
@@ -25,6 +24,11 @@ pub struct Checkpoints<'a> {
     /// Gets each, and one at the step after which the observer stops the training. Of latent grids
     /// it takes some 25 bytes for a pixel of the picture, of one SIREN some 45 for a weight.
     pub save: &'a mut dyn FnMut(&[u8]),
+}
+
+impl Checkpoints<'_> {
+    /// What every checkpoint begins with.
+    pub const SIGNATURE: &'static [u8] = b"sirenc checkpoint";
 }
 
 impl Attempt {
@@ -106,7 +110,7 @@ impl<'a> Trainings<'a> {
         if !self.checkpoints.as_ref().is_some_and(due) {
             return;
         }
-        let mut bytes = SIGNATURE.to_vec();
+        let mut bytes = Checkpoints::SIGNATURE.to_vec();
         let mut archive = Archive::Writing(&mut bytes);
         let written = self.archive(&mut archive).and_then(|()| run.archive(&mut archive));
         // A device that fails does so in the next step too, which tells.
@@ -147,7 +151,7 @@ impl<'a> Trainings<'a> {
 fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (body, checksum) = bytes.split_last_chunk()?;
     let is_whole = crc32fast::hash(body) == u32::from_le_bytes(*checksum);
-    body.strip_prefix(SIGNATURE).filter(|_| is_whole)
+    body.strip_prefix(Checkpoints::SIGNATURE).filter(|_| is_whole)
 }
 
 /// All that decides the file, a line each.

@@ -173,7 +173,7 @@ impl<'a> Plan<'a> {
         let range = (64.0, (MOST_BPP * pixels / 8.0).max(128.0));
         let (payload, limit) = match options.target {
             Target::Bpp(_) | Target::Bytes(_) => {
-                let limit = options.target.file_bytes(raster).expect("a size is wanted");
+                let limit = options.target.file_bytes(raster, options).expect("a size is wanted");
                 (room(raster, options, limit) as f64, Some(limit))
             }
             Target::Quality(quality) => (model.bytes_of_quality(quality, range), None),
@@ -206,7 +206,12 @@ impl<'a> Plan<'a> {
             let smallest = limit + (2.0 - bits / 8.0) as u64;
             return Err(EncodeError::TooFewBytes { wanted: limit, smallest });
         }
-        let bits = bits.max(LEAST_BITS);
+        let least = match options.target {
+            Target::Quality(quality) => least_bits(raster, quality),
+            Target::Auto if limit.is_none() => least_bits(raster, super::DEFAULT_QUALITY),
+            _ => LEAST_BITS,
+        };
+        let bits = bits.max(least);
         let goal = match options.target {
             Target::Psnr(psnr) => Goal::Psnr(psnr + ABOVE),
             _ => Goal::Bits(bits),
@@ -358,6 +363,12 @@ fn room(raster: &Raster, options: &EncodeOptions, limit: u64) -> usize {
     let longest = super::longest(&options.training);
     let blank = blank(raster, options, &longest, Some(limit));
     blank.room(&Topology::uniform(raster.channels(), 1, 1).expect("within the limits"), limit)
+}
+
+/// Fewest bits of the latents for a quality: of a small picture, the model expects all of fewer bytes
+/// than the networks take.
+fn least_bits(raster: &Raster, quality: f64) -> f64 {
+    super::rising(LEAST_BITS, 8.0 * super::least_for_quality(raster, 100.0), quality)
 }
 
 /// Sizes for a payload of about so many bytes.

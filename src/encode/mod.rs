@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use crate::coding::{self, compact};
-use crate::container::{Container, Metadata, Representation, WeightCoding};
+use crate::container::{
+    Container, Metadata, Representation, TrainingOmega, WeightCoding, write_varint,
+};
 use crate::decode::{Decoder, RenderOptions};
 use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
@@ -34,27 +36,30 @@ pub enum Target {
     /// [`EncodeOptions::resume`]), what it takes.
     #[default]
     Auto,
-    /// From 1, about 400 bytes, to 100: as many bytes as the picture deserves, told by a
-    /// model without training. Twice the bytes at half the squared error are the same quality,
-    /// so that pictures with much detail get larger files and still look softer. Metadata is
+    /// From 1, about 400 bytes and of small pictures fewer, to 100: as many bytes as the picture
+    /// deserves, told by a model without training. Twice the bytes at half the squared error are
+    /// the same quality, so that pictures with much detail get larger files and still look softer;
+    /// of small and of smooth pictures, a higher quality has more bytes anyway. Metadata is
     /// not counted. A given network has at least 3 and at most 12 bits per weight.
     Quality(f64),
-    /// At least so many dB of PSNR, in the fewest bytes that a few training runs find.
+    /// At least so many dB of PSNR, at most 200, in the fewest bytes that a few training runs find.
     Psnr(f64),
     /// At most so many bits per pixel, the whole file counted.
     Bpp(f64),
-    /// At most so many bytes, the whole file counted.
+    /// At most so many bytes, the whole file counted. What is more than twice the samples of the
+    /// picture, uncompressed, goes unused, so that time and memory follow the picture.
     Bytes(u64),
 }
 
 impl Target {
-    /// Most bytes of the file, where the target is a size.
-    fn file_bytes(self, raster: &Raster) -> Option<u64> {
-        match self {
-            Self::Bpp(bpp) => Some((bpp * raster.size().pixels() as f64 / 8.0) as u64),
-            Self::Bytes(bytes) => Some(bytes),
-            _ => None,
-        }
+    /// Most bytes of the file, where the target is a size; no more than are of use.
+    fn file_bytes(self, raster: &Raster, options: &EncodeOptions) -> Option<u64> {
+        let bytes = match self {
+            Self::Bpp(bpp) => (bpp * raster.size().pixels() as f64 / 8.0) as u64,
+            Self::Bytes(bytes) => bytes,
+            _ => return None,
+        };
+        Some(bytes.min(options.useful_bytes(raster)))
     }
 }
 
@@ -161,15 +166,31 @@ pub struct Encoded {
 pub const DEFAULT_QUALITY: f64 = 60.0;
 
 /// Fewest and most bytes of the weights for a quality: a recognizable picture, and what trains
-/// in minutes. Pictures of fewer samples than the fewest have as many, down to the last.
+/// in minutes.
 const QUALITY_BYTES: (f64, f64) = (350.0, 262_144.0);
+/// The fewest are those of quality 1. Pictures of fewer samples than this for a byte have fewer,
+/// down to the last.
+const SAMPLES_PER_BYTE: f64 = 128.0;
 const ICON_BYTES: f64 = 60.0;
+/// The fewest of quality 100, or a byte for each sample where that is less.
+const BEST_BYTES: f64 = 1000.0;
 /// Fewest bytes of the weights for a PSNR.
 const PSNR_LEAST_BYTES: f64 = 60.0;
 /// A PSNR is out of reach where so many bits per pixel do not reach it, though at least 64 KiB
 /// and at most 256 KiB are tried.
 const REACH_BPP: f64 = 2.0;
 const REACH_BYTES: (f64, f64) = (65_536.0, 262_144.0);
+/// The least error of the largest picture is a lower PSNR than this.
+const MOST_PSNR: f64 = 200.0;
+/// Bytes of a file that are of use: so many times those of the picture's samples, or for each
+/// weight of a given network, and for what else there is.
+const USEFUL: u64 = 2;
+const USEFUL_PER_WEIGHT: u64 = 4;
+const USEFUL_BESIDE: u64 = 4096;
+/// The weights of a file have fewer in any case.
+const MOST_BYTES: u64 = u32::MAX as u64;
+/// Smaller ones leave the weights of the start without bounds.
+const OMEGA: std::ops::RangeInclusive<f32> = 0.001..=1000.0;
 /// A search aims so many dB above the wanted PSNR, and ends so near above it.
 const AIM: f64 = 0.04;
 const NEAR: f64 = 0.12;
@@ -437,7 +458,10 @@ fn search(
     let reach = REACH_BPP * raster.size().pixels() as f64 / 8.0;
     let range = match &given {
         Some(topology) => given_bytes(topology),
-        None => (PSNR_LEAST_BYTES, reach.clamp(REACH_BYTES.0, REACH_BYTES.1)),
+        None => {
+            let useful = options.useful_bytes(raster) as f64;
+            (PSNR_LEAST_BYTES, reach.clamp(REACH_BYTES.0, REACH_BYTES.1).min(useful))
+        }
     };
     let mut stopped = false;
     let mut found: Option<Attempt> = None;
@@ -502,9 +526,17 @@ fn search(
     }
 }
 
-/// Fewest bytes of the weights for a quality.
-fn least_for_quality(raster: &Raster) -> f64 {
-    (raster.sample_count() as f64).clamp(ICON_BYTES, QUALITY_BYTES.0)
+/// Fewest bytes of the weights for a quality. They rise with it: of a small picture, the model
+/// expects all of a few bytes.
+fn least_for_quality(raster: &Raster, quality: f64) -> f64 {
+    let samples = raster.sample_count() as f64;
+    let low = (samples / SAMPLES_PER_BYTE).clamp(ICON_BYTES, QUALITY_BYTES.0);
+    rising(low, samples.min(BEST_BYTES), quality)
+}
+
+/// A size from that of quality 1 to that of quality 100, evenly on a logarithmic scale.
+fn rising(low: f64, high: f64, quality: f64) -> f64 {
+    low * (high / low).max(1.0).powf((quality - 1.0) / 99.0)
 }
 
 /// Fewest and most bytes of a given network's weights in the compact coding.
@@ -550,15 +582,15 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
     }
     let invalid = |text: &str| Err(EncodeError::Settings(text.into()));
     let training = &options.training;
-    let positive = |value: f32| value > 0.0 && value <= 1000.0;
-    if !positive(training.omega.first) || !positive(training.omega.hidden) {
-        return invalid("omega_0 must lie above 0 and not above 1000");
+    let TrainingOmega { first, hidden } = training.omega;
+    if !OMEGA.contains(&first) || !OMEGA.contains(&hidden) {
+        return invalid("omega_0 must lie from 0.001 to 1000");
     }
     if !(1..=9).contains(&training.effort) {
         return invalid("effort must lie from 1 to 9");
     }
-    if training.steps() == 0 || training.batch == Some(0) {
-        return invalid("steps and batch must be at least 1");
+    if training.steps() == 0 || training.stop_after == Some(0) || training.batch == Some(0) {
+        return invalid("steps, the step to stop after and batch must be at least 1");
     }
     if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
         return invalid("the learning rate must lie above 0 and not above 1");
@@ -600,9 +632,9 @@ fn check(raster: &Raster, options: &EncodeOptions) -> Result<(), EncodeError> {
         return invalid("quality must lie from 1 to 100");
     }
     if let Target::Psnr(psnr) = options.target
-        && !(psnr > 0.0 && psnr.is_finite())
+        && !(psnr > 0.0 && psnr <= MOST_PSNR)
     {
-        return invalid("the PSNR must be above 0");
+        return invalid("the PSNR must be above 0 and not above 200 dB");
     }
     Ok(())
 }
@@ -629,10 +661,10 @@ impl Plan {
             target => target,
         };
         let wanted = match (target, &given) {
-            (Target::Bpp(_) | Target::Bytes(_), _) => target.file_bytes(raster),
+            (Target::Bpp(_) | Target::Bytes(_), _) => target.file_bytes(raster, options),
             (_, Some(_)) if !compact => None,
             (Target::Quality(quality), given) => {
-                let range = (least_for_quality(raster), QUALITY_BYTES.1);
+                let range = (least_for_quality(raster, quality), QUALITY_BYTES.1);
                 let range = given.as_ref().map_or(range, given_bytes);
                 let weights = Model::new(raster).bytes_of_quality(quality, range);
                 Some(Self::file_bytes(raster, options, weights))
@@ -707,14 +739,17 @@ impl EncodeOptions {
         if self.only_siren().is_some() || raster.is_flat() {
             return Representation::Siren;
         }
-        let bytes = self.target.file_bytes(raster).map_or_else(
+        let bytes = self.target.file_bytes(raster, self).map_or_else(
             || {
                 let model = Model::new(raster);
-                let range = (least_for_quality(raster), f64::MAX.sqrt());
+                let most = f64::MAX.sqrt();
+                let of_quality = |quality: f64| {
+                    model.bytes_of_quality(quality, (least_for_quality(raster, quality), most))
+                };
                 match self.target {
-                    Target::Psnr(psnr) => model.bytes_of_psnr(psnr, 3, range),
-                    Target::Quality(quality) => model.bytes_of_quality(quality, range),
-                    _ => model.bytes_of_quality(DEFAULT_QUALITY, range),
+                    Target::Psnr(psnr) => model.bytes_of_psnr(psnr, 3, (PSNR_LEAST_BYTES, most)),
+                    Target::Quality(quality) => of_quality(quality),
+                    _ => of_quality(DEFAULT_QUALITY),
                 }
             },
             |bytes| bytes as f64,
@@ -722,6 +757,19 @@ impl EncodeOptions {
         let bpp = 8.0 * bytes / raster.size().pixels() as f64;
         let siren = bytes < GRID_FROM_BYTES || !GRID_BPP.contains(&bpp) && bytes < SIREN_BYTES;
         if siren { Representation::Siren } else { Representation::Grid }
+    }
+
+    /// Bytes of a file beyond which the picture has no use for more, metadata included.
+    fn useful_bytes(&self, raster: &Raster) -> u64 {
+        let Metadata { icc, exif, xmp, .. } = &self.metadata;
+        let blocks = [icc, exif, xmp].into_iter().flatten();
+        let metadata: u64 = blocks.map(|block| block.len() as u64).sum();
+        let samples = (raster.sample_count() * raster.depth().bytes()) as u64;
+        let given = self.given(raster).ok().flatten();
+        let given = given.map_or(0, |topology| topology.weight_count() as u64);
+        let resumed = self.resume.as_ref().map_or(0, |file| file.weights.len() as u64);
+        let payload = (USEFUL * samples).max(USEFUL_PER_WEIGHT * given).max(resumed);
+        (payload + metadata + USEFUL_BESIDE).min(MOST_BYTES)
     }
 
     /// A setting that only one SIREN has.
@@ -828,7 +876,11 @@ impl Blank<'_> {
 
     /// Bytes of the file with so many bytes of weights.
     fn size(&self, topology: &Topology, weights: usize) -> u64 {
-        self.container(topology, vec![0; weights]).write().len() as u64
+        let empty = self.container(topology, Vec::new()).write();
+        // In which the length takes a byte.
+        let mut length = Vec::new();
+        write_varint(weights as u32, &mut length);
+        (empty.len() - 1 + length.len() + weights) as u64
     }
 
     /// Most bytes of weights in a file of `bytes`.

@@ -412,7 +412,7 @@ impl<'a> Run<'a> {
             if step == TRIAL && self.start.timeout.is_some() {
                 let each = (self.spent() - begun) / f64::from(TRIAL);
                 let affordable = (1.0 - self.spent()) / each;
-                steps = steps.min(step + affordable as u32);
+                steps = steps.min(step.saturating_add(affordable as u32));
                 self.planned = before + steps;
             }
             let last = ((f64::from(steps) * LAST) as u32).min(steps.saturating_sub(1));
