@@ -38,6 +38,11 @@ fn rows() -> Vec<Row> {
 /// Signature, four bytes, width and height, layers, features, two omega_0.
 const HEADER: usize = 8 + 4 + 2 + 1 + 1 + 4;
 
+/// A file of `tests/files`.
+fn made(name: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files").join(name)).unwrap()
+}
+
 /// The files that the table names.
 fn files() -> BTreeMap<&'static str, Vec<u8>> {
     let file = container(60, 40, uniform(Channels::Rgb, 3, 9), 5);
@@ -114,6 +119,26 @@ fn files() -> BTreeMap<&'static str, Vec<u8>> {
     let png = png.into_inner();
     files.insert("cut-picture.png", png[..png.len() / 2].to_vec());
     files.insert("picture.png", png);
+    let clear = image::RgbaImage::from_pixel(48, 32, image::Rgba([9, 99, 199, 0]));
+    let mut png = std::io::Cursor::new(Vec::new());
+    clear.write_to(&mut png, image::ImageFormat::Png).unwrap();
+    files.insert("clear.png", png.into_inner());
+    let jpeg = made("baseline.jpg");
+    files.insert("cut-picture.jpg", jpeg[..jpeg.len() * 3 / 4].to_vec());
+    files.insert("cut-and-ended.jpg", [&jpeg[..jpeg.len() * 3 / 4], b"\xff\xd9"].concat());
+    files.insert("unended.jpg", jpeg[..jpeg.len() - 2].to_vec());
+    for name in [
+        "zero-alpha.bmp",
+        "thumbnail-first.tiff",
+        "palette.tiff",
+        "large-icc.png",
+        "grey-icc-on-rgb.png",
+        "gain-map.jpg",
+        "exif-thumbnail.jpg",
+        "gamma-1.png",
+    ] {
+        files.insert(name, made(name));
+    }
     files.insert("good.siren", good);
     files
 }

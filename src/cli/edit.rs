@@ -9,12 +9,10 @@ use clap::{ArgGroup, Args};
 use sirenc::container::{Cicp, Metadata, replace_metadata};
 
 use super::batch::{self, Done, Facts, Flags};
+use super::input::told::MAX_METADATA_BYTES;
 use super::metadata::{self, Kind};
 use super::output::Destination;
 use super::{Outcome, input, progress};
-
-/// Bytes that a profile, an EXIF block or an XMP packet may have.
-const MAX_BLOCK_BYTES: u64 = 64 << 20;
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("change").required(true).multiple(true)))]
@@ -108,9 +106,10 @@ fn added(options: &Options) -> Result<Metadata> {
         let Some(path) = path else { return Ok(None) };
         let (name, mut bytes) = (path.display(), Vec::new());
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        let read = file.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut bytes);
-        if read.with_context(|| format!("cannot read {name}"))? as u64 > MAX_BLOCK_BYTES {
-            bail!("{name} is too large for metadata: it has more than {MAX_BLOCK_BYTES} bytes");
+        let read = file.take(MAX_METADATA_BYTES as u64 + 1).read_to_end(&mut bytes);
+        if read.with_context(|| format!("cannot read {name}"))? > MAX_METADATA_BYTES {
+            let most = MAX_METADATA_BYTES >> 20;
+            bail!("{name} is too large for metadata: it has more than {most} MiB");
         }
         Ok(Some((path.clone(), bytes)))
     };
