@@ -70,11 +70,10 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
     if is_siren(bytes) {
         bail!("this is a .siren file already; `sirenc decode` makes a picture of it");
     }
-    let by_name = || ImageFormat::from_path(path).ok().filter(|&f| f == ImageFormat::Tga);
-    let format = match image::guess_format(bytes) {
-        _ if tiff::is_tiff(bytes) => Some(ImageFormat::Tiff),
-        guessed => guessed.ok().or_else(by_name),
-    };
+    // `image` knows no BigTIFF by its signature, and TGA has none.
+    let tiff = || tiff::is_tiff(bytes).then_some(ImageFormat::Tiff);
+    let tga = || ImageFormat::from_path(path).ok().filter(|&f| f == ImageFormat::Tga);
+    let format = image::guess_format(bytes).ok().or_else(tiff).or_else(tga);
     let mut read = match format {
         Some(ImageFormat::Png) => read_png(bytes)?,
         Some(ImageFormat::Tiff) => tiff::read(bytes)?,

@@ -20,6 +20,7 @@ type File<'a> = Decoder<Cursor<&'a [u8]>>;
 const XMP: Tag = Tag::Unknown(700);
 const IPTC: Tag = Tag::Unknown(33723);
 const INTEROPERABILITY: Tag = Tag::Unknown(0xa005);
+
 /// Whether the bytes begin as a TIFF or BigTIFF file.
 pub(super) fn is_tiff(bytes: &[u8]) -> bool {
     [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|head| bytes.starts_with(*head))
@@ -29,6 +30,8 @@ pub(super) fn is_tiff(bytes: &[u8]) -> bool {
 pub(super) fn read(bytes: &[u8]) -> Result<Read> {
     let mut limits = Limits::unlimited();
     limits.decoding_buffer_size = MAX_INPUT_BYTES as usize;
+    // No value is longer than its file, whatever it says.
+    limits.ifd_value_size = bytes.len();
     let mut file = Decoder::new(Cursor::new(bytes)).map_err(cannot_decode)?.with_limits(limits);
     let several = seek_to_picture(&mut file)?;
     let mut read = Read { several, ..Read::default() };
