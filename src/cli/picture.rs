@@ -1,7 +1,6 @@
 //! Renders to picture files, strip by strip where the format allows it.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -18,6 +17,7 @@ use tiff::encoder::colortype::{Gray8, Gray16, RGB8, RGB16, RGBA8, RGBA16};
 use tiff::tags::{ExtraSamples, Tag};
 
 use super::colour::ToSrgb;
+use super::output::Sink;
 
 /// Picture formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -132,7 +132,7 @@ pub(super) fn write(
     format: Format,
     jpeg_quality: u8,
     bar: &ProgressBar,
-    file: &mut File,
+    file: &mut dyn Sink,
 ) -> Result<()> {
     let mut file = BufWriter::with_capacity(1 << 18, file);
     match format {
