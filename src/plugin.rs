@@ -1,9 +1,8 @@
 //! The `image` crate's view of the codec: decoder, encoder and hooks for version 0.25.
 //! The only file that knows that crate's traits, which change with its version 1.0.
 //!
-//! After [`register`], `image::open("x.siren")` and
-//! `ImageReader::open(..)?.with_guessed_format()?` decode `.siren` files.
-//! `image::load_from_memory` does not consult hooks in 0.25, and there is no hook for
+//! After [`register`], `image::open("x.siren")`, `image::load_from_memory` and
+//! `ImageReader::open(..)?.with_guessed_format()?` decode `.siren` files. There is no hook for
 //! saving: use [`SirenEncoder`] through `DynamicImage::write_with_encoder`.
 
 use std::io::Read;

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use assert_cmd::assert::OutputAssertExt;
 use common::{container, uniform};
 use image::{ExtendedColorType, ImageEncoder};
 use predicates::prelude::*;
@@ -581,4 +582,55 @@ fn a_directory_without_permission_is_named() {
     } else {
         w.fails("decode a.siren -o closed/a.png", "cannot write closed/a.png: Permission denied");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn streams_are_inputs_without_a_name() {
+    let w = Workplace::new();
+    let png = w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    w.siren("a.siren", Channels::Rgb);
+    w.run(&format!("encode a.png {QUICK} -o b.siren")).success();
+    let encoded = fs::read(w.path("b.siren")).unwrap();
+    let shell = |line: &str| w.shell(line).assert();
+    // As with `-`, the output goes to stdout, also where a file is behind the stream.
+    for input in ["- < a.png", "/dev/stdin < a.png", "/dev/fd/0 < a.png", "<(cat a.png)"] {
+        shell(&format!("sirenc encode {QUICK} {input}")).success().stdout(encoded.clone());
+        let run = shell(&format!("sirenc encode {QUICK} -o {} {input}", w.0.path().display()));
+        run.code(1).stderr(predicate::str::contains("has no name to derive the output's from"));
+    }
+    let run = shell("sirenc decode <(cat a.siren) <(cat a.siren)");
+    run.code(1).stdout("").stderr(predicate::str::contains("several outputs do not fit on stdout"));
+    let run = shell("cat a.siren | sirenc edit /dev/stdin --in-place --strip");
+    run.code(1).stderr(predicate::str::contains("/dev/stdin cannot be edited in place"));
+    shell("cat a.siren | sirenc decode /dev/stdin -o b.png").success().stdout("");
+    assert_eq!(w.names(), ["a.png", "a.siren", "b.png", "b.siren"]);
+    assert!(png.exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn names_do_not_reach_the_terminal_as_commands() {
+    let w = Workplace::new();
+    let name = "\u{1b}]0;title\u{7}\n\u{202e}gnp ä 東 \\";
+    let shown = r"\u{1b}]0;title\u{7}\n\u{202e}gnp ä 東 \";
+    let png = w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    fs::rename(png, w.path(&format!("{name}.png"))).unwrap();
+    let run = |arguments: &str, extension: &str| {
+        w.command(arguments).arg(format!("{name}{extension}")).assert()
+    };
+    let encoded = run(&format!("encode {QUICK}"), ".png").success().stdout("");
+    let stderr = String::from_utf8(encoded.get_output().stderr.clone()).unwrap();
+    assert!(stderr.starts_with(&format!("{shown}.png -> {shown}.siren: ")), "{stderr}");
+    let info = run("info", ".siren").success();
+    let stdout = String::from_utf8(info.get_output().stdout.clone()).unwrap();
+    assert!(stdout.starts_with(&format!("file            {shown}.siren\n")), "{stdout}");
+    let missing = format!("error: cannot read {shown}: No such file");
+    run("decode", "").code(1).stderr(predicate::str::starts_with(missing));
+    let wrong = run("decode x --depth", "").code(2).stdout("");
+    wrong.stderr(predicate::str::contains("\u{202e}").not().and(predicate::str::contains("202e")));
+    // Scripts get the name itself.
+    let info = run("info --json", ".siren").success();
+    let facts: serde_json::Value = serde_json::from_slice(&info.get_output().stdout).unwrap();
+    assert_eq!(facts["file"], format!("{name}.siren"));
 }

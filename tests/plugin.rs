@@ -33,6 +33,7 @@ fn hooks_open_files_by_extension_and_by_signature() {
     std::fs::write(&unnamed, &bytes).unwrap();
     let reader = ImageReader::open(&unnamed).unwrap().with_guessed_format().unwrap();
     assert_eq!(reader.decode().unwrap().width(), 31);
+    assert_eq!(image::load_from_memory(&bytes).unwrap().width(), 31);
 
     let huge = container(1 << 30, 1 << 30, uniform(Channels::Rgb, 1, 1), 0).write();
     let reader = ImageReader::new(Cursor::new(huge)).with_guessed_format().unwrap();

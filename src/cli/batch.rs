@@ -1,9 +1,9 @@
 //! Batches: from the inputs on the command line to one job a file, and the run over the jobs:
 //! what fails, what is left out, what is reported, how it ends.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
@@ -11,7 +11,7 @@ use serde_json::json;
 use sirenc::container::Representation;
 use sirenc::{BitDepth, Channels, Size};
 
-use super::output::{Destination, destinations, print};
+use super::output::{Destination, Sink, destinations, print};
 use super::{Outcome, input, progress};
 
 /// What all commands that write a file for each input have in common.
@@ -49,9 +49,11 @@ pub(super) enum Done {
     Interrupted,
 }
 
-/// What a record tells of a file, as far as it is known.
+/// What is known of a file; a record tells it.
 #[derive(Default)]
 pub(super) struct Facts {
+    /// Of the input, where the output is to have it.
+    modified: Option<SystemTime>,
     size: Option<Size>,
     channels: Option<Channels>,
     depth: Option<BitDepth>,
@@ -78,34 +80,28 @@ impl Facts {
 }
 
 impl Flags {
-    /// Refuses what [`Destination::check`] refuses.
-    pub fn check(&self, destination: &Destination) -> Result<()> {
-        destination.check(self.force)
+    /// Before any work is done, refuses what [`Destination::check`] refuses and keeps what the input
+    /// may no longer have at the end.
+    fn check(&self, input: &Path, destination: &Destination, facts: &mut Facts) -> Result<()> {
+        destination.check(self.force)?;
+        if self.preserve {
+            if input::is_stream(input) {
+                bail!("{} has no time that --preserve could keep", input::name(input));
+            }
+            facts.modified = Some(fs::metadata(input)?.modified()?);
+        }
+        Ok(())
     }
 
-    /// Writes the result for `input`.
+    /// Writes a result.
     pub fn write(
         &self,
-        input: &Path,
         destination: &Destination,
         facts: &mut Facts,
-        produce: impl FnOnce(&mut File) -> Result<()>,
+        produce: impl FnOnce(&mut dyn Sink) -> Result<()>,
     ) -> Result<()> {
-        let modified = match self.preserve {
-            false => None,
-            true if input == Path::new("-") => {
-                bail!("stdin has no time that --preserve could keep")
-            }
-            true => Some(fs::metadata(input).and_then(|metadata| metadata.modified())?),
-        };
-        destination.write(|file| {
-            produce(file)?;
-            facts.bytes = Some(file.metadata()?.len());
-            if let Some(modified) = modified {
-                file.set_modified(modified)?;
-            }
-            Ok(())
-        })
+        facts.bytes = Some(destination.write(facts.modified, produce)?);
+        Ok(())
     }
 
     /// Ends the run before any work is done, unless it may go on without the inputs that cannot
@@ -178,8 +174,8 @@ pub(super) fn jobs_in_place(
     wanted: impl Fn(&Path) -> bool,
     flags: &Flags,
 ) -> Result<Vec<Job>> {
-    let in_place = |input: &&Path| match *input == Path::new("-") {
-        true => Err("stdin cannot be edited in place; use -o".to_owned()),
+    let in_place = |input: &&Path| match input::is_stream(input) {
+        true => Err(format!("{} cannot be edited in place; use -o", input::name(input))),
         false => Ok(Destination::Named(input.to_path_buf())),
     };
     jobs_to(inputs, wanted, flags, |found| Ok(found.iter().map(in_place).collect()))
@@ -234,7 +230,9 @@ pub(super) fn run(
         }
         let mut facts = Facts::default();
         let result = match destination {
-            Ok(destination) => each(input, destination, &mut facts),
+            Ok(destination) => flags
+                .check(input, destination, &mut facts)
+                .and_then(|()| each(input, destination, &mut facts)),
             Err(error) => Err(anyhow!(error.clone())),
         };
         let (status, error) = match &result {

@@ -129,7 +129,6 @@ fn decode_one(
     format: Format,
     facts: &mut Facts,
 ) -> Result<()> {
-    options.flags.check(destination)?;
     let decoder = open(input, options)?;
     if options.levels.is_some() && decoder.payload().is_none() {
         bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
@@ -188,7 +187,7 @@ fn decode_one(
     }
     let bar = progress::bar(&name(), render.size().height.into());
     let source = Source { render, to_srgb };
-    let result = options.flags.write(input, destination, facts, |file| {
+    let result = options.flags.write(destination, facts, |file| {
         picture::write(&source, &metadata, format, options.jpeg_quality, &bar, file)
     });
     bar.finish_and_clear();

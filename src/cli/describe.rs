@@ -5,6 +5,8 @@ use sirenc::coding;
 use sirenc::container::{Container, Representation, TrainingOmega};
 use sirenc::{DecodeError, Decoder};
 
+use super::progress::harmless;
+
 /// What there is to say of a file.
 pub(super) struct Description<'a> {
     decoder: &'a Decoder,
@@ -98,7 +100,7 @@ impl<'a> Description<'a> {
         if let Some(command) = self.command() {
             lines.push(("made by", command));
         }
-        lines.iter().map(|(name, value)| format!("{name:15} {value}\n")).collect()
+        lines.iter().map(|(name, value)| format!("{name:15} {}\n", harmless(value))).collect()
     }
 
     /// For scripts.

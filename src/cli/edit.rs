@@ -1,7 +1,7 @@
 //! `sirenc edit`: other metadata for a `.siren` file. The picture stays as it is, byte for byte.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -70,7 +70,6 @@ fn edit_one(
     added: &Metadata,
     facts: &mut Facts,
 ) -> Result<()> {
-    options.flags.check(destination)?;
     let bytes = input::siren_bytes(input)?;
     let decoder = input::siren_from(input, &bytes)?;
     facts.picture(decoder.size(), decoder.channels(), decoder.depth());
@@ -97,7 +96,7 @@ fn edit_one(
         ));
     }
     let edited = replace_metadata(&bytes, &metadata)?;
-    options.flags.write(input, destination, facts, |file| Ok(file.write_all(&edited)?))
+    options.flags.write(destination, facts, |file| Ok(file.write_all(&edited)?))
 }
 
 /// What the options add.
@@ -139,7 +138,7 @@ fn added(options: &Options) -> Result<Metadata> {
 }
 
 fn parse_cicp(text: &str) -> Result<Cicp, String> {
-    let numbers: Result<Vec<u8>, _> = text.split(',').map(|n| n.trim().parse()).collect();
+    let numbers: Result<Vec<u8>, _> = text.split(',').map(|n| n.trim().parse::<u8>()).collect();
     match numbers.as_deref() {
         Ok(&[primaries, transfer, matrix @ 0, full_range @ (0 | 1)]) => {
             Ok(Cicp { primaries, transfer, matrix, full_range })

@@ -1,7 +1,7 @@
 //! `sirenc encode`: pictures to `.siren` files.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -190,7 +190,6 @@ fn encode_one(
     settings: &EncodeOptions,
     facts: &mut Facts,
 ) -> Result<Done> {
-    options.flags.check(destination)?;
     let checkpoint = options.checkpoint.clone().map(Destination::Named);
     let saved = match &checkpoint {
         Some(file) => saved(file, destination)?,
@@ -219,7 +218,7 @@ fn encode_one(
             Some(file) => {
                 let mut save = |bytes: &[u8]| {
                     // Training is worth more than its checkpoint.
-                    if let Err(error) = file.write(|file| Ok(file.write_all(bytes)?)) {
+                    if let Err(error) = file.write(None, |file| Ok(file.write_all(bytes)?)) {
                         bar.suspend(|| progress::message(&format!("warning: {error:#}")));
                     }
                 };
@@ -244,7 +243,7 @@ fn encode_one(
     facts.psnr = Some(encoded.psnr);
     facts.steps = Some(encoded.steps_done);
     facts.stopped_early = Some(stopped_early(&encoded));
-    options.flags.write(input, destination, facts, |file| Ok(file.write_all(&encoded.bytes)?))?;
+    options.flags.write(destination, facts, |file| Ok(file.write_all(&encoded.bytes)?))?;
     if let Some(failure) = &encoded.device_failure {
         devices::warn_of_failure(failure);
     }
@@ -265,6 +264,9 @@ fn saved(checkpoint: &Destination, output: &Destination) -> Result<Option<Vec<u8
         bail!("{} is the output; name another checkpoint", checkpoint.name());
     }
     let Some(path) = checkpoint.path() else { return Ok(None) };
+    if path.exists() && !path.is_file() {
+        bail!("{} is not a file", path.display());
+    }
     let name = || path.display().to_string();
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

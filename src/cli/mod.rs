@@ -21,7 +21,7 @@ mod progress;
 mod sample;
 
 use std::any::TypeId;
-use std::io;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -95,8 +95,9 @@ enum Outcome {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let matches = command().get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed =
+        command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = parsed.unwrap_or_else(|error| wrong_usage(&error));
     if arguments.quiet {
         progress::be_quiet();
     }
@@ -105,13 +106,25 @@ pub fn run() -> ExitCode {
         Ok(Outcome::Success) => ExitCode::SUCCESS,
         Ok(Outcome::Partial) => ExitCode::from(EXIT_PARTIAL),
         Ok(Outcome::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
-        // A reader that has seen enough (`sirenc info | head -1`) is not a failure.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             progress::error(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is wrong with the arguments, or prints the help. clap's colours are control characters
+/// themselves: without them, those that an argument has can be told.
+fn wrong_usage(error: &clap::Error) -> ! {
+    let is_harmless = |argument: OsString| {
+        let argument = argument.to_string_lossy();
+        progress::harmless(&argument) == argument
+    };
+    if !error.use_stderr() || std::env::args_os().all(is_harmless) {
+        error.exit();
+    }
+    error.to_string().lines().for_each(progress::line);
+    std::process::exit(error.exit_code())
 }
 
 fn dispatch(arguments: Arguments) -> anyhow::Result<Outcome> {
@@ -167,13 +180,6 @@ fn number() -> RangedU64ValueParser<usize> {
 fn positive(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|&n: &f64| n > 0.0 && n.is_finite());
     number.ok_or("give a number above 0".into())
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|e| e.downcast_ref::<io::Error>())
-        .any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Renders to picture files, strip by strip where the format allows it.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -20,6 +19,7 @@ use tiff::{Directory, TiffResult};
 
 use super::colour::ToSrgb;
 use super::metadata::exif::{self, Field};
+use super::output::Sink;
 
 /// Picture formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -145,7 +145,7 @@ pub(super) fn write(
     format: Format,
     jpeg_quality: u8,
     bar: &ProgressBar,
-    file: &mut File,
+    file: &mut dyn Sink,
 ) -> Result<()> {
     let mut file = BufWriter::with_capacity(1 << 18, file);
     match format {

@@ -22,7 +22,7 @@ pub(super) fn bar(name: &str, len: u64) -> ProgressBar {
     let bar = ProgressBar::new(len);
     let style = "{prefix} {bar:30} {pos}/{len} {msg} {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
-    bar.set_prefix(name.to_owned());
+    bar.set_prefix(harmless(name));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
 }
@@ -39,7 +39,21 @@ pub(super) fn error(error: &anyhow::Error) {
     line(&format!("error: {error:#}"));
 }
 
-/// A closed stderr loses it, which is its owner's wish.
-fn line(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+/// A line on stderr. A closed one loses it, which is its owner's wish.
+pub(super) fn line(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", harmless(text));
+}
+
+/// A line of text for a terminal: control characters, and those that end a line or turn the direction
+/// of what follows, are shown as escapes. They come from names, and a terminal would obey them.
+pub(super) fn harmless(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }

@@ -25,6 +25,14 @@ impl Workplace {
         command
     }
 
+    /// A line for bash, in which `sirenc` is the binary.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("bash");
+        let line = line.replace("sirenc ", &format!("'{}' ", env!("CARGO_BIN_EXE_sirenc")));
+        command.current_dir(self.0.path()).args(["-c", &line]);
+        command
+    }
+
     pub fn run(&self, arguments: &str) -> Assert {
         self.command(arguments).assert()
     }

@@ -6,7 +6,6 @@ mod siren;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -103,14 +102,14 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         (None, None) => unreachable!("a file is one or the other"),
     };
     if let Some((texture, pixels)) = &beside {
-        texture.write(|file| Ok(file.write_all(pixels)?))?;
+        texture.write(None, |file| Ok(file.write_all(pixels)?))?;
     }
-    let written = destination.write(|file| Ok(file.write_all(&bytes)?));
+    let written = destination.write(None, |file| Ok(file.write_all(&bytes)?));
     if let (Err(_), Some(path)) = (&written, beside.as_ref().and_then(|(file, _)| file.path())) {
         // No texture without its shader; the failure to report is the shader's.
         let _ = std::fs::remove_file(path);
     }
-    written.map(|()| Outcome::Success)
+    written.map(|_| Outcome::Success)
 }
 
 /// Where the texture of a shader goes: `NAME.latents.png` beside `NAME.glsl`.

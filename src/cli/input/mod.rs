@@ -26,6 +26,19 @@ pub(super) use picture::picture_from;
 /// Bytes that an input may have, and memory that decoding a picture may take.
 const MAX_INPUT_BYTES: u64 = 4 << 30;
 
+/// An input in messages.
+pub(super) fn name(path: &Path) -> String {
+    if path == Path::new("-") { "stdin".into() } else { path.display().to_string() }
+}
+
+/// Whether an input is stdin or another stream, as of a shell's `<(...)`: it has no name that an
+/// output's could follow from, even where a file is behind it.
+pub(super) fn is_stream(path: &Path) -> bool {
+    ["-", "/dev/stdin"].map(Path::new).contains(&path)
+        || ["/dev/fd", "/proc"].iter().any(|directory| path.starts_with(directory))
+        || fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
 /// The bytes of a file, or of stdin for `-`; never none.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
     read(path, |_| true)
@@ -38,7 +51,7 @@ pub(super) fn siren_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// The bytes of a file or of stdin, if the first ones are those of a file to `go_on` with.
 fn read(path: &Path, go_on: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
-    let name = if path == Path::new("-") { "stdin".into() } else { path.display().to_string() };
+    let name = name(path);
     let cannot_read = || format!("cannot read {name}");
     let mut file: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(std::io::stdin().lock()),
@@ -49,7 +62,7 @@ fn read(path: &Path, go_on: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
     let mut first = file.by_ref().take(SIGNATURE.len() as u64);
     first.read_to_end(&mut bytes).with_context(cannot_read)?;
     if bytes.is_empty() {
-        bail!("{} is empty", path.display());
+        bail!("{name} is empty");
     }
     if go_on(&bytes) {
         file.take(MAX_INPUT_BYTES).read_to_end(&mut bytes).with_context(cannot_read)?;
