@@ -357,8 +357,8 @@ fn what_goes_to_stdout_needs_no_temporary_directory() {
         let run = w.command(&format!("{command} -")).env("TMPDIR", "/nonexistent").assert();
         run.success().stdout(fs::read(w.path("out")).unwrap());
     }
-    // Where more than memory should hold goes is named.
-    let line = "ulimit -f 8; sirenc decode a.siren --size 3000 --format pnm -o -";
+    // Where it does not fit is named.
+    let line = "ulimit -f 2; sirenc decode a.siren --format pnm -o -";
     let full =
         predicate::str::is_match("cannot write to stdout: temporary directory .*: File too large")
             .unwrap();

@@ -12,9 +12,6 @@ use tempfile::{PersistError, SpooledTempFile};
 
 use super::{Outcome, input, interrupt};
 
-/// Bytes on their way to stdout, a pipe or a device that are held in memory; more go to a file.
-const SPOOL_IN_MEMORY: usize = 16 << 20;
-
 /// What a result is written to.
 pub(super) trait Sink: Write + Seek {}
 
@@ -288,18 +285,14 @@ fn spool<W: Write>(
     target: impl FnOnce() -> Result<W>,
 ) -> Result<u64> {
     let mut target = target()?;
+    let mut spool = SpooledTempFile::new(usize::MAX);
     // Where no temporary file can be made, memory must do.
-    let in_memory = if tempfile::tempfile().is_ok() { SPOOL_IN_MEMORY } else { usize::MAX };
-    let mut spool = SpooledTempFile::new(in_memory);
+    let _ = spool.roll();
     produce(&mut spool).map_err(|error| {
-        // Memory has no errors of its own: that is where the rest was to go.
-        match error.chain().any(|cause| cause.is::<io::Error>()) {
-            true => {
-                let place = std::env::temp_dir();
-                error.context(format!("temporary directory {}", place.display()))
-            }
-            false => error,
-        }
+        let of_file = spool.is_rolled() && error.chain().any(|cause| cause.is::<io::Error>());
+        let place = std::env::temp_dir();
+        let place = format!("temporary directory {}", place.display());
+        if of_file { error.context(place) } else { error }
     })?;
     let bytes = spool.seek(SeekFrom::End(0))?;
     spool.rewind()?;
