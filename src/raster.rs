@@ -1,6 +1,9 @@
 //! [`Raster`]: pixels in memory, what an encoder takes and a renderer gives.
 //! Plain data; knows no files and no colour management.
 
+#[cfg(feature = "encode")]
+use std::ops::Range;
+
 use crate::container::BitDepth;
 use crate::geometry::Size;
 use crate::network::Channels;
@@ -62,16 +65,17 @@ impl Raster {
         self.samples
     }
 
-    /// A copy of one row.
+    /// A copy of some rows.
     #[cfg(feature = "encode")]
-    pub(crate) fn row(&self, row: u32) -> Self {
+    pub(crate) fn rows(&self, rows: Range<u32>) -> Self {
         let length = self.size.width as usize * self.channels.count();
-        let at = row as usize * length..(row as usize + 1) * length;
+        let at = rows.start as usize * length..rows.end as usize * length;
         let samples = match &self.samples {
             Samples::U8(samples) => Samples::U8(samples[at].to_vec()),
             Samples::U16(samples) => Samples::U16(samples[at].to_vec()),
         };
-        Self { size: Size { width: self.size.width, height: 1 }, channels: self.channels, samples }
+        let size = Size { height: rows.end - rows.start, ..self.size };
+        Self { size, channels: self.channels, samples }
     }
 
     /// Sample `index` (in row order, channels side by side) as a number in [0, 1].

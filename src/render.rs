@@ -100,9 +100,10 @@ enum Function<'a> {
 const STRIP_POINTS: u64 = 1 << 20;
 /// Least rows of a strip of a reduced render, whose strips share the points between them.
 const REDUCED_ROWS: u32 = 16;
-/// Rows of a finer grid that are held at a time, at least and at most, and the points they aim at.
+/// Points of a finer grid that are held at a time: fewer where 64 rows have fewer, more where 8 rows
+/// have more.
+const FINE_POINTS: (usize, usize) = (1 << 16, 1 << 22);
 const FINE_ROWS: (usize, usize) = (8, 64);
-const FINE_POINTS: usize = 1 << 22;
 
 /// What a render takes, told before any of it is allocated.
 pub(crate) struct Demand {
@@ -156,7 +157,8 @@ fn strip_rows(evaluated: Size, size: Size) -> u32 {
 
 /// Rows of so many points of a finer grid that are held at a time.
 fn fine_rows(width: usize) -> usize {
-    (FINE_POINTS / width).clamp(FINE_ROWS.0, FINE_ROWS.1)
+    let [least, most] = [FINE_POINTS.0, FINE_POINTS.1].map(|points| points / width);
+    FINE_ROWS.1.clamp(least, most).max(FINE_ROWS.0)
 }
 
 impl<'a> Render<'a> {
@@ -485,13 +487,16 @@ impl<'a> Render<'a> {
         quantize: impl Fn(f32) -> T + Sync,
     ) {
         let channels = self.channels().count();
-        let width = self.grid.size.width as usize;
-        samples.par_chunks_mut(width * channels).enumerate().for_each_init(
-            || evaluator.scratch(columns),
-            |scratch, (row, samples)| {
-                let v = self.grid.v(top + row as u32);
-                evaluator.row(columns, v, scratch, |columns, length, rows| {
-                    let samples = &mut samples[columns.start * channels..columns.end * channels];
+        let row = self.grid.size.width as usize * channels;
+        let together = columns.rows_together();
+        samples.par_chunks_mut(together * row).enumerate().for_each_init(
+            || (evaluator.scratch(columns), Vec::with_capacity(together)),
+            |(scratch, v), (index, samples)| {
+                let first = top + (index * together) as u32;
+                v.clear();
+                v.extend((first..).take(samples.len() / row).map(|row| self.grid.v(row)));
+                evaluator.rows(columns, v, scratch, |points, length, rows| {
+                    let samples = &mut samples[points.start * channels..points.end * channels];
                     self.store(rows, length, samples, &quantize);
                 });
             },
@@ -507,24 +512,38 @@ impl<'a> Render<'a> {
         quantize: impl Fn(f32) -> T,
     ) {
         let channels = self.channels().count();
-        let mut each = |unit: &dyn Fn(usize, usize) -> f32| {
-            for (i, pixel) in samples.chunks_exact_mut(channels).enumerate() {
-                for (channel, sample) in pixel.iter_mut().enumerate() {
-                    *sample = quantize(unit(channel, i));
-                }
-            }
-        };
         let part = |channel: usize, part: usize, i: usize| rows[(4 * channel + part) * length + i];
         match self.field {
-            Field::Value => each(&|channel, i| rows[channel * length + i] * 0.5 + 0.5),
+            Field::Value => {
+                for (channel, row) in rows.chunks_exact(length).enumerate().take(channels) {
+                    let samples = samples[channel..].iter_mut().step_by(channels);
+                    samples.zip(row).for_each(|(s, value)| *s = quantize(value * 0.5 + 0.5));
+                }
+            }
             Field::Gradient { gain } => {
                 let gain = narrow(0.5 * self.per_pixel * gain);
-                each(&|channel, i| gain * part(channel, 1, i).hypot(part(channel, 2, i)));
+                each(samples, channels, quantize, |channel, i| {
+                    gain * part(channel, 1, i).hypot(part(channel, 2, i))
+                });
             }
             Field::Laplacian { gain } => {
                 let gain = narrow(0.5 * self.per_pixel * self.per_pixel * gain);
-                each(&|channel, i| 0.5 + gain * part(channel, 3, i));
+                each(samples, channels, quantize, |channel, i| 0.5 + gain * part(channel, 3, i));
             }
+        }
+    }
+}
+
+/// Fills the samples of pixels with what `unit` gives for a channel and a pixel.
+fn each<T>(
+    samples: &mut [T],
+    channels: usize,
+    quantize: impl Fn(f32) -> T,
+    unit: impl Fn(usize, usize) -> f32,
+) {
+    for (i, pixel) in samples.chunks_exact_mut(channels).enumerate() {
+        for (channel, sample) in pixel.iter_mut().enumerate() {
+            *sample = quantize(unit(channel, i));
         }
     }
 }

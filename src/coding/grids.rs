@@ -129,14 +129,17 @@ pub fn encode(planes: &[Plane], networks: &Networks) -> Vec<u8> {
     assert_eq!(weights.len(), biases.len() * planes.len(), "an input for each level");
     let (h1, h2) = networks.context.hidden();
     let networks_stream = networks.encode();
-    let tiles = planes.iter().enumerate().rev().flat_map(|(level, plane)| {
-        tiles(plane.width(), plane.height()).map(move |tile| (level, tile))
+    let groups = planes.iter().enumerate().rev().flat_map(|(level, plane)| {
+        let tiles: Vec<Region> = tiles(plane.width(), plane.height()).collect();
+        let groups = tiles.chunks(latents::tiles_together(plane.width()));
+        groups.map(|tiles| (level, tiles.to_vec())).collect::<Vec<_>>()
     });
-    let tiles: Vec<_> = tiles.collect();
-    let stream = |&(level, tile): &(usize, Region)| {
-        latents::encode(&networks.context, level, &planes[level], planes.get(level + 1), tile)
+    let groups: Vec<_> = groups.collect();
+    let streams = |(level, tiles): &(usize, Vec<Region>)| {
+        let (plane, coarser) = (&planes[*level], planes.get(level + 1));
+        latents::encode(&networks.context, *level, plane, coarser, tiles)
     };
-    let streams: Vec<Vec<u8>> = tiles.par_iter().map(stream).collect();
+    let streams: Vec<Vec<u8>> = groups.par_iter().flat_map_iter(streams).collect();
     let mut out = Vec::new();
     for number in [planes.len(), h1, h2, networks_stream.len()] {
         write_varint(number as u32, &mut out);
@@ -321,24 +324,29 @@ impl Payload {
         let mut planes: Vec<Plane> = Vec::new();
         for (level, need) in (first_level..self.levels()).zip(needs).rev() {
             let coarser = planes.last();
-            let decode = |&(index, tile): &(usize, Region)| {
-                let stream = self.stream(level, index).ok_or(Malformed("bytes are missing"));
+            let (width, height) = self.plane_size(level);
+            let decode = |tiles: &[(usize, Region)]| {
+                let stream = |(number, &(index, tile)): (usize, &(usize, Region))| {
+                    let bytes = self.stream(level, index);
+                    Ok((tile, bytes.ok_or((number, Malformed("bytes are missing")))?))
+                };
+                let streams: Result<Vec<_>, _> = tiles.iter().enumerate().map(stream).collect();
                 let context = &self.networks.context;
                 let latents =
-                    stream.and_then(|s| latents::decode(context, simd, level, tile, coarser, s));
-                latents.map_err(|Malformed(rule)| DecodeError::MalformedLatents {
-                    level,
-                    tile: index,
-                    rule,
+                    streams.and_then(|s| latents::decode(context, simd, level, &s, coarser));
+                latents.map_err(|(number, Malformed(rule))| {
+                    let tile = tiles[number].0;
+                    DecodeError::MalformedLatents { level, tile, rule }
                 })
             };
-            let decoded: Vec<_> = need.tiles.par_iter().map(decode).collect();
-            let (width, height) = self.plane_size(level);
+            let groups = need.tiles.par_chunks(latents::tiles_together(width));
+            let decoded: Vec<Result<Vec<Vec<i16>>, _>> = groups.map(decode).collect();
+            let decoded: Vec<Vec<Vec<i16>>> = decoded.into_iter().collect::<Result<_, _>>()?;
             let Region { x: left, y: top, width: columns, .. } = need.region;
             let mut plane = Plane::with_region(width, height, need.region);
-            for ((_, tile), latents) in need.tiles.into_iter().zip(decoded) {
+            for ((_, tile), latents) in need.tiles.iter().zip(decoded.into_iter().flatten()) {
                 let rows = plane.values_mut().chunks_exact_mut(columns).skip(tile.y - top);
-                for (row, latents) in rows.zip(latents?.chunks_exact(tile.width)) {
+                for (row, latents) in rows.zip(latents.chunks_exact(tile.width)) {
                     row[tile.x - left..][..tile.width].copy_from_slice(latents);
                 }
             }

@@ -54,7 +54,7 @@ pub(crate) struct RowMemory {
 /// Working memory of one thread, reused from row to row.
 #[derive(Debug, Clone)]
 pub struct RowScratch {
-    /// For each level and each order of derivative to v, the row of latents combined.
+    /// For each level, each order of derivative to v and each row of points, the latents combined.
     combined: Vec<Vec<f32>>,
     /// Rows of a block of points: sines, splines.
     block: Vec<f32>,
@@ -130,7 +130,8 @@ impl GridEvaluator {
         // Weights of four taps, and runs as short as a point.
         let level = stride * (4 * orders * bytes + size_of::<Run>() as u64);
         let columns = stride * size_of::<f64>() as u64 + needed.len() as u64 * level;
-        let combined: u64 = needed.iter().map(|region| region.width as u64 + 4).sum();
+        let together = rows_together(points as usize, jets) as u64;
+        let combined: u64 = needed.iter().map(|region| together * (region.width as u64 + 4)).sum();
         let rows = (topology.hidden()[0] + needed.len() + topology.channels().count()) as u64;
         RowMemory { columns, row: bytes * (orders * combined + rows * BLOCK as u64) }
     }
@@ -138,10 +139,11 @@ impl GridEvaluator {
     /// Working memory for one thread.
     pub fn scratch(&self, columns: &Columns) -> RowScratch {
         let orders = if columns.jets { 3 } else { 1 };
-        let combined = columns.levels.iter().flat_map(|level| {
-            let row = vec![0.0; level.beyond.0 + level.latents.len() + level.beyond.1];
-            std::iter::repeat_n(row, orders)
-        });
+        let together = columns.rows_together();
+        let combined = columns
+            .levels
+            .iter()
+            .flat_map(|level| std::iter::repeat_n(vec![0.0; together * level.taps()], orders));
         let outputs = self.grids.output().outputs;
         let rows = self.grids.sines().outputs + columns.levels.len();
         RowScratch {
@@ -151,40 +153,48 @@ impl GridEvaluator {
         }
     }
 
-    /// Evaluates the points of a row, at the native pixel position `v`, block by block.
+    /// Evaluates the points of some rows, at most [`Columns::rows_together`], at the native pixel
+    /// positions `v`, block by block.
     ///
-    /// `each` receives the columns of a block, the length of its rows, at least as many
-    /// numbers, and the rows: for each channel one of values, or for jets those of value,
+    /// `each` receives the points of a block, counted row by row, the length of its rows, at least
+    /// as many numbers, and the rows: for each channel one of values, or for jets those of value,
     /// derivative to u, derivative to v, and Laplacian, per native pixel. The result at a
     /// point depends on that point alone, not on its place in a block.
     ///
     /// # Panics
-    /// If a plane in use does not hold the row's footprint, or `columns` and `scratch` are
-    /// not of this evaluator.
-    pub fn row(
+    /// If these are too many rows, a plane in use does not hold their footprint, or `columns` and
+    /// `scratch` are not of this evaluator.
+    pub fn rows(
         &self,
         columns: &Columns,
-        v: f64,
+        v: &[f64],
         scratch: &mut RowScratch,
         mut each: impl FnMut(Range<usize>, usize, &[f32]),
     ) {
+        assert!(v.len() <= columns.rows_together(), "rows that go together");
         let RowScratch { combined, block, out } = scratch;
         let orders = if columns.jets { 3 } else { 1 };
-        let rows = combined.chunks_exact_mut(orders);
-        for (((level, plane), columns), rows) in self.planes().zip(&columns.levels).zip(rows) {
-            self.combine(plane, columns, &Taps::at(level, plane.height(), v), rows);
+        let levels = combined.chunks_exact_mut(orders);
+        for (((level, plane), columns), combined) in self.planes().zip(&columns.levels).zip(levels)
+        {
+            for (row, &v) in v.iter().enumerate() {
+                let taps = Taps::at(level, plane.height(), v);
+                self.combine(plane, columns, &taps, row, combined);
+            }
         }
         let (size, parts) = if columns.jets { (JET_BLOCK, 4) } else { (BLOCK, 1) };
         let (first, last) = (self.grids.sines(), self.grids.output());
         for (index, start) in (0..columns.count).step_by(size).enumerate() {
             let end = (start + size).min(columns.count);
+            // All rows where they go together, else the one.
+            let end = start + (end - start) * v.len();
             let points = (end - start).next_multiple_of(LANES);
             let stride = parts * points;
             let (sines, splines) = block.split_at_mut(first.outputs * stride);
             for (level, columns) in columns.levels.iter().enumerate() {
-                let rows = &combined[level * orders..][..orders];
+                let combined = &combined[level * orders..][..orders];
                 let splines = &mut splines[level * stride..];
-                columns.interpolate(self.simd, index, rows, points, splines);
+                columns.interpolate(self.simd, index, combined, v.len(), points, splines);
             }
             let splines = &splines[..columns.levels.len() * stride];
             let out = &mut out[..last.outputs * stride];
@@ -208,22 +218,44 @@ impl GridEvaluator {
         self.grids.planes().iter().enumerate().skip(self.finest)
     }
 
-    /// Combines the four rows of latents around a row of points, once for each order.
-    fn combine(&self, plane: &Plane, columns: &LevelColumns, y: &Taps, rows: &mut [Vec<f32>]) {
+    /// Combines the four rows of latents around row `row` of the points, once for each order.
+    fn combine(
+        &self,
+        plane: &Plane,
+        columns: &LevelColumns,
+        y: &Taps,
+        row: usize,
+        combined: &mut [Vec<f32>],
+    ) {
         let (left, right) = columns.beyond;
         let from = columns.latents.start - plane.region().x;
-        let latents = [0, 1, 2, 3].map(|tap| {
-            let row = plane.row(clamp(y.first + tap, plane.height()));
-            &row[from..from + columns.latents.len()]
-        });
-        for (weights, row) in y.weights.iter().zip(rows) {
+        let mut latents: [&[i16]; 4] = [&[]; 4];
+        for (latents, tap) in latents.iter_mut().zip(y.first..) {
+            let row = plane.row(clamp(tap, plane.height()));
+            *latents = &row[from..from + columns.latents.len()];
+        }
+        for (weights, rows) in y.weights.iter().zip(combined) {
             let weights = weights.map(|weight| weight as f32);
+            let row = &mut rows[row * columns.taps()..][..columns.taps()];
             let end = row.len() - right;
             kernel::spline::combine(self.simd, &weights, &latents, &mut row[left..end]);
             let (first, last) = (row[left], row[end - 1]);
             row[..left].fill(first);
             row[end..].fill(last);
         }
+    }
+}
+
+/// How many rows of `points` points are evaluated together: so many that they fill a block.
+fn rows_together(points: usize, jets: bool) -> usize {
+    let block = if jets { JET_BLOCK } else { BLOCK };
+    (block / points).max(1)
+}
+
+impl Columns {
+    /// How many rows are evaluated together; one, unless rows are short.
+    pub fn rows_together(&self) -> usize {
+        rows_together(self.count, self.jets)
     }
 }
 
@@ -267,27 +299,55 @@ impl LevelColumns {
         Self { latents, beyond: (left as usize, right as usize), runs, blocks, weights, stride }
     }
 
-    /// The splines of a block: `points` values, or as many of each part of a jet.
+    fn columns(&self) -> usize {
+        self.stride - RUN
+    }
+
+    /// Latents of a row with the copies beyond the grid.
+    fn taps(&self) -> usize {
+        self.beyond.0 + self.latents.len() + self.beyond.1
+    }
+
+    /// The splines of a block, of each of `rows` rows: `points` values, or as many of each part of a
+    /// jet.
     fn interpolate(
         &self,
         simd: Level,
         block: usize,
-        rows: &[Vec<f32>],
+        combined: &[Vec<f32>],
+        rows: usize,
         points: usize,
         out: &mut [f32],
     ) {
         let runs = &self.runs[self.blocks[block]..self.blocks[block + 1]];
-        let term = |dx: usize, dy: usize| {
-            let row = |tap: usize| &self.weights[(4 * dx + tap) * self.stride..][..self.stride];
-            Term { weights: [row(0), row(1), row(2), row(3)], row: &rows[dy] }
-        };
-        // In this order: what a part writes too much is the next one's.
-        kernel::spline::interpolate(simd, runs, &[term(0, 0)], out);
-        if rows.len() > 1 {
-            kernel::spline::interpolate(simd, runs, &[term(1, 0)], &mut out[points..]);
-            kernel::spline::interpolate(simd, runs, &[term(0, 1)], &mut out[2 * points..]);
-            let terms = [term(2, 0), term(0, 2)];
-            kernel::spline::interpolate(simd, runs, &terms, &mut out[3 * points..]);
+        // In this order: what is written too much of a row or part is the next one's.
+        self.part(simd, runs, combined, rows, [(0, 0)], out);
+        if combined.len() > 1 {
+            self.part(simd, runs, combined, rows, [(1, 0)], &mut out[points..]);
+            self.part(simd, runs, combined, rows, [(0, 1)], &mut out[2 * points..]);
+            self.part(simd, runs, combined, rows, [(2, 0), (0, 2)], &mut out[3 * points..]);
+        }
+    }
+
+    /// A part of the splines: the sum of those of some orders of derivative to u and v.
+    fn part<const N: usize>(
+        &self,
+        simd: Level,
+        runs: &[Run],
+        combined: &[Vec<f32>],
+        rows: usize,
+        orders: [(usize, usize); N],
+        out: &mut [f32],
+    ) {
+        let mut terms = orders.map(|(dx, _)| {
+            let weights = |tap: usize| &self.weights[(4 * dx + tap) * self.stride..][..self.stride];
+            Term { weights: [weights(0), weights(1), weights(2), weights(3)], row: &[][..] }
+        });
+        for row in 0..rows {
+            for (term, (_, dy)) in terms.iter_mut().zip(orders) {
+                term.row = &combined[dy][row * self.taps()..][..self.taps()];
+            }
+            kernel::spline::interpolate(simd, runs, &terms, &mut out[row * self.columns()..]);
         }
     }
 }
@@ -309,7 +369,7 @@ mod tests {
         // The second time the scratch is not fresh.
         for v in [v + 0.7, v] {
             parts = vec![vec![]; evaluator.grids().channels().count() * if jets { 4 } else { 1 }];
-            evaluator.row(&columns, v, &mut scratch, |columns, length, rows| {
+            evaluator.rows(&columns, &[v], &mut scratch, |columns, length, rows| {
                 assert_eq!(columns.start, parts[0].len());
                 for (part, row) in parts.iter_mut().zip(rows.chunks_exact(length)) {
                     part.extend_from_slice(&row[..columns.len()]);
@@ -425,7 +485,7 @@ mod tests {
         let whole = GridEvaluator::new(whole, 1);
         let columns = partial.columns(&u, true);
         let mut scratch = partial.scratch(&columns);
-        partial.row(&columns, 8.0, &mut scratch, |_, length, rows| {
+        partial.rows(&columns, &[8.0], &mut scratch, |_, length, rows| {
             for (part, row_of_whole) in rows.chunks_exact(length).zip(row(&whole, &u, 8.0, true)) {
                 assert_eq!(part[..u.len()], row_of_whole);
             }

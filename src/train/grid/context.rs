@@ -1,11 +1,14 @@
 //! The rate of the latents under the entropy model, in real arithmetic, and its gradients: a
-//! tile row after row, forward and back. The integer form that a decoder runs is
+//! tile line after line, forward and back. The integer form that a decoder runs is
 //! `coding::latents`; knows no pictures and no optimizer.
+
+use std::ops::Range;
 
 use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
 
+use super::lines::{self, Lines};
 use super::math;
-use crate::coding::latents::{INPUTS, NEIGHBOURS, TILE, tiles};
+use crate::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
 use crate::grids::Region;
 
 /// Columns and rows around a tile that its neighbours reach.
@@ -64,14 +67,15 @@ pub struct Band {
     rows: usize,
 }
 
-/// Most rows of a band.
+/// Most rows of a band as wide as a tile; those of a narrow level are so many times as high.
 const BAND: usize = 64;
 
 /// The bands of a level, tile by tile.
 pub fn bands(width: usize, height: usize) -> Vec<Band> {
+    let most = TILE / width.clamp(BAND, TILE) * BAND;
     let bands = |tile: Region| {
-        let band = move |first| Band { tile, first, rows: BAND.min(tile.height - first) };
-        (0..tile.height).step_by(BAND).map(band)
+        let band = move |first| Band { tile, first, rows: most.min(tile.height - first) };
+        (0..tile.height).step_by(most).map(band)
     };
     tiles(width, height).flat_map(bands).collect()
 }
@@ -147,6 +151,87 @@ fn reach((first, count): (usize, usize), range: (usize, usize)) -> (usize, usize
     (start, end - start)
 }
 
+/// The rows of `width` x `height` numbers whose lines begin so many numbers apart.
+fn rows(lines: Lines, numbers: &[f32], stride: usize, width: usize, height: usize) -> Vec<f32> {
+    let (x_step, y_step) = lines.turn((1, stride));
+    let mut rows = vec![0.0; width * height];
+    for (y, row) in rows.chunks_exact_mut(width).enumerate() {
+        lines::read(&numbers[y * y_step..], x_step, row);
+    }
+    rows
+}
+
+/// What a band sees of the coarser level.
+struct Coarse {
+    region: Region,
+    /// The latents of the region, row by row.
+    values: Vec<f32>,
+    lines: Lines,
+    /// What the places of the two parents of a latent are the sums of: for its place in a line, and
+    /// for its line.
+    along: Vec<[usize; 2]>,
+    across: Vec<[usize; 2]>,
+}
+
+impl Coarse {
+    fn new(coarser: Plane, band: Band, lines: Lines) -> Self {
+        let Region { x, y, width, height } = band.region();
+        // The tile that holds the parents.
+        let tile = |first: usize, end: usize| {
+            let first = first / 2 / TILE * TILE;
+            (first, end.min(first + TILE))
+        };
+        let (columns, rows) = (tile(x, coarser.width), tile(y, coarser.height));
+        let (left, reached_columns) = reach((x, width), columns);
+        let (top, reached_rows) = reach((y, height), rows);
+        let region = Region { x: left, y: top, width: reached_columns, height: reached_rows };
+        let held = coarser.values.chunks_exact(coarser.width).skip(top).take(region.height);
+        let values = held.flat_map(|row| &row[left..left + region.width]).copied().collect();
+        let places = |first: usize, count: usize, range, start: usize, step: usize| {
+            let parents = (first..first + count).map(move |at| parents(at, range));
+            parents.map(move |(near, other)| [near, other].map(|at| (at - start) * step)).collect()
+        };
+        let columns = places(x, width, columns, left, 1);
+        let rows = places(y, height, rows, top, region.width);
+        let (along, across) = lines.turn((columns, rows));
+        Self { region, values, lines, along, across }
+    }
+
+    /// Where the numbers of an input lie, `points` of each: the parent `along` a line of the two, in
+    /// the line `across`.
+    fn input(&self, points: usize, along: usize, across: usize) -> Range<usize> {
+        let (x, y) = self.lines.turn((along, across));
+        let first = (x + 2 * y) * points;
+        first..first + points
+    }
+
+    /// The inputs of line `j`.
+    fn gather(&self, j: usize, inputs: &mut [f32]) {
+        let points = inputs.len() / COARSE;
+        for (k, from) in self.across[j].into_iter().enumerate() {
+            let from = &self.values[from..];
+            let places = [0, 1].map(|m| self.input(points, m, k));
+            let [near, other] = inputs.get_disjoint_mut(places).expect("two inputs");
+            for ((near, other), at) in near.iter_mut().zip(other).zip(&self.along) {
+                (*near, *other) = (from[at[0]], from[at[1]]);
+            }
+        }
+    }
+
+    /// Adds gradients of these to those of the region.
+    fn scatter(&self, j: usize, inputs: &[f32], region: &mut [f32]) {
+        let points = inputs.len() / COARSE;
+        for (k, to) in self.across[j].into_iter().enumerate() {
+            let to = &mut region[to..];
+            let [near, other] = [0, 1].map(|m| &inputs[self.input(points, m, k)]);
+            for ((near, other), at) in near.iter().zip(other).zip(&self.along) {
+                to[at[0]] += near;
+                to[at[1]] += other;
+            }
+        }
+    }
+}
+
 /// What is asked of a band besides gradients of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
@@ -182,7 +267,9 @@ impl Entropy<'_> {
         let [h1, h2] = packed.shape.hidden;
         let Band { tile, first: top, rows: height } = band;
         let width = tile.width;
-        let points = width.next_multiple_of(LANES);
+        let lines = Lines::of(width, height);
+        let (length, count) = lines.turn((width, height));
+        let points = length.next_multiple_of(LANES);
         let Scratch { h, slope, out, delta, by_input, by_value, padded, by_padded, moved, change } =
             scratch;
         for (h, rows) in h.iter_mut().zip([INPUTS, h1, h2]) {
@@ -200,59 +287,40 @@ impl Entropy<'_> {
 
         let stride = points + 2 * MARGIN;
         padded.clear();
-        padded.resize((height + MARGIN) * stride, 0.0);
+        padded.resize((count + 2 * MARGIN) * stride, 0.0);
         // Rows above the band that lie in the tile.
         let above = MARGIN.min(top);
-        for j in MARGIN - above..MARGIN + height {
-            let from = &plane.values[(tile.y + top + j - MARGIN) * plane.width + tile.x..][..width];
-            padded[j * stride + MARGIN..][..width].copy_from_slice(from);
+        let y = tile.y + top;
+        let (before, lines_before) = lines.turn((0, above));
+        let (step, line_step) = lines.steps(plane.width);
+        let held = &plane.values[(y - above) * plane.width + tile.x..];
+        for j in 0..lines_before + count {
+            let to = &mut padded[(MARGIN - lines_before + j) * stride + MARGIN - before..];
+            lines::read(&held[j * line_step..], step, &mut to[..before + length]);
         }
-        let coarse_tile = coarser.map(|coarser| {
-            let (x, y) = (tile.x / 2 / TILE * TILE, tile.y / 2 / TILE * TILE);
-            let (w, h) = (TILE.min(coarser.width - x), TILE.min(coarser.height - y));
-            Region { x, y, width: w, height: h }
+        let neighbours = NEIGHBOURS.map(|at| {
+            let (along, across) = lines.turn(at);
+            across * stride as isize + along
         });
-        // The part of it that the band looks at.
-        let coarse_region = coarse_tile.map(|t| {
-            let (x, width) = reach((tile.x, width), (t.x, t.x + t.width));
-            let (y, height) = reach((tile.y + top, height), (t.y, t.y + t.height));
-            Region { x, y, width, height }
-        });
-        let columns: Vec<(usize, usize)> = match coarse_tile {
-            Some(t) => (tile.x..tile.x + width).map(|x| parents(x, (t.x, t.x + t.width))).collect(),
-            None => Vec::new(),
-        };
+        let coarse = coarser.map(|coarser| Coarse::new(coarser, band, lines));
         by_padded.clear();
         let mut by_coarse = Vec::new();
         if latents {
             by_padded.resize(padded.len(), 0.0);
-            by_coarse.resize(coarse_region.map_or(0, |r| r.width * r.height), 0.0);
+            by_coarse.resize(coarse.as_ref().map_or(0, |coarse| coarse.values.len()), 0.0);
         }
-        let y = tile.y + top;
 
         let mut bits = 0.0;
-        for j in 0..height {
-            for (k, (dx, dy)) in NEIGHBOURS.into_iter().enumerate() {
-                let row = (j + MARGIN).wrapping_add_signed(dy) * stride;
-                let at = (row + MARGIN).wrapping_add_signed(dx);
-                h[0][k * points..][..width].copy_from_slice(&padded[at..at + width]);
+        for j in 0..count {
+            let line = (j + MARGIN) * stride + MARGIN;
+            for (input, neighbour) in h[0].chunks_exact_mut(points).zip(neighbours) {
+                let at = line.wrapping_add_signed(neighbour);
+                input[..length].copy_from_slice(&padded[at..at + length]);
             }
-            let coarse_rows = coarse_tile.map(|t| parents(y + j, (t.y, t.y + t.height)));
-            let coarse = &mut h[0][NEIGHBOURS.len() * points..(NEIGHBOURS.len() + 4) * points];
-            match (coarser, coarse_rows) {
-                (Some(coarser), Some((near, other))) => {
-                    let pairs = coarse.chunks_exact_mut(2 * points).zip([near, other]);
-                    for (pair, row) in pairs {
-                        let from = &coarser.values[row * coarser.width..][..coarser.width];
-                        let (first, second) = pair.split_at_mut(points);
-                        for ((first, second), &(x, x2)) in
-                            first.iter_mut().zip(second).zip(&columns)
-                        {
-                            (*first, *second) = (from[x], from[x2]);
-                        }
-                    }
-                }
-                _ => coarse.fill(0.0),
+            let inputs = &mut h[0][NEIGHBOURS.len() * points..][..COARSE * points];
+            match &coarse {
+                Some(coarse) => coarse.gather(j, inputs),
+                None => inputs.fill(0.0),
             }
             for l in 0..2 {
                 let (inputs, outputs) = packed.shape.layers()[l];
@@ -270,7 +338,7 @@ impl Entropy<'_> {
             }
             let from = &h[2][..h2 * points];
             packed.forward[2].layer(level, &packed.biases[2], Activation::Identity, from, out);
-            let values = &padded[(j + MARGIN) * stride + MARGIN..][..points];
+            let values = &padded[line..][..points];
             let (centres, log_scales) = out.split_at_mut(points);
             if wanted == Wanted::GradientsAndBends {
                 let toward_zero =
@@ -282,11 +350,12 @@ impl Entropy<'_> {
                 math::bits(level, moved, centres, log_scales, change);
                 change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
             }
-            bits += math::rate(level, width, values, centres, log_scales, by_value);
+            bits += math::rate(level, length, values, centres, log_scales, by_value);
             if wanted == Wanted::GradientsAndBends {
                 let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
                 let bend = change.iter().zip(moves).zip(by_value.iter());
-                bends.extend(bend.map(|((change, step), slope)| change - step * slope).take(width));
+                bends
+                    .extend(bend.map(|((change, step), slope)| change - step * slope).take(length));
             }
             if !latents && sums.is_none() {
                 continue;
@@ -303,35 +372,30 @@ impl Entropy<'_> {
                 continue;
             }
             packed.backward[0].product(level, &first[0], by_input);
-            let at = (j + MARGIN) * stride + MARGIN;
             let add = |to: &mut [f32], from: &[f32]| {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
             };
-            add(&mut by_padded[at..at + width], by_value);
-            for (k, (dx, dy)) in NEIGHBOURS.into_iter().enumerate() {
-                let row = (j + MARGIN).wrapping_add_signed(dy) * stride;
-                let at = (row + MARGIN).wrapping_add_signed(dx);
-                add(&mut by_padded[at..at + width], &by_input[k * points..]);
+            add(&mut by_padded[line..line + length], by_value);
+            for (input, neighbour) in by_input.chunks_exact(points).zip(neighbours) {
+                let at = line.wrapping_add_signed(neighbour);
+                add(&mut by_padded[at..at + length], input);
             }
-            if let (Some(r), Some((near, other))) = (coarse_region, coarse_rows) {
-                let pairs = by_input[NEIGHBOURS.len() * points..].chunks_exact(2 * points);
-                for (pair, row) in pairs.zip([near, other]) {
-                    let to = &mut by_coarse[(row - r.y) * r.width..][..r.width];
-                    let (first, second) = pair.split_at(points);
-                    for ((first, second), &(x, x2)) in first.iter().zip(second).zip(&columns) {
-                        to[x - r.x] += first;
-                        to[x2 - r.x] += second;
-                    }
-                }
+            if let Some(coarse) = &coarse {
+                let inputs = &by_input[NEIGHBOURS.len() * points..][..COARSE * points];
+                coarse.scatter(j, inputs, &mut by_coarse);
             }
         }
+        // Back to rows.
         let mut gradients = Vec::new();
         if latents {
-            let rows = by_padded.chunks_exact(stride).skip(MARGIN - above);
-            let rows = rows.flat_map(|row| &row[MARGIN..MARGIN + width]).copied().collect();
             let region = Region { x: tile.x, y: y - above, width, height: above + height };
-            gradients.push((region, rows));
-            gradients.extend(coarse_region.map(|r| (r, by_coarse)));
+            let first = (MARGIN - lines_before) * stride + MARGIN - before;
+            gradients
+                .push((region, rows(lines, &by_padded[first..], stride, width, above + height)));
+            gradients.extend(coarse.map(|coarse| (coarse.region, by_coarse)));
+        }
+        if !bends.is_empty() {
+            bends = rows(lines, &bends, length, width, height);
         }
         BandResult { bits, gradients, bends }
     }

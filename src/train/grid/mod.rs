@@ -3,6 +3,7 @@
 //! the training runs. Starts at a quarter of the picture's size. Uses no candle; knows no files.
 
 mod context;
+mod lines;
 mod math;
 mod model;
 mod round;

@@ -494,8 +494,7 @@ impl Model {
         let sine = without_columns(&self.sine.values, full, 0, base);
         let output = without_columns(&self.output.values, wide, shape.sines, base);
         let packed = synthesis::Packed::new(shape, &sine, &output);
-        let [x, y] = axes;
-        let synthesis = Synthesis { level: self.level, picture, x, y, packed: &packed };
+        let synthesis = Synthesis::new(self.level, picture, axes, &packed);
         let grids = &mut self.grids[base..];
         let mut planes: Vec<Vec<f32>> =
             grids.iter_mut().map(|grid| std::mem::take(&mut grid.gradient)).collect();
@@ -760,7 +759,7 @@ fn picture(stage: &Stage) -> GridPicture {
     let mut row = vec![0.0; width];
     for (y, samples) in samples.chunks_exact_mut(width * channels).enumerate() {
         for channel in 0..channels {
-            stage.picture.samples(channel, y * width, &mut row);
+            stage.picture.samples(channel, y * width, 1, &mut row);
             let to = samples[channel..].iter_mut().step_by(channels);
             to.zip(&row).for_each(|(to, sample)| *to = *sample);
         }

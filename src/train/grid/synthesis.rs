@@ -1,15 +1,16 @@
 //! The picture from the latents, its squared error, and the gradients of both: spline, sine
-//! layer and output layer of one block of pixels after another, forward and back while the
-//! block is in cache. Knows no entropy model and no optimizer.
+//! layer and output layer of one block of pixels after another, line by line, forward and back
+//! while the block is in cache. Knows no entropy model and no optimizer.
 
 use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
 
+use super::lines::{self, LONGEST, Lines};
 use super::math;
 use crate::grids::Taps;
 use crate::raster::{Raster, Samples};
 
-/// Width and height of a block in pixels.
-pub const BLOCK: (usize, usize) = (256, 32);
+/// Pixels of a line of a block, and lines.
+const BLOCK: (usize, usize) = (LONGEST, 32);
 
 /// The pixels that are trained on.
 #[derive(Debug, Clone)]
@@ -39,23 +40,22 @@ impl<'a> Picture<'a> {
         Self { width, height, channels, pixels: Pixels::Raster(raster), weight: 1.0 }
     }
 
-    /// Samples of a channel from pixel `start` on, in [-1, 1].
-    pub fn samples(&self, channel: usize, start: usize, out: &mut [f32]) {
+    /// Samples of a channel, of every `step`th pixel from `start` on, in [-1, 1].
+    pub fn samples(&self, channel: usize, start: usize, step: usize, out: &mut [f32]) {
         fn signed<T: Copy>(samples: &[T], step: usize, out: &mut [f32], unit: impl Fn(T) -> f32) {
             for (out, sample) in out.iter_mut().zip(samples.iter().step_by(step)) {
                 *out = 2.0 * unit(*sample) - 1.0;
             }
         }
-        let channels = self.channels;
-        let first = start * channels + channel;
+        let (first, next) = (start * self.channels + channel, step * self.channels);
         match &self.pixels {
             Pixels::Planar(samples) => {
-                let start = channel * self.width * self.height + start;
-                out.copy_from_slice(&samples[start..start + out.len()]);
+                let samples = &samples[channel * self.width * self.height + start..];
+                lines::read(samples, step, out);
             }
             Pixels::Raster(raster) => match raster.samples() {
-                Samples::U8(s) => signed(&s[first..], channels, out, |s| f32::from(s) / 255.0),
-                Samples::U16(s) => signed(&s[first..], channels, out, |s| f32::from(s) / 65535.0),
+                Samples::U8(s) => signed(&s[first..], next, out, |s| f32::from(s) / 255.0),
+                Samples::U16(s) => signed(&s[first..], next, out, |s| f32::from(s) / 65535.0),
             },
         }
     }
@@ -71,7 +71,7 @@ impl<'a> Picture<'a> {
         let mut mean = |channel: usize| {
             let mut sum = 0.0;
             for y in 0..self.height {
-                self.samples(channel, y * self.width, &mut row);
+                self.samples(channel, y * self.width, 1, &mut row);
                 sum += row.iter().map(|&sample| f64::from(sample)).sum::<f64>();
             }
             (sum / (self.width * self.height) as f64) as f32
@@ -90,7 +90,7 @@ impl<'a> Picture<'a> {
             let read = |channel: usize, rows: &mut [Vec<f32>; 2]| {
                 for (k, row) in rows.iter_mut().enumerate() {
                     let y = (2 * y + k).min(self.height - 1);
-                    self.samples(channel, y * self.width, row);
+                    self.samples(channel, y * self.width, 1, row);
                 }
             };
             if self.has_alpha() {
@@ -216,12 +216,14 @@ pub struct Latents<'a> {
     pub values: &'a [f32],
 }
 
-/// A rectangle of latents that a block reaches, and the gradient on it.
+/// A rectangle of latents that a block reaches, and the gradient on it: `count` lines of `length`
+/// from place `along` of line `across` on.
 pub struct Footprint {
-    x: isize,
-    y: isize,
-    width: usize,
-    height: usize,
+    lines: Lines,
+    along: isize,
+    across: isize,
+    length: usize,
+    count: usize,
     gradient: Vec<f32>,
 }
 
@@ -230,11 +232,12 @@ impl Footprint {
     /// outside counts for the border.
     pub fn add_to(&self, width: usize, height: usize, plane: &mut [f32]) {
         let clamp = |at: isize, len: usize| at.clamp(0, len as isize - 1) as usize;
-        for (j, row) in self.gradient.chunks_exact(self.width).enumerate() {
-            let y = clamp(self.y + j as isize, height);
-            let to = &mut plane[y * width..][..width];
-            for (i, g) in row.iter().enumerate() {
-                to[clamp(self.x + i as isize, width)] += g;
+        let (step, line_step) = self.lines.steps(width);
+        let (length, count) = self.lines.turn((width, height));
+        for (j, line) in self.gradient.chunks_exact(self.length).enumerate() {
+            let to = &mut plane[clamp(self.across + j as isize, count) * line_step..];
+            for (i, g) in line.iter().enumerate() {
+                to[clamp(self.along + i as isize, length) * step] += g;
             }
         }
     }
@@ -258,11 +261,11 @@ pub struct Scratch {
     /// Gradients of the sines' arguments, below them those of the outputs.
     delta: Vec<f32>,
     by_level: Vec<f32>,
-    /// Latent rows stretched to the block's pixels, level by level, and their gradients.
+    /// Lines of latents stretched to the block's pixels, level by level, and their gradients.
     stretched: Vec<f32>,
     by_stretched: Vec<f32>,
     local: Vec<f32>,
-    /// A row's samples, channel by channel, and what the square root of the weight of its colours
+    /// A line's samples, channel by channel, and what the square root of the weight of its colours
     /// is: their alpha, or 1.
     targets: Vec<f32>,
     visible: Vec<f32>,
@@ -299,23 +302,33 @@ impl Gradients {
 
 /// The function on the pixel lattice of a picture.
 pub struct Synthesis<'a> {
-    pub level: Level,
-    pub picture: &'a Picture<'a>,
-    pub x: &'a Axis,
-    pub y: &'a Axis,
-    pub packed: &'a Packed,
+    level: Level,
+    picture: &'a Picture<'a>,
+    lines: Lines,
+    /// Along a line, and from line to line.
+    along: &'a Axis,
+    across: &'a Axis,
+    packed: &'a Packed,
 }
 
-/// Length of a block's rows: whole registers.
-fn points(width: usize) -> usize {
-    width.next_multiple_of(LANES)
-}
+impl<'a> Synthesis<'a> {
+    /// Of columns and rows, `axes`.
+    pub fn new(
+        level: Level,
+        picture: &'a Picture<'a>,
+        [x, y]: &'a [Axis; 2],
+        packed: &'a Packed,
+    ) -> Self {
+        let lines = Lines::of(picture.width, picture.height);
+        let (along, across) = lines.turn((x, y));
+        Self { level, picture, lines, along, across, packed }
+    }
 
-impl Synthesis<'_> {
-    /// Corners of the blocks.
+    /// Corners of the blocks, place in a line and line.
     pub fn blocks(&self) -> Vec<(usize, usize)> {
-        let rows = (0..self.y.len).step_by(BLOCK.1);
-        rows.flat_map(|y| (0..self.x.len).step_by(BLOCK.0).map(move |x| (x, y))).collect()
+        let lines = (0..self.across.len).step_by(BLOCK.1);
+        let places = || (0..self.along.len).step_by(BLOCK.0);
+        lines.flat_map(|line| places().map(move |place| (place, line))).collect()
     }
 
     /// Forward and back through the block at `corner`. `sums`, of the sine layer and of the
@@ -329,9 +342,9 @@ impl Synthesis<'_> {
         scratch: &mut Scratch,
     ) -> BlockResult {
         let Shape { levels, sines, channels } = self.packed.shape;
-        let width = BLOCK.0.min(self.x.len - corner.0);
-        let height = BLOCK.1.min(self.y.len - corner.1);
-        let points = points(width);
+        let length = BLOCK.0.min(self.along.len - corner.0);
+        let count = BLOCK.1.min(self.across.len - corner.1);
+        let points = length.next_multiple_of(LANES);
         let Scratch { h, slope, delta, by_level, stretched, by_stretched, .. } = scratch;
         let Scratch { local, targets, visible, .. } = scratch;
         h.resize((sines + levels + 1) * points, 0.0);
@@ -344,24 +357,33 @@ impl Synthesis<'_> {
         let mut starts = Vec::with_capacity(levels);
         stretched.clear();
         for (l, latents) in latents.iter().enumerate() {
-            let (ax, ay) = (&self.x.levels[l], &self.y.levels[l]);
-            let (x, y) = (ax.tap(corner.0).0, ay.tap(corner.1).0);
-            let columns = (ax.tap(corner.0 + width - 1).0 - x) as usize + 4;
-            let rows = (ay.tap(corner.1 + height - 1).0 - y) as usize + 4;
+            let (axis, across_axis) = (&self.along.levels[l], &self.across.levels[l]);
+            let (along, across) = (axis.tap(corner.0).0, across_axis.tap(corner.1).0);
+            let taps = (axis.tap(corner.0 + length - 1).0 - along) as usize + 4;
+            let lines = (across_axis.tap(corner.1 + count - 1).0 - across) as usize + 4;
+            let (step, line_step) = self.lines.steps(latents.width);
             starts.push(stretched.len());
-            stretched.resize(stretched.len() + rows * points, 0.0);
+            stretched.resize(stretched.len() + lines * points, 0.0);
             let out = &mut stretched[starts[l]..];
             for (j, out) in out.chunks_exact_mut(points).enumerate() {
-                let row = (y + j as isize).clamp(0, ay.len as isize - 1) as usize;
-                let row = &latents.values[row * latents.width..][..latents.width];
+                let line = (across + j as isize).clamp(0, across_axis.len as isize - 1) as usize;
+                let line = &latents.values[line * line_step..];
                 local.clear();
-                local.extend(
-                    (0..columns as isize)
-                        .map(|i| row[(x + i).clamp(0, ax.len as isize - 1) as usize]),
-                );
-                stretch(ax, corner.0, local, &mut out[..width]);
+                local
+                    .extend((0..taps as isize).map(|i| {
+                        line[(along + i).clamp(0, axis.len as isize - 1) as usize * step]
+                    }));
+                stretch(axis, corner.0, local, &mut out[..length]);
             }
-            footprints.push(Footprint { x, y, width: columns, height: rows, gradient: Vec::new() });
+            let gradient = Vec::new();
+            footprints.push(Footprint {
+                lines: self.lines,
+                along,
+                across,
+                length: taps,
+                count: lines,
+                gradient,
+            });
         }
         if gradients.latents() {
             by_stretched.clear();
@@ -372,9 +394,9 @@ impl Synthesis<'_> {
         let power: fn(f32) -> f32 =
             if gradients == Gradients::Curvatures { |weight| weight * weight } else { |w| w };
         let mut error = 0.0;
-        for row in 0..height {
+        for line in 0..count {
             for l in 0..levels {
-                let (first, weights) = self.taps(l, corner.1 + row, footprints[l].y);
+                let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
                 let at = starts[l] + first * points;
                 let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
                 let out = &mut h[(sines + l) * points..][..points];
@@ -400,7 +422,7 @@ impl Synthesis<'_> {
                 &h[..(sines + levels) * points],
                 out,
             );
-            self.read(corner, row, width, targets, visible);
+            self.read(corner, line, length, targets, visible);
             error += self.compare(targets, visible, points, out);
             if gradients == Gradients::None {
                 continue;
@@ -423,7 +445,7 @@ impl Synthesis<'_> {
                     packed.back_to_levels.product(self.level, delta, by_level);
                 }
                 for l in 0..levels {
-                    let (first, weights) = self.taps(l, corner.1 + row, footprints[l].y);
+                    let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
                     let at = starts[l] + first * points;
                     let from = &by_level[l * points..][..points];
                     for (k, &weight) in weights.iter().enumerate() {
@@ -436,11 +458,11 @@ impl Synthesis<'_> {
         }
         if gradients.latents() {
             for (l, footprint) in footprints.iter_mut().enumerate() {
-                let rows = by_stretched[starts[l]..].chunks_exact(points).take(footprint.height);
-                footprint.gradient = vec![0.0; footprint.width * footprint.height];
-                let gradient = footprint.gradient.chunks_exact_mut(footprint.width);
-                for (row, gradient) in rows.zip(gradient) {
-                    gather(&self.x.levels[l], corner.0, &row[..width], gradient, power);
+                let lines = by_stretched[starts[l]..].chunks_exact(points).take(footprint.count);
+                footprint.gradient = vec![0.0; footprint.length * footprint.count];
+                let gradient = footprint.gradient.chunks_exact_mut(footprint.length);
+                for (line, gradient) in lines.zip(gradient) {
+                    gather(&self.along.levels[l], corner.0, &line[..length], gradient, power);
                 }
             }
         } else {
@@ -449,7 +471,7 @@ impl Synthesis<'_> {
         BlockResult { error, footprints }
     }
 
-    /// Twice the sum of the squared derivatives of a row's outputs, in the units of the error, by
+    /// Twice the sum of the squared derivatives of a line's outputs, in the units of the error, by
     /// each level. `delta` is working memory as large as in [`Self::block`], so is `squares`.
     fn curvatures(
         &self,
@@ -479,10 +501,10 @@ impl Synthesis<'_> {
         by_level.iter_mut().zip(squares.iter()).for_each(|(to, sum)| *to = scale * sum);
     }
 
-    /// First of the four rows of a level for pixel row `y`, counted from `from`, and weights.
-    fn taps(&self, l: usize, y: usize, from: isize) -> (usize, &[f32; 4]) {
-        let axis = &self.y.levels[l];
-        let (first, phase) = axis.tap(y);
+    /// First of the four lines of a level for a line of pixels, counted from `from`, and weights.
+    fn taps(&self, l: usize, line: usize, from: isize) -> (usize, &[f32; 4]) {
+        let axis = &self.across.levels[l];
+        let (first, phase) = axis.tap(line);
         ((first - from) as usize, &axis.phases[phase])
     }
 
@@ -491,29 +513,30 @@ impl Synthesis<'_> {
         !(self.picture.has_alpha() && channel + 1 == self.picture.channels)
     }
 
-    /// Reads the samples of a block's row, and how visible its colours are.
+    /// Reads the samples of a block's line, and how visible its colours are.
     fn read(
         &self,
         corner: (usize, usize),
-        row: usize,
-        width: usize,
+        line: usize,
+        length: usize,
         targets: &mut Vec<f32>,
         visible: &mut Vec<f32>,
     ) {
-        let start = (corner.1 + row) * self.picture.width + corner.0;
-        targets.resize(self.picture.channels * width, 0.0);
-        for (channel, targets) in targets.chunks_exact_mut(width).enumerate() {
-            self.picture.samples(channel, start, targets);
+        let (step, line_step) = self.lines.steps(self.picture.width);
+        let start = (corner.1 + line) * line_step + corner.0 * step;
+        targets.resize(self.picture.channels * length, 0.0);
+        for (channel, targets) in targets.chunks_exact_mut(length).enumerate() {
+            self.picture.samples(channel, start, step, targets);
         }
         visible.clear();
-        visible.resize(width, 1.0);
+        visible.resize(length, 1.0);
         if self.picture.has_alpha() {
-            let alpha = &targets[targets.len() - width..];
+            let alpha = &targets[targets.len() - length..];
             visible.iter_mut().zip(alpha).for_each(|(to, alpha)| *to = 0.5 * (alpha + 1.0));
         }
     }
 
-    /// Squared errors of a row of outputs, which become their gradients; those of colours count by
+    /// Squared errors of a line of outputs, which become their gradients; those of colours count by
     /// the square of their alpha.
     fn compare(&self, targets: &[f32], visible: &[f32], points: usize, out: &mut [f32]) -> f64 {
         let Picture { channels, weight, .. } = *self.picture;
@@ -535,7 +558,7 @@ impl Synthesis<'_> {
     }
 }
 
-/// A row of latents at the pixels from `start` on.
+/// A line of latents at the pixels from `start` on.
 fn stretch(axis: &AxisLevel, start: usize, latents: &[f32], out: &mut [f32]) {
     if axis.shift == 0 {
         let [a, b, c, _] = axis.phases[0];
