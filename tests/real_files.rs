@@ -585,3 +585,73 @@ fn damaged_jpeg_data_is_refused_or_told() {
         }
     }
 }
+
+#[test]
+fn jpeg_data_that_was_never_written_is_refused_and_padding_is_not() {
+    let w = Workplace::new();
+    for name in ["baseline.jpg", "restarts.jpg", "progressive.jpg"] {
+        let whole = w.file(name);
+        let start = whole.windows(2).position(|pair| pair == b"\xff\xda").unwrap() + 20;
+        let data = whole.len() - 2 - start;
+        for share in [0.3, 0.6, 0.9] {
+            let mut zeroed = whole.clone();
+            zeroed[start + (data as f64 * share) as usize..].fill(0);
+            fs::write(w.path("zeroed.jpg"), zeroed).unwrap();
+            let run = w.run(&format!("encode zeroed.jpg -o a.siren {QUICK}"));
+            let said = String::from_utf8(run.get_output().stderr.clone()).unwrap();
+            assert!(!said.contains("the picture is whole"), "{name} {share}: {said}");
+            assert!(
+                said.starts_with("error: ") || said.contains("damaged"),
+                "{name} {share}: {said}"
+            );
+        }
+        let padded = [&whole[..whole.len() - 2], &[0, 0], b"\xff\xd9"].concat();
+        fs::write(w.path("padded.jpg"), padded).unwrap();
+        assert!(w.encode("padded.jpg").said.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn metadata_that_does_not_fit_is_left_out_and_told() {
+    let w = Workplace::new();
+    let bytes = fs::read({
+        w.encode_silently("baseline.jpg");
+        w.path("a.siren")
+    });
+    let mut metadata = w.metadata();
+    metadata.exif = Some([b"II*\0\x08\0\0\0\0\0\0\0\0\0", &[0; 70_000][..]].concat());
+    metadata.xmp = Some(format!("<x:xmpmeta a=\"{}\"/>", "b".repeat(70_000)).into_bytes());
+    let edited = sirenc::container::replace_metadata(&bytes.unwrap(), &metadata).unwrap();
+    fs::write(w.path("large.siren"), edited).unwrap();
+    let line = |block, format| {
+        format!(
+            "warning: large.siren: its {block} does not fit into {format} and is left out; write PNG to keep it\n"
+        )
+    };
+    for (name, format) in [("b.jpg", "JPG"), ("b.ppm", "PNM")] {
+        let both = line("EXIF", format) + &line("XMP", format);
+        w.run(&format!("decode large.siren -o {name}")).success().stderr(both);
+    }
+    for name in ["b.png", "b.webp", "b.tiff"] {
+        w.run(&format!("decode large.siren -o {name}")).success().stderr("");
+    }
+}
+
+#[test]
+fn icons_and_cut_webp_files() {
+    let w = Workplace::new();
+    w.quadrants("colours.png", COLOURS);
+    // An icon with a PNG file of RGB in it.
+    let png = fs::read(w.path("colours.png")).unwrap();
+    let mut icon = [&[0, 0, 1, 0, 1, 0, 48, 32, 0, 0, 1, 0, 24, 0][..]].concat();
+    icon.extend((png.len() as u32).to_le_bytes());
+    icon.extend(22u32.to_le_bytes());
+    icon.extend(&png);
+    fs::write(w.path("a.ico"), icon).unwrap();
+    assert_eq!(w.encode("a.ico").samples(), (3, 8));
+    assert_eq!(w.psnr("a.ico", "colours.png"), 99.0);
+    // A file that says that it is longer.
+    let whole = w.file("still.webp");
+    fs::write(w.path("cut.webp"), &whole[..whole.len() - 2]).unwrap();
+    w.refuses("cut.webp", "the file is cut short");
+}

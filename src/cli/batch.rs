@@ -238,7 +238,7 @@ pub(super) fn run(
         let (status, error) = match &result {
             Ok(Done::Written | Done::WrittenEarly) => ("written", None),
             Ok(Done::Interrupted) => ("interrupted", None),
-            Err(error) => ("failed", Some(format!("{error:#}"))),
+            Err(error) => ("failed", Some(progress::chain(error))),
         };
         let seconds = Some(started.elapsed().as_secs_f64());
         flags.record(input, path, status, error.as_deref(), &facts, seconds)?;

@@ -57,6 +57,11 @@ impl ToSrgb {
         /// PNG, third edition, sections 11.3.2.1 and 11.3.2.3.
         const SRGB_PLACES: [f64; 8] = [0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06];
         let is_near = |a: f64, b: f64| (a - b).abs() < 0.005;
+        let is_place = |xy: &[f64]| xy[1] > 0.0 && xy[0] + xy[1] <= 1.0;
+        let in_order = chromaticities.is_none_or(|places| places.chunks_exact(2).all(is_place));
+        if !(0.05..=20.0).contains(&gamma) || !in_order {
+            bail!("gamma or primaries of no picture");
+        }
         let places = chromaticities.unwrap_or(SRGB_PLACES);
         let same_places = places.iter().zip(SRGB_PLACES).all(|(&a, b)| is_near(a, b));
         let is_srgb = is_near(gamma, 1.0 / 2.2);

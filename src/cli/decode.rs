@@ -180,9 +180,9 @@ fn decode_one(
     if let Some(lost) = format.loses_colour_space(&metadata).filter(|_| !options.to_srgb) {
         warn(&format!("{shouted} holds no {lost}; write PNG, or convert with --to-srgb"));
     }
-    if let Some(lost) = format.loses(&metadata) {
+    for lost in format.leave_out(&mut metadata) {
         warn(&format!(
-            "{shouted} holds no {lost}; write PNG to keep it, or leave it out with --strip"
+            "its {lost} does not fit into {shouted} and is left out; write PNG to keep it"
         ));
     }
     let bar = progress::bar(&name(), render.size().height.into());

@@ -21,6 +21,10 @@ use super::colour::ToSrgb;
 use super::metadata::exif::{self, Field};
 use super::output::Sink;
 
+/// What stands before EXIF (its length) and XMP in a JPEG file.
+const EXIF_NAME: usize = 6;
+const XMP_NAME: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
+
 /// Picture formats that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
@@ -92,15 +96,19 @@ impl Format {
         }
     }
 
-    /// What beside colours the format cannot hold.
-    pub fn loses(self, metadata: &Metadata) -> Option<&'static str> {
-        let is_pnm = matches!(self, Self::Pnm | Self::Pam);
-        match (metadata.exif.is_some() && is_pnm, metadata.xmp.is_some() && is_pnm) {
-            (true, true) => Some("EXIF and no XMP"),
-            (true, false) => Some("EXIF"),
-            (false, true) => Some("XMP"),
-            (false, false) => None,
-        }
+    /// Takes out EXIF and XMP where the format cannot hold them; tells which.
+    pub fn leave_out(self, metadata: &mut Metadata) -> Vec<&'static str> {
+        // A segment of JPEG has 65,533 bytes, the name of what it holds among them.
+        let (exif, xmp) = match self {
+            Self::Png | Self::Webp | Self::Tiff => (usize::MAX, usize::MAX),
+            Self::Jpeg => (65_533 - EXIF_NAME, 65_533 - XMP_NAME.len()),
+            Self::Pnm | Self::Pam => (0, 0),
+        };
+        let blocks = [(&mut metadata.exif, exif, "EXIF"), (&mut metadata.xmp, xmp, "XMP")];
+        let too_long = blocks.into_iter().filter_map(|(block, most, name)| {
+            block.take_if(|block| block.len() > most).map(|_| name)
+        });
+        too_long.collect()
     }
 
     /// Bits that the format can hold, if fewer than a picture may have.
@@ -225,11 +233,10 @@ fn write_jpeg(
         encoder.add_icc_profile(icc)?;
     }
     if let Some(exif) = &metadata.exif {
-        encoder.add_exif_metadata(exif).context("EXIF; --strip=exif leaves it out")?;
+        encoder.add_exif_metadata(exif)?;
     }
     if let Some(xmp) = &metadata.xmp {
-        let segment = [b"http://ns.adobe.com/xap/1.0/\0", xmp.as_slice()].concat();
-        encoder.add_app_segment(1, segment).context("XMP; --strip=xmp leaves it out")?;
+        encoder.add_app_segment(1, [XMP_NAME, xmp.as_slice()].concat())?;
     }
     let failed = RefCell::new(None);
     let rows = JpegRows { source, width, height, bar, strip: RefCell::new(None), failed: &failed };

@@ -34,9 +34,17 @@ pub(super) fn message(text: &str) {
     }
 }
 
+/// An error with its causes; a cause that the text before has already is not said again.
+pub(super) fn chain(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
 /// An error, in one line.
 pub(super) fn error(error: &anyhow::Error) {
-    line(&format!("error: {error:#}"));
+    line(&format!("error: {}", chain(error)));
 }
 
 /// A line on stderr. A closed one loses it, which is its owner's wish.

@@ -1,5 +1,5 @@
-//! What the headers of BMP and TGA files say that `image` does not look at: profiles, and whether the
-//! fourth byte of a pixel is alpha; no pixels (BITMAPV5HEADER; Truevision TGA 2.0).
+//! What the headers of BMP, TGA, ICO and WebP files say that `image` does not look at: profiles,
+//! whether the fourth byte of a pixel is alpha, PNG files inside, their length; no pixels (BITMAPV5HEADER; Truevision TGA 2.0).
 
 /// Where a BMP file's header begins, behind that of the file.
 const BMP_HEADER: usize = 14;
@@ -65,6 +65,27 @@ fn tga_attributes(bytes: &[u8]) -> Option<u8> {
     let place = u32::from_le_bytes(*place) as usize;
     let signed = signature[4..].starts_with(b"TRUEVISION-XFILE.\0");
     (signed && place > 0).then(|| bytes.get(place.checked_add(494)?).copied())?
+}
+
+/// The largest picture of an ICO file, if it is a PNG file.
+pub(super) fn ico_png(bytes: &[u8]) -> Option<&[u8]> {
+    let (head, entries) = bytes.split_first_chunk::<6>()?;
+    let count = usize::from(u16::from_le_bytes([head[4], head[5]]));
+    let entries = entries.as_chunks::<16>().0.iter().take(count);
+    // 0 stands for 256; where sizes are equal, more bits win.
+    let side = |side: u8| usize::from(side.wrapping_sub(1)) + 1;
+    let rank = |entry: &[u8; 16]| (side(entry[0]) * side(entry[1]), [entry[7], entry[6]]);
+    let largest = entries.max_by_key(|entry| rank(entry))?;
+    let number = |at: usize| Some(u32::from_le_bytes(*largest[at..].first_chunk()?) as usize);
+    let (length, start) = (number(8)?, number(12)?);
+    let picture = bytes.get(start..start.checked_add(length)?)?;
+    picture.starts_with(b"\x89PNG\r\n\x1a\n").then_some(picture)
+}
+
+/// Whether a RIFF file, as WebP is, has fewer bytes than it says.
+pub(super) fn is_cut_riff(bytes: &[u8]) -> bool {
+    let length = bytes.get(4..).and_then(|rest| rest.first_chunk());
+    length.is_some_and(|length| (bytes.len() as u64) < u64::from(u32::from_le_bytes(*length)) + 8)
 }
 
 #[cfg(test)]

@@ -80,6 +80,13 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
         Some(ImageFormat::Jpeg) => read_jpeg(bytes)?,
         Some(ImageFormat::Bmp) => read_bmp(bytes)?,
         Some(ImageFormat::Tga) => read_tga(bytes)?,
+        Some(ImageFormat::WebP) if bitmap::is_cut_riff(bytes) => {
+            bail!("cannot decode: the file is cut short")
+        }
+        // `image` takes only RGBA for PNG in an icon.
+        Some(ImageFormat::Ico) if bitmap::ico_png(bytes).is_some() => {
+            read_png(bitmap::ico_png(bytes).unwrap_or_default())?
+        }
         Some(format) => of_image(bytes, format)?,
         None => bail!("not a picture in a format that sirenc reads"),
     };
@@ -277,6 +284,10 @@ impl Read {
             // Some writers of WebP and PNG leave this in.
             exif.drain(..EXIF_OF_JPEG.len());
         }
+        if self.exif.as_deref().is_some_and(|exif| !metadata::exif::is_exif(exif)) {
+            self.exif = None;
+            self.warn("its EXIF is damaged and left out");
+        }
         if let Some(packet) = self.xmp.take() {
             self.xmp = metadata::xmp::to_utf8(&packet);
             if self.xmp.is_none() {
@@ -303,10 +314,20 @@ impl Read {
         let mut raster = raster(image)?;
         if let Some(calibration) = self.calibration
             && let png::Calibration { gamma, chromaticities } = calibration
-            && let Some(to_srgb) = ToSrgb::of_gamma(gamma, chromaticities, &raster)?
         {
-            raster = to_srgb.convert(raster)?;
-            warnings.push(format!("its colours, of gamma {gamma} without a profile, are now sRGB"));
+            match ToSrgb::of_gamma(gamma, chromaticities, &raster) {
+                Ok(None) => {}
+                Ok(Some(to_srgb)) => {
+                    raster = to_srgb.convert(raster)?;
+                    let text =
+                        format!("its colours, of gamma {gamma} without a profile, are now sRGB");
+                    warnings.push(text);
+                }
+                Err(_) => {
+                    warnings
+                        .push("its gamma and primaries make no sense; it was read as sRGB".into());
+                }
+            }
         }
         Ok(Picture { raster, metadata, warnings })
     }

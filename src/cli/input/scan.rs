@@ -106,11 +106,19 @@ pub(super) fn ending(bytes: &[u8]) -> Ending {
                 };
                 segments.step_over(scan.length);
                 ending.damage = ending.damage.or(scan.damage);
-                if scan.damage.is_none() && !segments.rest().starts_with(b"\xff") {
-                    if is_followed_by_segment(segments.rest()) {
+                // Zeros that fill up the data are no damage.
+                let zeros = segments.rest().iter().take_while(|&&byte| byte == 0).count();
+                let after = &segments.rest()[zeros..];
+                if scan.damage.is_none() && after.first() != Some(&0xff) {
+                    if is_followed_by_segment(after) {
                         ending.damage = Some(Damage::Inside);
                     } else if frame.is_whole() {
                         // What follows is something else.
+                        let data = &bytes[..bytes.len() - segments.rest().len()];
+                        let before = data.iter().rev().take_while(|&&byte| byte == 0).count();
+                        if before >= 2 && before + zeros >= UNWRITTEN {
+                            ending.damage = Some(Damage::Short);
+                        }
                         break;
                     }
                 }
@@ -131,6 +139,10 @@ pub(super) fn ending(bytes: &[u8]) -> Ending {
     }
     ending
 }
+
+/// So many zeros at the end of a file, which begin in the picture data, were never written: they are
+/// codes, too.
+const UNWRITTEN: usize = 32;
 
 /// Whether what is left over of picture data ends with a marker.
 fn is_followed_by_segment(data: &[u8]) -> bool {

@@ -98,6 +98,19 @@ fn picture(file: &mut File, warnings: &mut Vec<String>) -> Result<(DynamicImage,
         file.find_tag_unsigned_vec(Tag::ExtraSamples).map_err(cannot_decode)?;
     let extra = extra.unwrap_or_default();
     let colour = file.colortype().map_err(cannot_decode)?;
+    let predictor: Option<u16> = file.find_tag_unsigned(Tag::Predictor).ok().flatten();
+    let stored: Option<usize> = file.find_tag_unsigned(Tag::SamplesPerPixel).ok().flatten();
+    let planar: Option<u16> = file.find_tag_unsigned(Tag::PlanarConfiguration).ok().flatten();
+    if predictor.is_some_and(|predictor| predictor > 1)
+        && planar != Some(2)
+        && stored.is_some_and(|stored| stored > usize::from(colour.num_samples()))
+    {
+        // `tiff` 0.11 undoes the predictor as if they were not there.
+        bail!(
+            "TIFF with a predictor and channels that are neither colour nor alpha is not read; \
+             write it without them or without the predictor"
+        );
+    }
     let mut samples = DecodingResult::U8(Vec::new());
     let layout = file.read_image_to_buffer(&mut samples).map_err(cannot_decode)?;
     let planes = layout.planes;
@@ -131,6 +144,13 @@ fn picture(file: &mut File, warnings: &mut Vec<String>) -> Result<(DynamicImage,
         (DecodingResult::F16(_) | DecodingResult::F32(_) | DecodingResult::F64(_), _) => {
             bail!("floating-point pictures are not supported; convert to 16 bits first")
         }
+        (
+            DecodingResult::I8(_)
+            | DecodingResult::I16(_)
+            | DecodingResult::I32(_)
+            | DecodingResult::I64(_),
+            _,
+        ) => bail!("TIFF with signed samples is not read; convert it to unsigned ones"),
         _ => bail!("TIFF with {depth} bits a sample is not read; convert it to 8 or 16 bits"),
     };
     Ok((image.context("cannot decode: samples are missing")?, colours == 4))

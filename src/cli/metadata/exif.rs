@@ -148,6 +148,11 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Whether a block begins as EXIF does, with a TIFF header.
+pub(in crate::cli) fn is_exif(exif: &[u8]) -> bool {
+    Block::new(exif).is_some()
+}
+
 /// The orientation, 1 to 8, of the picture that a block belongs to.
 pub(in crate::cli) fn orientation(exif: &[u8]) -> Option<u8> {
     let block = Block::new(exif)?;
