@@ -707,7 +707,7 @@ mod tests {
         let context = random_context(4, 4, 1, &mut ChaCha8Rng::seed_from_u64(2));
         let tile = Region { x: 0, y: 0, width: 20, height: 30 };
         let streams = encode(&context, 0, &Plane::new(20, 30), None, &[tile]);
-        assert_eq!(streams, [[]]);
+        assert_eq!(streams, [Vec::<u8>::new()]);
         let found = decode(&context, Level::new(), 0, &[(tile, &[])], None);
         assert_eq!(found, Ok(vec![vec![0; 600]]));
     }
