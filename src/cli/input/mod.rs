@@ -14,7 +14,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use image::ImageFormat;
 use sirenc::Decoder;
 use sirenc::container::SIGNATURE;
 
@@ -139,7 +138,7 @@ fn files_in(directory: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Path
 /// Whether a name's extension is one of a picture format that can be read.
 #[cfg(feature = "encode")]
 pub(super) fn has_picture_extension(path: &Path) -> bool {
-    ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
+    image::ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
 }
 
 /// Whether a name's extension is `siren`.
