@@ -6,6 +6,8 @@ use sirenc_fuzz::open;
 
 #[path = "../../src/cli/describe.rs"]
 mod describe;
+#[path = "../../src/cli/terminal.rs"]
+mod terminal;
 
 fuzz_target!(|bytes: &[u8]| {
     for decoder in open(bytes) {

@@ -5,7 +5,7 @@ use sirenc::coding;
 use sirenc::container::{Container, Representation, TrainingOmega};
 use sirenc::{DecodeError, Decoder};
 
-use super::progress::harmless;
+use super::terminal::harmless;
 
 /// What there is to say of a file.
 pub(super) struct Description<'a> {

@@ -19,6 +19,7 @@ mod output;
 mod picture;
 mod progress;
 mod sample;
+mod terminal;
 
 use std::any::TypeId;
 use std::ffi::OsString;
@@ -118,7 +119,7 @@ pub fn run() -> ExitCode {
 fn wrong_usage(error: &clap::Error) -> ! {
     let is_harmless = |argument: OsString| {
         let argument = argument.to_string_lossy();
-        progress::harmless(&argument) == argument
+        terminal::harmless(&argument) == argument
     };
     if !error.use_stderr() || std::env::args_os().all(is_harmless) {
         error.exit();

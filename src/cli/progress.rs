@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::terminal::harmless;
+
 static QUIET: AtomicBool = AtomicBool::new(false);
 
 /// From now on, nothing but errors.
@@ -50,18 +52,4 @@ pub(super) fn error(error: &anyhow::Error) {
 /// A line on stderr. A closed one loses it, which is its owner's wish.
 pub(super) fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", harmless(text));
-}
-
-/// A line of text for a terminal: control characters, and those that end a line or turn the direction
-/// of what follows, are shown as escapes. They come from names, and a terminal would obey them.
-pub(super) fn harmless(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
 }
