@@ -1,5 +1,5 @@
 //! Latents of a grid to bytes and back: a small network in integers predicts each of them
-//! from those before it (spec section 6.4). One tile at a time; starts no threads, knows
+//! from those before it (spec section 6.4). A few tiles at a time; starts no threads, knows
 //! nothing of the picture.
 
 use std::convert::Infallible;
@@ -199,8 +199,8 @@ pub fn tiles(width: usize, height: usize) -> impl Iterator<Item = Region> {
     })
 }
 
-/// How many tiles of a level of so many columns go through the network together: a narrow one has
-/// latents for few of its lanes.
+/// How many tiles of a level of so many columns go through the network together: a narrow tile never
+/// has latents for all of its lanes.
 pub fn tiles_together(width: usize) -> usize {
     let lanes = width.div_ceil(LAG).min(GROUP);
     GROUP / lanes
@@ -226,7 +226,7 @@ pub fn encode(
         return vec![Vec::new(); tiles.len()];
     }
     let mut coded: Vec<_> = tiles.iter().copied().zip(writers).collect();
-    let code = |tile: Region, writer: &mut Option<Writer>, (x, y), distribution: &Laplace| {
+    let code = |tile: &Region, writer: &mut Option<Writer>, (x, y), distribution: &Laplace| {
         let value = latent(plane, tile, x, y);
         if let Some(writer) = writer {
             writer.laplace(value.into(), distribution);
@@ -261,7 +261,7 @@ fn stand_in(
 }
 
 /// The latent at a place of a tile.
-fn latent(plane: &Plane, tile: Region, x: usize, y: usize) -> i16 {
+fn latent(plane: &Plane, tile: &Region, x: usize, y: usize) -> i16 {
     plane.values()[(tile.y + y) * plane.width() + tile.x + x]
 }
 
@@ -283,7 +283,7 @@ pub fn bits(
     tile: Region,
 ) -> f64 {
     let mut bits = 0.0;
-    let code = |tile: Region, _: &mut (), (x, y), distribution: &Laplace| {
+    let code = |tile: &Region, _: &mut (), (x, y), distribution: &Laplace| {
         let value = latent(plane, tile, x, y);
         bits += distribution.bits(value.into());
         Ok::<_, Infallible>(value)
@@ -317,7 +317,7 @@ pub fn decode(
         Ok((tile, Decoding { number, reader, latents }))
     });
     let mut coded = coded.collect::<Result<Vec<_>, _>>()?;
-    let code = |tile: Region, decoding: &mut Decoding, (x, y), distribution: &_| {
+    let code = |tile: &Region, decoding: &mut Decoding, (x, y), distribution: &_| {
         let value = decoding.reader.laplace(distribution);
         let value = value.map_err(|error| (decoding.number, error))? as i16;
         decoding.latents[y * tile.width + x] = value;
@@ -349,7 +349,7 @@ fn walk<T, E>(
     level: usize,
     coarser: Option<&Plane>,
     tiles: &mut [(Region, T)],
-    mut code: impl FnMut(Region, &mut T, (usize, usize), &Laplace) -> Result<i16, E>,
+    mut code: impl FnMut(&Region, &mut T, (usize, usize), &Laplace) -> Result<i16, E>,
 ) -> Result<(), E> {
     let mut network = context.network(level);
     let mut walks: Vec<Walk> = tiles.iter().map(|(tile, _)| Walk::new(*tile, coarser)).collect();
@@ -364,14 +364,18 @@ fn walk<T, E>(
             return Ok(());
         }
         let (centres, scales) = network.evaluate(simd).split_at(GROUP);
-        let mut lanes = centres.iter().zip(scales);
+        let mut lane = 0;
         for (walk, (tile, state)) in walks.iter_mut().zip(&mut *tiles) {
-            let window = &mut walk.window[(walk.step + BEFORE) * STRIDE + ABOVE..][..GROUP];
-            for (row, (&centre, &scale)) in walk.rows.clone().zip(&mut lanes) {
-                let place = (walk.step - LAG * row, walk.first + row);
+            let Walk { step, first, rows, .. } = walk;
+            let own = lane..lane + rows.len();
+            lane = own.end;
+            let at = (*step + BEFORE) * STRIDE + ABOVE;
+            let window = &mut walk.window[at + rows.start..at + rows.end];
+            let outputs = centres[own.clone()].iter().zip(&scales[own]);
+            for ((row, window), (&centre, &scale)) in rows.clone().zip(window).zip(outputs) {
+                let place = (*step - LAG * row, *first + row);
                 let distribution = distribution(centre as i32, scale as i32);
-                let value = code(*tile, state, place, &distribution);
-                window[row] = clamped(value?);
+                *window = clamped(code(tile, state, place, &distribution)?);
             }
             walk.advance();
         }
