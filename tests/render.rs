@@ -346,6 +346,23 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
 }
 
 #[test]
+fn narrow_renders_show_the_function() {
+    for width in 1..=70 {
+        for size in [Size { width, height: 71 }, Size { width: 71, height: width }] {
+            let grids = grids(size, 6, 5, 1, u64::from(width));
+            let view = View::default();
+            let render = render_of_grids(&grids, view, Field::Value, BitDepth::Sixteen).raster();
+            for index in 0..size.pixels() as usize {
+                let (x, y) = (index as u32 % size.width, index as u32 / size.width);
+                let wanted = grids.evaluate(f64::from(x) + 0.5, f64::from(y) + 0.5)[0].value;
+                let error = f64::from(render.unit(index)) - (wanted * 0.5 + 0.5).clamp(0.0, 1.0);
+                assert!(error.abs() < 5e-5, "{size:?}, {index}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn strips_threads_and_crops_do_not_change_a_pixel_of_grids() {
     let size = Size { width: 2000, height: 1300 };
     let grids = grids(size, 3, 4, 2, 9);

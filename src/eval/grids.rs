@@ -461,6 +461,37 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_go_together_are_what_each_is_alone() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let size = Size { width: 70, height: 300 };
+        let grids = grids::tests::random(size, 5, 9, 2, &mut rng);
+        for level in levels() {
+            let evaluator = GridEvaluator::with_simd(grids.clone(), 0, level);
+            for (width, jets) in
+                [1, 3, 8, 64, 70, 256, 300].map(|w| [(w, false), (w, true)]).concat()
+            {
+                let u: Vec<f64> = (0..width).map(|i| f64::from(i) * 0.9 + 0.5).collect();
+                let columns = evaluator.columns(&u, jets);
+                let v: Vec<f64> = (0..columns.rows_together()).map(|i| i as f64 + 0.5).collect();
+                let mut scratch = evaluator.scratch(&columns);
+                let mut together = vec![vec![]; if jets { 8 } else { 2 }];
+                evaluator.rows(&columns, &v, &mut scratch, |points, length, rows| {
+                    for (part, row) in together.iter_mut().zip(rows.chunks_exact(length)) {
+                        part.extend_from_slice(&row[..points.len()]);
+                    }
+                });
+                let mut alone = vec![vec![]; together.len()];
+                for &v in &v {
+                    for (part, row) in alone.iter_mut().zip(row(&evaluator, &u, v, jets)) {
+                        part.extend(row);
+                    }
+                }
+                assert!(together == alone, "{level:?}: {width}, {jets}");
+            }
+        }
+    }
+
+    #[test]
     fn a_region_of_the_footprint_suffices() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let size = Size { width: 90, height: 40 };

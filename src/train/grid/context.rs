@@ -65,6 +65,7 @@ pub struct Band {
     /// Rows from the tile's first.
     first: usize,
     rows: usize,
+    lines: Lines,
 }
 
 /// Most rows of a band as wide as a tile; those of a narrow level are so many times as high.
@@ -74,7 +75,10 @@ const BAND: usize = 64;
 pub fn bands(width: usize, height: usize) -> Vec<Band> {
     let most = TILE / width.clamp(BAND, TILE) * BAND;
     let bands = |tile: Region| {
-        let band = move |first| Band { tile, first, rows: most.min(tile.height - first) };
+        let band = move |first| {
+            let rows = most.min(tile.height - first);
+            Band { tile, first, rows, lines: Lines::of(tile.width, rows) }
+        };
         (0..tile.height).step_by(most).map(band)
     };
     tiles(width, height).flat_map(bands).collect()
@@ -103,7 +107,7 @@ pub struct BandResult {
 impl Band {
     /// The latents of the band in their level.
     pub fn region(&self) -> Region {
-        let Self { tile, first, rows } = *self;
+        let Self { tile, first, rows, .. } = *self;
         Region { x: tile.x, y: tile.y + first, width: tile.width, height: rows }
     }
 }
@@ -174,7 +178,7 @@ struct Coarse {
 }
 
 impl Coarse {
-    fn new(coarser: Plane, band: Band, lines: Lines) -> Self {
+    fn new(coarser: Plane, band: Band) -> Self {
         let Region { x, y, width, height } = band.region();
         // The tile that holds the parents.
         let tile = |first: usize, end: usize| {
@@ -193,8 +197,8 @@ impl Coarse {
         };
         let columns = places(x, width, columns, left, 1);
         let rows = places(y, height, rows, top, region.width);
-        let (along, across) = lines.turn((columns, rows));
-        Self { region, values, lines, along, across }
+        let (along, across) = band.lines.turn((columns, rows));
+        Self { region, values, lines: band.lines, along, across }
     }
 
     /// Where the numbers of an input lie, `points` of each: the parent `along` a line of the two, in
@@ -265,9 +269,8 @@ impl Entropy<'_> {
         let latents = wanted != Wanted::Bits;
         let mut bends = Vec::new();
         let [h1, h2] = packed.shape.hidden;
-        let Band { tile, first: top, rows: height } = band;
+        let Band { tile, first: top, rows: height, lines } = band;
         let width = tile.width;
-        let lines = Lines::of(width, height);
         let (length, count) = lines.turn((width, height));
         let points = length.next_multiple_of(LANES);
         let Scratch { h, slope, out, delta, by_input, by_value, padded, by_padded, moved, change } =
@@ -302,7 +305,7 @@ impl Entropy<'_> {
             let (along, across) = lines.turn(at);
             across * stride as isize + along
         });
-        let coarse = coarser.map(|coarser| Coarse::new(coarser, band, lines));
+        let coarse = coarser.map(|coarser| Coarse::new(coarser, band));
         by_padded.clear();
         let mut by_coarse = Vec::new();
         if latents {
@@ -398,5 +401,60 @@ impl Entropy<'_> {
             bends = rows(lines, &bends, length, width, height);
         }
         BandResult { bits, gradients, bends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn columns_give_what_rows_give() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let shape = Shape { hidden: [7, 6] };
+        let layers = shape
+            .lens()
+            .map(|len| -> Vec<f32> { (0..len).map(|_| rng.random_range(-0.4..0.4)).collect() });
+        let packed = Packed::new(shape, layers.each_ref().map(Vec::as_slice));
+        // Several bands, several tiles, and lines that are longer than their number.
+        for (width, height) in [(1usize, 300), (2, 3), (5, 40), (66, 270), (80, 500), (300, 70)] {
+            let mut latents = |width: usize, height: usize| -> Vec<f32> {
+                (0..width * height).map(|_| rng.random_range(-2.5..2.5)).collect()
+            };
+            let coarse = (width.div_ceil(2), usize::div_ceil(height, 2));
+            let (fine, coarser) = (latents(width, height), latents(coarse.0, coarse.1));
+            let coarser = Plane { width: coarse.0, height: coarse.1, values: &coarser };
+            for coarser in [None, Some(coarser)] {
+                let plane = Plane { width, height, values: &fine };
+                let level = Level::new();
+                let entropy = Entropy { level, packed: &packed, number: 1, plane, coarser };
+                for band in bands(width, height) {
+                    let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {
+                        let mut sums = shape.lens().map(|len| vec![0.0; len]);
+                        let (band, wanted) = (Band { lines, ..band }, Wanted::GradientsAndBends);
+                        let scratch = &mut Scratch::default();
+                        (entropy.band(band, wanted, Some(&mut sums), scratch), sums)
+                    });
+                    let close = |found: &[f32], wanted: &[f32]| {
+                        assert_eq!(found.len(), wanted.len());
+                        let most = wanted.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+                        for (found, wanted) in found.iter().zip(wanted) {
+                            assert!((found - wanted).abs() <= 1e-5 * most, "{band:?}");
+                        }
+                    };
+                    assert!((columns.0.bits / rows.0.bits - 1.0).abs() < 1e-6);
+                    close(&columns.0.bends, &rows.0.bends);
+                    for (found, wanted) in columns.0.gradients.iter().zip(&rows.0.gradients) {
+                        assert_eq!(found.0, wanted.0);
+                        close(&found.1, &wanted.1);
+                    }
+                    for (found, wanted) in columns.1.iter().zip(&rows.1) {
+                        close(found, wanted);
+                    }
+                }
+            }
+        }
     }
 }

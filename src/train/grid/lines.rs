@@ -5,7 +5,7 @@ use crate::kernel::LANES;
 /// Longest line that is worked on at a time. Columns of what is wider lie too far apart in memory.
 pub const LONGEST: usize = 256;
 
-/// The lines of a rectangle, one after the other what the kernels take as points: its rows, or its
+/// The lines of a rectangle, whose pixels or latents are the points of the kernels: its rows, or its
 /// columns where rows are too short to fill the registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
@@ -16,7 +16,7 @@ pub enum Lines {
 impl Lines {
     /// Those of `width` x `height` that take less time.
     pub fn of(width: usize, height: usize) -> Self {
-        // A line takes what its registers hold, and every piece of it as much again as the least one.
+        // A line takes time for whole registers, and each piece of it as much again as the least.
         let time = |length: usize, count: usize| {
             count * (length.next_multiple_of(LANES) + length.div_ceil(LONGEST) * LANES)
         };

@@ -152,17 +152,55 @@ fn planar(size: (usize, usize), channels: usize, samples: Vec<f32>) -> Picture<'
 
 #[test]
 fn gradients_are_those_of_a_plain_loss() {
-    gradients_of(3);
+    gradients_of(3, (37, 29));
 }
 
 #[test]
 fn gradients_with_alpha_are_those_of_a_plain_loss() {
-    gradients_of(4);
+    gradients_of(4, (37, 29));
 }
 
-fn gradients_of(channels: usize) {
+#[test]
+fn gradients_of_a_narrow_picture_are_those_of_a_plain_loss() {
+    gradients_of(2, (3, 150));
+}
+
+/// Narrow pictures take the time of wide ones since the work is the same.
+#[test]
+fn a_narrow_picture_is_worked_on_as_its_transpose() {
+    let shape = Shape { levels: 3, sines: 5, hidden: [7, 6], channels: 3 };
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let networks = super::super::start::networks(shape, 1e-2, 3);
+    for width in 1..=70 {
+        let size = (width, 300);
+        let transposed = |values: &[f32], (width, height): (usize, usize)| -> Vec<f32> {
+            (0..width).flat_map(|x| (0..height).map(move |y| values[y * width + x])).collect()
+        };
+        let samples: Vec<f32> = (0..3 * 300 * width).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let channels = samples.chunks_exact(300 * width);
+        let turned = channels.flat_map(|samples| transposed(samples, size)).collect();
+        let narrow = (planar(size, 3, samples), Model::new(size, networks.clone(), 0));
+        let wide = (planar((300, width), 3, turned), Model::new((300, width), networks.clone(), 0));
+        let [(narrow, mut narrow_model), (wide, mut wide_model)] = [narrow, wide];
+        for (grid, turned) in narrow_model.grids.iter_mut().zip(&mut wide_model.grids) {
+            grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
+            turned.soft = transposed(&grid.soft, (grid.width, grid.height));
+        }
+        let errors =
+            [(&mut narrow_model, &narrow), (&mut wide_model, &wide)].map(|(model, picture)| {
+                model.synthesis(&Stage::new(0, picture, 3), Gradients::LatentsAndWeights, 1)
+            });
+        assert_eq!(errors[0], errors[1], "{width}");
+        assert_eq!(narrow_model.sine.gradient, wide_model.sine.gradient);
+        assert_eq!(narrow_model.output.gradient, wide_model.output.gradient);
+        for (grid, turned) in narrow_model.grids.iter().zip(&wide_model.grids) {
+            assert_eq!(transposed(&grid.gradient, (grid.width, grid.height)), turned.gradient);
+        }
+    }
+}
+
+fn gradients_of(channels: usize, size: (usize, usize)) {
     let shape = Shape { levels: 3, sines: 5, hidden: [7, 6], channels };
-    let size = (37, 29);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let mut networks = super::super::start::networks(shape, 1e-2, 3);
     // A scale of its own for every group.
