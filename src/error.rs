@@ -271,6 +271,18 @@ impl EncodeError {
     }
 }
 
+/// Why a device other than the CPU cannot do what it was asked for, in words for people.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("{0}")]
+pub struct DeviceError(String);
+
+impl DeviceError {
+    /// What went wrong.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
 /// Bytes as spaced hexadecimal, `(nothing)` when there are none.
 fn hex(bytes: &[u8]) -> String {
     if bytes.is_empty() {

@@ -48,6 +48,7 @@ mod decode;
 mod encode;
 mod error;
 pub mod eval;
+pub mod fallback;
 mod geometry;
 #[cfg(feature = "gpu")]
 pub mod gpu;
@@ -76,7 +77,7 @@ pub use encode::{
     Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
     encode_with_checkpoints,
 };
-pub use error::{DecodeError, EncodeError, Limit};
+pub use error::{DecodeError, DeviceError, EncodeError, Limit};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
 pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};
