@@ -12,8 +12,9 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sirenc::container::TrainingOmega;
 use sirenc::eval::{BLOCK, Evaluator, Points};
-use sirenc::train::Model;
-use sirenc::{BitDepth, Channels, Field, Grid, Render, Size, Topology, View};
+use sirenc::train::reference::Reference;
+use sirenc::train::siren::{Batch, Fused, Model, Stepper, Task, WeightedPixel};
+use sirenc::{BitDepth, Channels, Field, Grid, Raster, Render, Samples, Size, Topology, View};
 
 /// Hidden layers x hidden features: COIN's, and the SIREN paper's.
 const TOPOLOGIES: [&str; 5] = ["5x20", "10x28", "10x40", "13x49", "4x256"];
@@ -70,18 +71,18 @@ fn flops(topology: &Topology) -> f64 {
 fn model(topology: &Topology) -> Model {
     let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    Model::initialize(topology, omega, &[0.0; 3], &Device::Cpu, &mut rng).unwrap()
+    Model::initialize(topology, omega, &[0.0; 3], &mut rng).unwrap()
 }
 
-fn batch() -> (Tensor, Tensor) {
+/// Random pixels of a random picture.
+fn batch() -> (Raster, Vec<WeightedPixel>) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut random = |rows: usize| {
-        let numbers: Vec<f32> = (0..rows * BATCH).map(|_| rng.random_range(-1.0..1.0)).collect();
-        Tensor::from_vec(numbers, (rows, BATCH), &Device::Cpu).unwrap()
-    };
-    let (inputs, targets) = (random(2), random(3));
-    let weights = Tensor::ones((1, BATCH), targets.dtype(), &Device::Cpu).unwrap();
-    (inputs, Tensor::cat(&[targets, weights], 0).unwrap())
+    let size = Size { width: 768, height: 512 };
+    let samples = (0..3 * size.pixels()).map(|_| rng.random()).collect();
+    let raster = Raster::new(size, Channels::Rgb, Samples::U8(samples)).unwrap();
+    let mut pixel = || rng.random_range(0..size.pixels() as u32);
+    let pixels = (0..BATCH).map(|_| WeightedPixel { number: pixel(), weight: 1.0 }).collect();
+    (raster, pixels)
 }
 
 #[divan::bench(args = TOPOLOGIES, sample_count = 5, sample_size = 1)]
@@ -98,23 +99,32 @@ fn evaluator(bencher: Bencher, text: &str) {
 
 #[divan::bench(args = TOPOLOGIES, sample_count = 5, sample_size = 1)]
 fn training_step(bencher: Bencher, text: &str) {
-    let (model, (inputs, targets)) = (model(&topology(text)), batch());
-    measure(bencher, "training", text, || {
-        model.loss(&inputs, &targets).unwrap().backward().unwrap()
-    });
+    let (topology, (raster, pixels)) = (&topology(text), batch());
+    let model = model(topology);
+    let task = Task { raster: &raster, topology, scales: model.scales(), points: BATCH };
+    let mut fused = Fused::new(&task);
+    measure(bencher, "training", text, || fused.step(model.weights(), Batch::Of(&pixels)).unwrap());
 }
 
 #[divan::bench(args = TOPOLOGIES, sample_count = 3, sample_size = 1)]
 fn candle_evaluator(bencher: Bencher, text: &str) {
-    let (model, (inputs, targets)) = (model(&topology(text)), batch());
-    measure(bencher, "candle evaluator", text, || model.reference_loss(&inputs, &targets).unwrap());
+    let (topology, (raster, pixels)) = (&topology(text), batch());
+    let model = model(topology);
+    let task = Task { raster: &raster, topology, scales: model.scales(), points: BATCH };
+    let candle = Reference::new(&task, &Device::Cpu);
+    measure(bencher, "candle evaluator", text, || {
+        candle.loss(model.weights(), Batch::Of(&pixels)).unwrap()
+    });
 }
 
 #[divan::bench(args = TOPOLOGIES, sample_count = 3, sample_size = 1)]
 fn candle_training_step(bencher: Bencher, text: &str) {
-    let (model, (inputs, targets)) = (model(&topology(text)), batch());
+    let (topology, (raster, pixels)) = (&topology(text), batch());
+    let model = model(topology);
+    let task = Task { raster: &raster, topology, scales: model.scales(), points: BATCH };
+    let mut candle = Reference::new(&task, &Device::Cpu);
     measure(bencher, "candle training", text, || {
-        model.reference_loss(&inputs, &targets).unwrap().backward().unwrap()
+        candle.step(model.weights(), Batch::Of(&pixels)).unwrap()
     });
 }
 

@@ -256,10 +256,6 @@ pub enum EncodeError {
         /// The same as it is now.
         wanted: String,
     },
-    /// A tensor operation failed.
-    #[cfg(feature = "encode")]
-    #[error("training failed: {0}")]
-    Tensor(#[from] candle_core::Error),
 }
 
 impl EncodeError {

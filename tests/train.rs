@@ -1,28 +1,43 @@
 //! The trainer's parts through the library: the fused training step against candle's own
 //! operations.
-#![cfg(feature = "encode")]
+#![cfg(feature = "candle")]
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sirenc::container::TrainingOmega;
-use sirenc::train::Model;
-use sirenc::{Channels, Topology};
+use sirenc::train::reference::Reference;
+use sirenc::train::siren::{Batch, Fused, Model, Step, Stepper, Task, WeightedPixel};
+use sirenc::{Channels, Raster, Samples, Size, Topology};
 
-/// A batch of `points` random pixels and weights.
-fn batch(channels: usize, points: usize, rng: &mut impl Rng) -> (Tensor, Tensor) {
-    let mut numbers = |count: usize, low: f32| -> Vec<f32> {
-        (0..count).map(|_| rng.random_range(low..1.0)).collect()
+/// A picture of random samples.
+fn picture(channels: Channels, rng: &mut impl Rng) -> Raster {
+    let size = Size { width: rng.random_range(1..90), height: rng.random_range(1..90) };
+    let count = size.pixels() as usize * channels.count();
+    let samples = match rng.random() {
+        true => Samples::U8((0..count).map(|_| rng.random()).collect()),
+        false => Samples::U16((0..count).map(|_| rng.random()).collect()),
     };
-    let inputs = numbers(2 * points, -1.0);
-    let mut targets = numbers(channels * points, -1.0);
-    targets.extend(numbers(points, 0.2));
-    let tensor = |numbers, rows| Tensor::from_vec(numbers, (rows, points), &Device::Cpu).unwrap();
-    (tensor(inputs, 2), tensor(targets, channels + 1))
+    Raster::new(size, channels, samples).unwrap()
 }
 
-fn norm(tensor: &Tensor) -> f64 {
-    f64::from(tensor.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()).sqrt()
+/// A batch of random pixels and weights.
+fn pixels(raster: &Raster, points: usize, rng: &mut impl Rng) -> Vec<WeightedPixel> {
+    let all = raster.size().pixels() as u32;
+    let mut pixel = || {
+        let number = rng.random_range(0..all);
+        WeightedPixel { number, weight: rng.random_range(0.2..1.0) }
+    };
+    (0..points).map(|_| pixel()).collect()
+}
+
+fn model(topology: &Topology, omega: TrainingOmega, rng: &mut impl Rng) -> Model {
+    let mean = vec![0.1; topology.channels().count()];
+    Model::initialize(topology, omega, &mean, rng).unwrap()
+}
+
+fn norm(numbers: impl IntoIterator<Item = f32>) -> f64 {
+    numbers.into_iter().map(|number| f64::from(number).powi(2)).sum::<f64>().sqrt()
 }
 
 #[test]
@@ -31,25 +46,28 @@ fn fused_gradients_are_those_of_candle() {
     for case in 0..60 {
         let channels = Channels::from_count(1 + case % 4).unwrap();
         let layers = rng.random_range(1..=6);
-        let hidden = (0..layers).map(|_| rng.random_range(1..=70)).collect();
+        let hidden: Vec<usize> = (0..layers).map(|_| rng.random_range(1..=70)).collect();
         let topology = Topology::new(channels, hidden).unwrap();
         let omega = TrainingOmega { first: 20.0, hidden: 30.0 };
-        let mean = vec![0.1; channels.count()];
-        let device = Device::Cpu;
-        let model = Model::initialize(&topology, omega, &mean, &device, &mut rng).unwrap();
+        let model = model(&topology, omega, &mut rng);
         let points = [1, 2, 63, 64, 65, 511, 513, rng.random_range(1..5000)][case % 8];
-        let (inputs, targets) = batch(channels.count(), points, &mut rng);
-        let fused = model.loss(&inputs, &targets).unwrap();
-        let reference = model.reference_loss(&inputs, &targets).unwrap();
-        let loss = |loss: &Tensor| f64::from(loss.to_scalar::<f32>().unwrap());
-        let (found, wanted) = (loss(&fused), loss(&reference));
-        assert!((found / wanted - 1.0).abs() < 1e-4, "{topology} {points}: {found} {wanted}");
-        let (fused, reference) = (fused.backward().unwrap(), reference.backward().unwrap());
-        for variable in model.variables() {
-            let fused = fused.get(&variable).unwrap();
-            let wanted = reference.get(&variable).unwrap();
-            assert_eq!(fused.dims(), wanted.dims());
-            let error = norm(&(fused - wanted).unwrap()) / norm(wanted);
+        let raster = picture(channels, &mut rng);
+        let some = pixels(&raster, points, &mut rng);
+        let batch = if case % 5 == 4 { Batch::All } else { Batch::Of(&some) };
+        let task = Task { raster: &raster, topology: &topology, scales: model.scales(), points };
+        let fused = Fused::new(&task).step(model.weights(), batch).unwrap();
+        let mut reference = Reference::new(&task, &Device::Cpu);
+        let wanted = reference.step(model.weights(), batch).unwrap();
+        assert_eq!(reference.loss(model.weights(), batch).unwrap(), wanted.loss);
+        let (found, loss) = (fused.loss, wanted.loss);
+        assert!((found / loss - 1.0).abs() < 1e-4, "{topology} {points}: {found} {loss}");
+        assert_eq!(fused.gradient.len(), topology.weight_count());
+        let mut layer = 0..0;
+        for (inputs, outputs) in topology.layers() {
+            layer = layer.end..layer.end + outputs * (inputs + 1);
+            let pairs = fused.gradient[layer.clone()].iter().zip(&wanted.gradient[layer.clone()]);
+            let error =
+                norm(pairs.map(|(a, b)| a - b)) / norm(wanted.gradient[layer.clone()].to_vec());
             assert!(error < 1e-4, "{topology} {channels} {points}: {error}");
         }
     }
@@ -59,39 +77,34 @@ fn fused_gradients_are_those_of_candle() {
 fn the_gradient_is_the_slope_of_the_loss() {
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     let topology = Topology::uniform(Channels::Rgb, 2, 9).unwrap();
-    let omega = TrainingOmega { first: 3.0, hidden: 1.0 };
-    let model = Model::initialize(&topology, omega, &[0.0; 3], &Device::Cpu, &mut rng).unwrap();
-    let (inputs, targets) = batch(3, 777, &mut rng);
-    let gradients = model.loss(&inputs, &targets).unwrap().backward().unwrap();
-    for variable in model.variables() {
-        let gradient = gradients.get(&variable).unwrap().copy().unwrap();
-        let start = variable.as_tensor().copy().unwrap();
-        let at = |step: f64| {
-            variable
-                .set(&(&start + (&gradient * (step / norm(&gradient))).unwrap()).unwrap())
-                .unwrap();
-            f64::from(model.loss(&inputs, &targets).unwrap().to_scalar::<f32>().unwrap())
+    let model = model(&topology, TrainingOmega { first: 3.0, hidden: 1.0 }, &mut rng);
+    let raster = picture(Channels::Rgb, &mut rng);
+    let some = pixels(&raster, 777, &mut rng);
+    let task = Task { raster: &raster, topology: &topology, scales: model.scales(), points: 777 };
+    let mut fused = Fused::new(&task);
+    let Step { gradient, .. } = fused.step(model.weights(), Batch::Of(&some)).unwrap();
+    let mut layer = 0..0;
+    for (inputs, outputs) in topology.layers() {
+        layer = layer.end..layer.end + outputs * (inputs + 1);
+        let wanted = norm(gradient[layer.clone()].to_vec());
+        let mut at = |step: f64| {
+            let mut weights = model.weights().to_vec();
+            for (weight, slope) in weights[layer.clone()].iter_mut().zip(&gradient[layer.clone()]) {
+                *weight += (step / wanted) as f32 * slope;
+            }
+            fused.step(&weights, Batch::Of(&some)).unwrap().loss
         };
         let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
-        at(0.0);
-        let wanted = norm(&gradient);
         assert!((slope / wanted - 1.0).abs() < 0.02, "{slope}, not {wanted}");
     }
 }
 
 #[test]
-fn wrong_shapes_are_errors() {
+#[should_panic(expected = "the picture's channels")]
+fn a_picture_of_other_channels_is_a_mistake() {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let topology = Topology::uniform(Channels::Rgb, 1, 4).unwrap();
-    let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
-    let model = Model::initialize(&topology, omega, &[0.0; 3], &Device::Cpu, &mut rng).unwrap();
-    let (inputs, targets) = batch(3, 10, &mut rng);
-    let (_, grey) = batch(1, 10, &mut rng);
-    let (_, fewer) = batch(3, 9, &mut rng);
-    for (inputs, targets) in [(&inputs, &grey), (&inputs, &fewer), (&targets, &targets)] {
-        let error = model.loss(inputs, targets).unwrap_err().to_string();
-        assert!(error.contains("a batch is"), "{error}");
-    }
-    let doubles = inputs.to_dtype(candle_core::DType::F64).unwrap();
-    assert!(model.loss(&doubles, &targets).is_err());
+    let grey = picture(Channels::Grey, &mut rng);
+    let scales = vec![1.0; 2];
+    Fused::new(&Task { raster: &grey, topology: &topology, scales, points: 10 });
 }

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::{Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sirenc::container::TrainingOmega;
-use sirenc::gpu::{Batch, Gpu, GpuError, Trainer, Variant};
-use sirenc::train::{FusedLoss, Model};
-use sirenc::{Channels, Grid, Raster, Samples, Size, Topology, View};
+use sirenc::gpu::{Gpu, Trainer, Variant};
+use sirenc::train::siren::{Batch, Fused, Model, Stepper, Task};
+use sirenc::{Channels, DeviceError, Raster, Samples, Size, Topology};
 
 /// Time for which the GPU is kept busy before it is measured.
 pub const WARM_UP: Duration = Duration::from_millis(150);
@@ -19,7 +18,7 @@ pub struct Case {
     pub raster: Raster,
     pub model: Model,
     scales: Vec<f32>,
-    /// As the fused loss has them.
+    /// As a stepper takes them.
     weights: Vec<f32>,
 }
 
@@ -30,8 +29,7 @@ impl Case {
         let raster = Raster::new(size, Channels::Rgb, Samples::U8(samples)).unwrap();
         let topology = Topology::uniform(Channels::Rgb, layers, features).unwrap();
         let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
-        let device = Device::Cpu;
-        let model = Model::initialize(&topology, omega, &[0.0; 3], &device, &mut rng).unwrap();
+        let model = Model::initialize(&topology, omega, &[0.0; 3], &mut rng).unwrap();
         let scales: Vec<f32> = (0..=layers).map(|l| if l == layers { 1.0 } else { 30.0 }).collect();
         let siren = model.siren().unwrap();
         let weights = siren.layers().iter().zip(&scales).flat_map(|(layer, scale)| {
@@ -52,25 +50,10 @@ impl Case {
 
     /// Gradient and seconds of the CPU's fused kernel.
     pub fn cpu_step(&self) -> (Vec<f32>, f64) {
-        let (size, count) = (self.raster.size(), self.pixels());
-        let grid = Grid::new(size, &View::default()).unwrap();
-        let numbers = 0..count as u32;
-        let mut inputs: Vec<f32> = numbers.clone().map(|i| grid.x(i % size.width) as f32).collect();
-        inputs.extend(numbers.map(|i| grid.y(i / size.width) as f32));
-        let mut targets: Vec<f32> = Vec::new();
-        for channel in 0..3 {
-            targets.extend((0..count).map(|i| 2.0 * self.raster.unit(3 * i + channel) - 1.0));
-        }
-        targets.extend(vec![1.0; count]);
-        let inputs = Tensor::from_vec(inputs, (2, count), &Device::Cpu).unwrap();
-        let targets = Tensor::from_vec(targets, (4, count), &Device::Cpu).unwrap();
-        let weights =
-            Var::from_vec(self.weights.clone(), self.weights.len(), &Device::Cpu).unwrap();
-        let fused = FusedLoss::new(&self.topology, &self.scales);
-        let step = || {
-            let loss = fused.loss(&weights, &inputs, &targets).unwrap();
-            loss.backward().unwrap().get(&weights).unwrap().to_vec1::<f32>().unwrap()
-        };
+        let Self { raster, topology, scales, .. } = self;
+        let (scales, points) = (scales.clone(), self.pixels());
+        let mut fused = Fused::new(&Task { raster, topology, scales, points });
+        let mut step = || fused.step(&self.weights, Batch::All).unwrap().gradient;
         let gradient = step();
         (gradient, shortest(3, || drop(step())))
     }
@@ -128,7 +111,7 @@ pub fn time(
     variant: Variant,
     batch: Batch,
     runs: usize,
-) -> Result<Timing, GpuError> {
+) -> Result<Timing, DeviceError> {
     let start = Instant::now();
     let mut trainer = Trainer::new(gpu, &case.raster, &case.topology, &case.scales, variant)?;
     let gradient = trainer.step(&case.weights, batch)?.gradient;

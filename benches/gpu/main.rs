@@ -10,7 +10,8 @@ use std::time::Instant;
 use case::{Case, Timing, WARM_UP, median, shortest, time};
 use sirenc::container::{Representation, WeightCoding};
 use sirenc::eval::Evaluator;
-use sirenc::gpu::{Batch, Gpu, Variant};
+use sirenc::gpu::{Gpu, Variant};
+use sirenc::train::siren::Batch;
 use sirenc::{
     BitDepth, Channels, Control, Decoder, DeviceChoice, EncodeOptions, Encoded, Field, Grid,
     Preset, Raster, Render, RenderOptions, Samples, Sampling, Scale, Size, Target, View, encode,

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use candle_nn::Optimizer;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sirenc::eval::Evaluator;
-use sirenc::gpu::{Batch, Gpu, Kernel, Renderer, Variant, WeightedPixel};
-use sirenc::train::{Soap, SoapParams};
+use sirenc::gpu::{Gpu, Kernel, Renderer, Variant};
+use sirenc::train::siren::{Batch, WeightedPixel};
+use sirenc::train::soap::{Matrix, SoapParams};
 use sirenc::{BitDepth, Field, Grid, Render, Samples, Size, View};
 
 use super::case::{Case, Timing, WARM_UP, median, shortest, time};
@@ -204,12 +204,19 @@ impl Run {
                 }
             }
         }
-        let variables = case.model.variables();
-        let mut soap = Soap::new(variables.clone(), SoapParams { lr: 1e-9, ..Default::default() });
-        let soap = soap.as_mut().unwrap();
-        let loss = variables.iter().map(|v| v.sqr().unwrap().sum_all().unwrap());
-        let gradients = loss.reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap();
-        let step = median(30, || soap.step(&gradients).unwrap());
+        let params = SoapParams { lr: 1e-9, ..SoapParams::default() };
+        let mut weights = case.model.weights().to_vec();
+        let lens = case.topology.layers().map(|(i, o)| (o * (i + 1), i + 1));
+        let mut layers: Vec<(Matrix, usize)> =
+            lens.map(|(len, columns)| (Matrix::new(len, columns, &params), len)).collect();
+        let step = median(30, || {
+            let mut rest = &mut weights[..];
+            for (matrix, len) in &mut layers {
+                let layer = rest.split_off_mut(..*len).expect("as many weights as layers");
+                let gradient = layer.to_vec();
+                matrix.step(layer, &gradient, &params);
+            }
+        });
         println!("  SOAP on the CPU: {:.3} ms a step", 1e3 * step);
     }
 

@@ -13,7 +13,7 @@ use crate::train::archive::{Archive, Archived};
 use crate::train::{Control, Observe, Progress};
 
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 7;
+const REVISION: u32 = 8;
 
 /// Checkpoints of an encode, for [`encode_with_checkpoints`](crate::encode_with_checkpoints).
 pub struct Checkpoints<'a> {

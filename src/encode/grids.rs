@@ -11,7 +11,7 @@ use crate::grids::Plane;
 use crate::network::Topology;
 use crate::raster::{Raster, decibels};
 use crate::rate::Model;
-use crate::train::grid::{self, Goal, Length, Networks, Shape, Start, Trained};
+use crate::train::latents::{self, Goal, Length, Networks, Shape, Start, Trained};
 use crate::train::{Control, Progress, Training, TrainingDevice};
 
 /// Sizes of the networks: features of the sine layer and of the two layers of the entropy
@@ -244,7 +244,13 @@ impl<'a> Plan<'a> {
         observe: &mut dyn FnMut(&Progress) -> Control,
     ) -> Result<Attempt, EncodeError> {
         trainings.next(observe, |saved, observe| {
-            self.finish(&mut grid::train(self.raster, self.start(earlier), device, saved, observe)?)
+            self.finish(&mut latents::train(
+                self.raster,
+                self.start(earlier),
+                device,
+                saved,
+                observe,
+            )?)
         })
     }
 
@@ -253,7 +259,7 @@ impl<'a> Plan<'a> {
         let training = &self.options.training;
         let (networks, planes) = match earlier {
             Some(Earlier { networks, planes }) => (networks, Some(planes)),
-            None => (grid::networks(self.shape, self.lambda, training.seed), None),
+            None => (latents::networks(self.shape, self.lambda, training.seed), None),
         };
         Start {
             networks,

@@ -22,10 +22,10 @@ use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::raster::{Raster, decibels, squared_error};
 use crate::rate::{COMPACT_BITS, Model};
-use crate::train::grid::Length;
+use crate::train::latents::Length;
+use crate::train::siren::{self, Trained};
 use crate::train::{
-    self, Control, DeviceChoice, Observe, OptimizerChoice, Progress, Trained, Training,
-    TrainingDevice,
+    Control, DeviceChoice, Observe, OptimizerChoice, Progress, Training, TrainingDevice,
 };
 pub use checkpoint::Checkpoints;
 use checkpoint::Trainings;
@@ -300,7 +300,7 @@ fn encode_any(
         }
     }
     let representation = options.representation(raster);
-    let mut device = TrainingDevice::new(training.device);
+    let mut device = TrainingDevice::new(training.device, accelerator());
     let trainings = &mut Trainings::new(raster, options, checkpoints)?;
     let attempt = match (representation, options.target) {
         (Representation::Grid, _) => {
@@ -323,10 +323,18 @@ fn encode_any(
         steps_planned: attempt.steps_planned,
         recoveries: attempt.recoveries,
         single_colour: attempt.single_colour,
-        device: device.name,
-        device_failure: device.failure,
+        device: device.name(),
+        device_failure: device.failure(),
         elapsed: started.elapsed(),
     })
+}
+
+/// What trains beside the CPU.
+fn accelerator() -> Option<std::sync::Arc<dyn crate::train::Accelerator>> {
+    #[cfg(feature = "gpu")]
+    return Some(std::sync::Arc::new(crate::gpu::Accelerator::default()));
+    #[cfg(not(feature = "gpu"))]
+    None
 }
 
 /// A finished file, and how its training went.
@@ -402,8 +410,9 @@ fn train_and_code(
     let resumed = resumed
         .map(|file| coding::decode(file.coding, &file.topology, &file.weights))
         .transpose()?;
-    let start = (resumed.as_ref(), budget);
-    let trained = train::train(device, raster, topology, start, &training, saved, observe)?;
+    let initial = resumed.as_ref();
+    let start = siren::Start { raster, topology, initial, budget, training: &training };
+    let trained = siren::train(&start, device, saved, observe)?;
     let training = Training {
         steps: Some(trained.steps_planned),
         stop_after: (0 < trained.steps_done && trained.steps_done < trained.steps_planned)

@@ -5,6 +5,8 @@
 //! in WGSL and take all sizes at run time; [`Variant`] says how they divide the work. Starts no
 //! threads, prints nothing; every failure of a device is a [`GpuError`].
 
+#[cfg(feature = "encode")]
+mod accelerator;
 mod grids;
 mod layout;
 mod pipeline;
@@ -18,15 +20,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use thiserror::Error;
 use wgpu::{Backend, DeviceType};
 
+use crate::error::DeviceError;
 use crate::geometry::Grid;
 
 #[cfg(feature = "encode")]
-pub(crate) use grids::{
-    GridPicture, GridResult, GridShape, GridStep, GridTrainer, GridWeights, LatentUpdate, Rounding,
-};
+pub use accelerator::Accelerator;
 pub use render::Renderer;
 #[cfg(feature = "encode")]
-pub use train::{Batch, Step, Trainer, WeightedPixel};
+pub use train::Trainer;
 pub use variant::{Kernel, Variant};
 
 /// Names an adapter, by a part of its name, to be used instead of the best one; software adapters
@@ -64,6 +65,12 @@ pub enum GpuError {
         /// Pixels of the batch.
         wanted: u64,
     },
+}
+
+impl From<GpuError> for DeviceError {
+    fn from(error: GpuError) -> Self {
+        Self::new(error.to_string())
+    }
 }
 
 /// What is known of an adapter.
@@ -268,6 +275,11 @@ impl Gpu {
     /// What is known of the adapter.
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
+    }
+
+    /// Whether the device is lost.
+    pub fn is_lost(&self) -> bool {
+        locked(&self.failure).lost.is_some()
     }
 
     /// Gives the device up, as a crash of its driver does: for tests.

@@ -7,36 +7,11 @@ use super::pipeline::{
     Access, EVALUATIONS, Header, bind, bindings, compile_sum, counted_error, pass, sum_workgroups,
 };
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
+use crate::error::DeviceError;
 use crate::geometry::{Grid, Size, View};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
-
-/// A pixel of a batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct WeightedPixel {
-    /// Number in row order.
-    pub number: u32,
-    /// Weight of its squared error.
-    pub weight: f32,
-}
-
-/// The pixels of a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Batch<'a> {
-    /// All of the picture, each of weight 1.
-    All,
-    /// These.
-    Of(&'a [WeightedPixel]),
-}
-
-/// What a step gives.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// The mean squared error, as [`FusedLoss`](crate::train::FusedLoss) has it.
-    pub loss: f64,
-    /// Its gradient, in the order of the weights.
-    pub gradient: Vec<f32>,
-}
+use crate::train::siren::{Batch, Step, Stepper};
 
 /// A picture and a topology on a GPU, for training.
 #[derive(Debug)]
@@ -166,7 +141,7 @@ impl Trainer {
     ///
     /// # Panics
     /// If the network has not as many weights, or the batch has no pixels.
-    pub fn step(&mut self, weights: &[f32], batch: Batch) -> Result<Step, GpuError> {
+    fn compute(&mut self, weights: &[f32], batch: Batch) -> Result<Step, GpuError> {
         assert_eq!(weights.len(), self.weight_count, "as many weights as the topology has");
         let (points, all) = match batch {
             Batch::All => (self.size.pixels() as usize, true),
@@ -298,6 +273,12 @@ impl Trainer {
             in_order.push(factors[layer] * gradient[place]);
         });
         Ok(Step { loss: mean * error, gradient: in_order })
+    }
+}
+
+impl Stepper for Trainer {
+    fn step(&mut self, weights: &[f32], batch: Batch) -> Result<Step, DeviceError> {
+        Ok(self.compute(weights, batch)?)
     }
 }
 

@@ -1,14 +1,13 @@
-//! Choice of the device: candle's, and beside the CPU a GPU that computes loss and gradient.
+//! Where training runs: the CPU, or a device that computes its steps in the CPU's place. Devices come
+//! from outside, as an [`Accelerator`]; candle's from `reference`. Knows no pictures and no GPU.
 
-use candle_core::Device;
+use std::fmt::Debug;
+use std::sync::Arc;
 
-use crate::error::EncodeError;
-#[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, Trainer, Variant};
-#[cfg(feature = "gpu")]
-use crate::network::Topology;
-#[cfg(feature = "gpu")]
-use crate::raster::Raster;
+use super::{latents, siren};
+use crate::error::{DeviceError, EncodeError};
+use crate::fallback::Fallback;
+use crate::speed;
 
 /// Where training runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,205 +23,222 @@ pub enum DeviceChoice {
     Cuda,
     /// The first Apple GPU; needs the cargo feature `metal`.
     Metal,
-    /// Any GPU, for the loss and its gradient; the optimizer stays on the CPU. Needs the cargo
-    /// feature `gpu`.
+    /// Any GPU, for the steps; the optimizer of the networks stays on the CPU. Needs an
+    /// [`Accelerator`].
     Gpu,
 }
 
 impl DeviceChoice {
-    /// Opens the device and closes it again.
+    /// Opens one of candle's devices and closes it again; nothing is opened for other choices.
     ///
     /// # Errors
     /// [`EncodeError::Device`] says what is missing.
     pub fn check(self) -> Result<(), EncodeError> {
-        TrainingDevice::new(self).open(false).map(|_| ())
+        match self {
+            Self::Cuda => of_candle("cuda").map(drop),
+            Self::Metal => of_candle("metal").map(drop),
+            Self::Auto | Self::Cpu | Self::Gpu => Ok(()),
+        }
     }
 }
 
-/// The device of all trainings of an encode, opened for the first of them. Where a GPU fails, the
-/// CPU goes on.
+/// What opens a device that trains; an encoder asks it once a training begins.
+pub trait Accelerator: Debug + Send + Sync {
+    /// Opens the device, since it was asked for.
+    ///
+    /// # Errors
+    /// [`DeviceError`] says what is missing.
+    fn open(&self) -> Result<Box<dyn Device>, DeviceError>;
+
+    /// Opens the device where nobody has asked for one; `None` where there is none to be taken without
+    /// being asked for.
+    ///
+    /// # Errors
+    /// Where there is one that does not open.
+    fn open_automatically(&self) -> Result<Option<Box<dyn Device>>, DeviceError>;
+}
+
+/// An open device.
+pub trait Device: Debug + Send {
+    /// What to call it.
+    fn name(&self) -> String;
+
+    /// Prepares the training of one SIREN.
+    ///
+    /// # Errors
+    /// Where the device does not take it.
+    fn siren<'a>(
+        &mut self,
+        task: &siren::Task<'a>,
+    ) -> Result<Box<dyn siren::Stepper + 'a>, DeviceError>;
+
+    /// Prepares the training of latents.
+    ///
+    /// # Errors
+    /// Where the device does not take it.
+    fn latents(&mut self, sizes: &latents::Sizes)
+    -> Result<Box<dyn latents::Stepper>, DeviceError>;
+}
+
+/// What a training takes, roughly.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    /// Multiplications with an addition each.
+    pub operations: f64,
+    /// Threads that can share them.
+    pub threads: usize,
+    /// Steps that wait for one another.
+    pub steps: u32,
+}
+
+impl Work {
+    fn is_for_gpu(self) -> bool {
+        speed::gpu_is_faster(self.operations, self.threads, self.steps)
+    }
+}
+
+/// The device of all trainings of an encode, opened for the first of them.
+#[derive(Debug)]
 pub(crate) struct TrainingDevice {
     choice: DeviceChoice,
-    /// Where candle's tensors live, once it is open.
-    tensors: Option<Device>,
-    /// What to call it.
-    pub name: String,
-    /// What computes loss and gradient in the CPU's place.
-    #[cfg(feature = "gpu")]
-    gpu: Option<Gpu>,
-    /// Whether it has done a step.
-    #[cfg(feature = "gpu")]
-    has_worked: bool,
-    /// Why the GPU failed.
-    pub failure: Option<String>,
+    accelerator: Option<Arc<dyn Accelerator>>,
+    /// Once it is open.
+    opened: Option<Fallback<Box<dyn Device>>>,
 }
 
 impl TrainingDevice {
-    /// One that is open and computes on a GPU.
-    #[cfg(all(test, feature = "gpu"))]
-    pub fn of_gpu(choice: DeviceChoice, gpu: Gpu) -> Self {
-        let mut device = Self::new(choice);
-        device.tensors = Some(Device::Cpu);
-        device.compute_on(gpu);
-        device
+    pub fn new(choice: DeviceChoice, accelerator: Option<Arc<dyn Accelerator>>) -> Self {
+        Self { choice, accelerator, opened: None }
     }
 
-    pub fn new(choice: DeviceChoice) -> Self {
-        Self {
-            choice,
-            tensors: None,
-            name: "cpu".into(),
-            #[cfg(feature = "gpu")]
-            gpu: None,
-            #[cfg(feature = "gpu")]
-            has_worked: false,
-            failure: None,
-        }
-    }
-
-    /// Opens the device, if it is not open, and gives candle's.
+    /// Opens the device for the training of a SIREN, if it is not open.
     ///
     /// # Errors
     /// [`EncodeError::Device`] where one that was asked for is not there.
-    pub fn open(&mut self, gpu_is_faster: bool) -> Result<Device, EncodeError> {
-        let tensors = match (self.tensors.take(), self.choice) {
-            (Some(tensors), _) => tensors,
-            (None, DeviceChoice::Auto) if gpu_is_faster => self.open_any(),
-            (None, DeviceChoice::Auto | DeviceChoice::Cpu) => Device::Cpu,
-            (None, DeviceChoice::Cuda) => self.open_tensors("cuda")?,
-            (None, DeviceChoice::Metal) => self.open_tensors("metal")?,
-            (None, DeviceChoice::Gpu) => {
-                self.open_gpu()?;
-                Device::Cpu
-            }
-        };
-        Ok(self.tensors.insert(tensors).clone())
-    }
-
-    /// Opens the first device beside the CPU.
-    fn open_any(&mut self) -> Device {
-        self.open_automatic();
-        if self.name != "cpu" || self.failure.is_some() {
-            return Device::Cpu;
-        }
-        let others = self.open_tensors("cuda").or_else(|_| self.open_tensors("metal"));
-        others.unwrap_or(Device::Cpu)
-    }
-
-    /// Opens the device for latent grids, which candle does not train, if it is not open.
-    ///
-    /// # Errors
-    /// As [`TrainingDevice::open`].
-    pub fn open_for_grids(&mut self, gpu_is_faster: bool) -> Result<(), EncodeError> {
-        if self.name != "cpu" || self.failure.is_some() {
+    pub fn open_for_sirens(&mut self, work: &Work) -> Result<(), EncodeError> {
+        if self.opened.is_some() {
             return Ok(());
         }
-        match self.choice {
-            DeviceChoice::Auto if gpu_is_faster => self.open_automatic(),
-            DeviceChoice::Gpu => self.open_gpu()?,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Opens the GPU that is taken where none was asked for, if there is one.
-    fn open_automatic(&mut self) {
-        #[cfg(feature = "gpu")]
-        match Gpu::automatic() {
-            Ok(None) => {}
-            Ok(Some(gpu)) => self.compute_on(gpu),
-            Err(error) => self.failure = Some(error.to_string()),
-        }
-    }
-
-    /// What computes in the CPU's place, once it is open.
-    #[cfg(feature = "gpu")]
-    pub fn gpu(&self) -> Option<&Gpu> {
-        self.gpu.as_ref()
-    }
-
-    fn open_tensors(&mut self, name: &'static str) -> Result<Device, EncodeError> {
-        let (opened, needed) = match name {
-            "cuda" if cfg!(feature = "cuda") => {
-                (Device::new_cuda(0), "an NVIDIA card with its driver")
+        self.opened = Some(match self.choice {
+            DeviceChoice::Cuda => named(of_candle("cuda")?, true),
+            DeviceChoice::Metal => named(of_candle("metal")?, true),
+            DeviceChoice::Auto if work.is_for_gpu() => {
+                let opened = self.open_automatically();
+                let nothing = opened.device().is_none() && opened.failure().is_none();
+                let candles = || of_candle("cuda").or_else(|_| of_candle("metal")).ok();
+                match nothing.then(candles).flatten() {
+                    Some(device) => named(device, false),
+                    None => opened,
+                }
             }
-            "metal" if cfg!(feature = "metal") => (Device::new_metal(0), "an Apple GPU"),
-            _ => return Err(EncodeError::not_built(name)),
-        };
-        let tensors = opened.map_err(|error| {
-            // With RUST_BACKTRACE candle tells a backtrace below.
-            let error = error.to_string();
-            let error = error.lines().next().unwrap_or_default();
-            EncodeError::Device { device: name, reason: format!("{needed} is needed: {error}") }
-        })?;
-        self.name = name.into();
-        Ok(tensors)
-    }
-
-    #[cfg(feature = "gpu")]
-    fn open_gpu(&mut self) -> Result<(), EncodeError> {
-        self.compute_on(Gpu::open().map_err(|error| failed("gpu", error))?);
+            _ => self.open_common()?,
+        });
         Ok(())
     }
 
-    #[cfg(not(feature = "gpu"))]
-    fn open_gpu(&mut self) -> Result<(), EncodeError> {
-        Err(EncodeError::not_built("gpu"))
-    }
-
-    /// Has a GPU compute loss and gradient, beside candle's CPU.
-    #[cfg(feature = "gpu")]
-    fn compute_on(&mut self, gpu: Gpu) {
-        self.name = format!("gpu ({})", gpu.adapter().name);
-        self.gpu = Some(gpu);
-    }
-
-    /// Puts a picture on the GPU, if there is one that works.
+    /// Opens the device for the training of latents, which candle does not train, if it is not open.
     ///
     /// # Errors
-    /// As [`TrainingDevice::give_up`].
-    #[cfg(feature = "gpu")]
-    pub fn trainer(
+    /// As [`TrainingDevice::open_for_sirens`].
+    pub fn open_for_latents(&mut self, work: &Work) -> Result<(), EncodeError> {
+        if self.opened.is_none() {
+            self.opened = Some(match self.choice {
+                DeviceChoice::Auto if work.is_for_gpu() => self.open_automatically(),
+                _ => self.open_common()?,
+            });
+        }
+        Ok(())
+    }
+
+    /// The accelerator where it was asked for, else the CPU.
+    fn open_common(&self) -> Result<Fallback<Box<dyn Device>>, EncodeError> {
+        if self.choice != DeviceChoice::Gpu {
+            return Ok(Fallback::cpu());
+        }
+        let accelerator = self.accelerator.as_ref();
+        let device = accelerator.ok_or_else(|| EncodeError::not_built("gpu"))?.open();
+        Ok(named(device.map_err(|error| self.error(error))?, true))
+    }
+
+    /// The accelerator's device that is taken where none was asked for, if there is one.
+    fn open_automatically(&self) -> Fallback<Box<dyn Device>> {
+        let Some(accelerator) = &self.accelerator else { return Fallback::cpu() };
+        match accelerator.open_automatically() {
+            Ok(Some(device)) => named(device, false),
+            Ok(None) => Fallback::cpu(),
+            Err(failure) => Fallback::failed(failure),
+        }
+    }
+
+    fn opened(&mut self) -> &mut Fallback<Box<dyn Device>> {
+        self.opened.get_or_insert_with(Fallback::cpu)
+    }
+
+    /// What computes the steps of a SIREN in the CPU's place, if anything does.
+    ///
+    /// # Errors
+    /// [`EncodeError::Device`] where a device that was asked for fails.
+    pub fn siren<'a>(
         &mut self,
-        raster: &Raster,
-        topology: &Topology,
-        scales: &[f32],
-        points: usize,
-    ) -> Result<Option<Trainer>, EncodeError> {
-        let Some(gpu) = &self.gpu else { return Ok(None) };
-        let variant = Variant::of_training(topology, points, gpu);
-        match Trainer::new(gpu, raster, topology, scales, variant) {
-            Ok(trainer) => Ok(Some(trainer)),
-            Err(error) => self.give_up(error).map(|()| None),
-        }
+        task: &siren::Task<'a>,
+    ) -> Result<Option<Box<dyn siren::Stepper + 'a>>, EncodeError> {
+        self.opened().prepare(|device| device.siren(task)).map_err(|error| self.error(error))
     }
 
-    /// Says that the GPU has done a step.
-    #[cfg(feature = "gpu")]
-    pub fn has_worked(&mut self) {
-        self.has_worked = true;
-    }
-
-    /// Gives the GPU up, for good.
+    /// What computes the steps of latents in the CPU's place, if anything does.
     ///
     /// # Errors
-    /// [`EncodeError::Device`] for one that was asked for and has done nothing yet.
-    #[cfg(feature = "gpu")]
-    pub fn give_up(&mut self, error: impl std::fmt::Display) -> Result<(), EncodeError> {
-        if self.choice == DeviceChoice::Gpu && !self.has_worked {
-            return Err(failed("gpu", error));
-        }
-        self.name = match self.has_worked {
-            true => format!("{}, then cpu", self.name),
-            false => "cpu".into(),
+    /// [`EncodeError::Device`] where a device that was asked for fails.
+    pub fn latents(
+        &mut self,
+        sizes: &latents::Sizes,
+    ) -> Result<Option<Box<dyn latents::Stepper>>, EncodeError> {
+        self.opened().prepare(|device| device.latents(sizes)).map_err(|error| self.error(error))
+    }
+
+    /// A step on the device; `None` where it fails and the CPU goes on.
+    ///
+    /// # Errors
+    /// [`EncodeError::Device`] for the first step of a device that was asked for.
+    pub fn run<T>(
+        &mut self,
+        step: impl FnOnce() -> Result<T, DeviceError>,
+    ) -> Result<Option<T>, EncodeError> {
+        self.opened().run(|_| step()).map_err(|error| self.error(error))
+    }
+
+    fn error(&self, error: DeviceError) -> EncodeError {
+        let device = match self.choice {
+            DeviceChoice::Cuda => "cuda",
+            DeviceChoice::Metal => "metal",
+            _ => "gpu",
         };
-        self.failure = Some(error.to_string());
-        self.gpu = None;
-        Ok(())
+        EncodeError::Device { device, reason: error.to_string() }
+    }
+
+    /// What has trained: a device, `cpu`, or the one and then the other.
+    pub fn name(&self) -> String {
+        self.opened.as_ref().map_or_else(|| "cpu".into(), Fallback::name)
+    }
+
+    /// Why a device failed, where the CPU went on.
+    pub fn failure(&self) -> Option<String> {
+        self.opened.as_ref()?.failure().map(ToString::to_string)
     }
 }
 
-#[cfg(feature = "gpu")]
-fn failed(device: &'static str, error: impl std::fmt::Display) -> EncodeError {
-    EncodeError::Device { device, reason: error.to_string() }
+fn named(device: Box<dyn Device>, required: bool) -> Fallback<Box<dyn Device>> {
+    let name = device.name();
+    Fallback::new(device, name, required)
+}
+
+/// Opens one of candle's devices.
+#[cfg(feature = "candle")]
+fn of_candle(name: &'static str) -> Result<Box<dyn Device>, EncodeError> {
+    super::reference::open(name)
+}
+
+#[cfg(not(feature = "candle"))]
+fn of_candle(name: &'static str) -> Result<Box<dyn Device>, EncodeError> {
+    Err(EncodeError::not_built(name))
 }

@@ -1,17 +1,14 @@
 //! SOAP (Vyas et al. 2024, arXiv 2409.11321, algorithm 3): Adam in the slowly updated
 //! eigenbasis of Shampoo's preconditioner, here with Nesterov's look-ahead. The matrices of
 //! a SIREN are so small that the preconditioner costs little beside the gradients. Knows
-//! slices of numbers; candle only in [`Soap`].
-
-mod optimizer;
+//! slices of numbers.
 
 use nalgebra::DMatrix;
 
 use super::archive::Archive;
 use crate::error::EncodeError;
-pub use optimizer::Soap;
 
-/// Settings of [`Soap`].
+/// Settings of SOAP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SoapParams {
     /// Learning rate.
@@ -53,7 +50,7 @@ impl Default for SoapParams {
 /// A matrix of weights in training; one of a single row or column has a preconditioner on its
 /// other side only. The first step only sets up the preconditioner.
 #[derive(Debug, Clone)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     /// Means of the gradients and of their squares, in the eigenbases.
     momentum: DMatrix<f32>,
     squares: DMatrix<f32>,
@@ -125,7 +122,7 @@ impl Matrix {
     }
 
     /// Saves or restores all of it.
-    pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
+    pub(crate) fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         archive.usize(&mut self.steps)?;
         archive.f32s(self.momentum.as_mut_slice())?;
         archive.f32s(self.squares.as_mut_slice())?;
@@ -220,6 +217,32 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+
+    /// An ill-conditioned quadratic in a matrix, `|A (X - T)|^2`, beside one in a vector.
+    #[test]
+    fn reaches_the_minimum_of_a_skewed_quadratic() {
+        let a = DMatrix::from_row_slice(3, 3, &[3f32, 1.0, 0.0, 1.0, 1.0, 0.5, 0.0, 0.5, 0.2]);
+        let target = DMatrix::from_fn(3, 4, |row, column| (4 * row + column) as f32);
+        // Rows in memory are nalgebra's columns.
+        let matrix = |x: &[f32]| DMatrix::from_column_slice(4, 3, x).transpose();
+        let mut params = SoapParams { lr: 0.1, ..SoapParams::default() };
+        let (mut x, mut of_x) = (vec![0.0; 12], Matrix::new(12, 4, &params));
+        let (mut v, mut of_v) = (vec![0.0; 2], Matrix::vector(2));
+        let loss = |x: &[f32], v: &[f32]| {
+            let squares: f32 = v.iter().map(|v| (v - 1.0).powi(2)).sum();
+            (&a * (matrix(x) - &target)).norm_squared() + squares
+        };
+        let first = loss(&x, &v);
+        for step in 0..600 {
+            params.lr = 0.3 * (1.0 - f64::from(step) / 600.0);
+            let by_x = 2.0 * a.transpose() * &a * (matrix(&x) - &target);
+            of_x.step(&mut x, by_x.transpose().as_slice(), &params);
+            let by_v: Vec<f32> = v.iter().map(|v| 2.0 * (v - 1.0)).collect();
+            of_v.step(&mut v, &by_v, &params);
+        }
+        let last = loss(&x, &v);
+        assert!(last < 1e-5 * first, "{first} -> {last}");
+    }
 
     #[test]
     fn gradients_of_low_rank_give_finite_steps() {

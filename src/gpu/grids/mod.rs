@@ -8,9 +8,7 @@ use super::pipeline::{EMIT, SINE};
 use crate::coding::latents::{NEIGHBOURS, TILE};
 use crate::grids::Taps;
 #[cfg(feature = "encode")]
-pub(crate) use train::{
-    GridPicture, GridResult, GridShape, GridStep, GridTrainer, GridWeights, LatentUpdate, Rounding,
-};
+pub(super) use train::GridTrainer;
 
 /// Invocations of a workgroup, and points of a tile.
 const INVOCATIONS: usize = 64;

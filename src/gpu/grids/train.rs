@@ -9,95 +9,19 @@ use super::super::pipeline::{
 use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
 use super::{BLOCK, INVOCATIONS, Layer, Level, Network, PICTURE, Parameters, places, source};
 use crate::coding::latents::INPUTS;
+use crate::error::DeviceError;
+use crate::train::latents::{self as training, Outcome, Rounding, Sizes, Step, Stepper, Weights};
 
 /// Workgroups that share the tiles, at most.
 const WORKGROUPS: u64 = 1584;
 /// Numbers of a latent's state.
 const STATE: usize = 4;
 
-/// Sizes of levels and networks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GridShape {
-    /// Width and height of each level in latents, the finest first.
-    pub levels: Vec<(usize, usize)>,
-    pub sines: usize,
-    /// Features of the hidden layers of the entropy model.
-    pub hidden: [usize; 2],
-    pub channels: usize,
-}
-
-/// The pixels that are trained on.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GridPicture {
-    /// The finest level in use, whose latents are as dense as these pixels.
-    pub base: usize,
-    pub width: usize,
-    pub height: usize,
-    /// The channels of a pixel side by side, in [-1, 1].
-    pub samples: Vec<f32>,
-    /// How many pixels of the whole picture one of these stands for.
-    pub weight: f32,
-}
-
-/// Rows of weights, each with its bias at the end, or their gradients: of the sine layer and the
-/// output layer, for the levels in use, and of the entropy model.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GridWeights {
-    pub sine: Vec<f32>,
-    pub output: Vec<f32>,
-    pub entropy: [Vec<f32>; 3],
-}
-
-/// How the networks see the latents.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Rounding {
-    /// As in the step before.
-    Kept,
-    /// Rounded to the nearest.
-    Hard,
-    /// Rounded softly at this temperature, with Kumaraswamy's noise of this parameter.
-    Soft { temperature: f64, noise: f64 },
-}
-
-/// Adam on the latents.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct LatentUpdate {
-    /// What a bit weighs against the squared error.
-    pub lambda: f64,
-    pub betas: (f64, f64),
-    /// For each level in use the rate with the first moment's bias corrected, and 1 over the root
-    /// of the second's bias.
-    pub rates: Vec<(f32, f32)>,
-}
-
-/// One step.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GridStep {
-    pub rounding: Rounding,
-    /// Nothing where the latents stay as they are.
-    pub update: Option<LatentUpdate>,
-    /// One of so many tiles of pixels, and of latents, gives gradients of the weights.
-    pub shares: [usize; 2],
-    /// Number of the step.
-    pub number: u32,
-    pub seed: u64,
-}
-
-/// What a step gives, from before its update.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct GridResult {
-    /// Squared errors in [0, 1] of the clamped outputs, averaged over the channels, summed over
-    /// the whole picture's pixels.
-    pub error: f64,
-    pub bits: f64,
-    pub gradients: GridWeights,
-}
-
 /// Latents and networks in training on a GPU.
 #[derive(Debug)]
 pub(crate) struct GridTrainer {
     gpu: Gpu,
-    shape: GridShape,
+    sizes: Sizes,
     /// Latents of finer levels, and of all at the end.
     starts: Vec<usize>,
     kernels: Kernels,
@@ -153,12 +77,12 @@ impl GridTrainer {
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] and [`GpuError::Failed`].
-    pub fn new(gpu: &Gpu, shape: GridShape) -> Result<Self, GpuError> {
+    pub fn new(gpu: &Gpu, sizes: Sizes) -> Result<Self, GpuError> {
         let mut starts = vec![0];
-        for (width, height) in &shape.levels {
+        for (width, height) in &sizes.levels {
             starts.push(starts[starts.len() - 1] + width * height);
         }
-        let count = starts[shape.levels.len()] as u64;
+        let count = starts[sizes.levels.len()] as u64;
         let kernel = |parts: &[&str], entry| compile(gpu, source(parts, 0), entry, None);
         let spline = include_str!("../shaders/spline.wgsl");
         let latents = [spline, include_str!("../shaders/latents.wgsl")];
@@ -180,36 +104,29 @@ impl GridTrainer {
             soft: gpu.buffer("the latents", 4 * count, copied)?,
             state: gpu.buffer("the latents' state", 4 * STATE as u64 * count, copied)?,
             by_input: gpu.buffer("the gradients of the rates", of_inputs, U::STORAGE)?,
-            shape,
+            sizes,
             stage: None,
         })
     }
 
-    /// Goes on with this picture and the levels as fine as it.
-    ///
-    /// # Errors
-    /// As [`GridTrainer::new`].
-    pub fn begin(&mut self, picture: &GridPicture) -> Result<(), GpuError> {
+    /// Goes on with the picture of a stage.
+    fn begin(&mut self, stage: &training::Stage) -> Result<(), GpuError> {
         // The old stage's buffers make room first.
         self.stage = None;
-        self.stage = Some(self.stage(picture)?);
+        self.stage = Some(self.stage(stage)?);
         Ok(())
     }
 
-    /// The finest level in use.
-    pub fn base(&self) -> Option<usize> {
-        self.stage.as_ref().map(|stage| stage.base)
-    }
-
-    fn stage(&self, picture: &GridPicture) -> Result<Stage, GpuError> {
-        let Self { gpu, shape, kernels, .. } = self;
-        let &GridPicture { base, width, height, .. } = picture;
+    fn stage(&self, stage: &training::Stage) -> Result<Stage, GpuError> {
+        let Self { gpu, sizes, kernels, .. } = self;
+        let base = stage.base;
+        let &training::Picture { width, height, weight, .. } = stage.picture;
         let pixels = width * height;
-        let count = shape.levels.len() - base;
+        let count = sizes.levels.len() - base;
         let (mut tiles, mut columns) = (0, 0);
         let mut levels = Vec::with_capacity(count);
         let mut words: Vec<u32> = Vec::new();
-        for (number, &(w, h)) in shape.levels.iter().enumerate().skip(base) {
+        for (number, &(w, h)) in sizes.levels.iter().enumerate().skip(base) {
             let start = self.starts[number];
             levels.push(Level {
                 width: w,
@@ -230,15 +147,15 @@ impl GridTrainer {
         for (l, level) in levels.iter().enumerate() {
             words.extend(places(l, level.height, 0, centres(height)));
         }
-        words.extend(picture.samples.iter().map(|sample| sample.to_bits()));
+        words.extend(stage.interleaved().into_iter().map(f32::to_bits));
         let samples = gpu.buffer_of("the picture", &words, U::STORAGE)?;
         let by_level =
             gpu.buffer("the splines' gradients", 4 * (count * pixels) as u64, U::STORAGE)?;
         let by_column = gpu.buffer("their sums", 4 * columns as u64, U::STORAGE)?;
 
         let networks = [
-            Network::of_picture(count, shape.sines, shape.channels),
-            Network::of_rates(shape.hidden),
+            Network::of_picture(count, sizes.sines, sizes.channels),
+            Network::of_rates(sizes.hidden),
         ];
         let tiles = [pixels.div_ceil(INVOCATIONS), tiles];
         let of_workgroup = |network: &Network| {
@@ -253,13 +170,13 @@ impl GridTrainer {
         let bytes = [0, 1].map(|i| u64::from(workgroups[i]) * of_workgroup(&networks[i]));
         let work = gpu.buffer("the workgroups' rows", bytes[0].max(bytes[1]), U::STORAGE)?;
 
-        let last = self.starts[shape.levels.len()];
+        let last = self.starts[sizes.levels.len()];
         let common = Parameters {
             size: (width, height),
-            channels: shape.channels,
+            channels: sizes.channels,
             points: pixels,
             latents: last,
-            scale: 0.25 * picture.weight / shape.channels as f32,
+            scale: 0.25 * weight / sizes.channels as f32,
             levels,
             ..Parameters::default()
         };
@@ -324,22 +241,6 @@ impl GridTrainer {
         Ok(stage)
     }
 
-    /// Sets the latents of all levels: of each its value and the means of its gradients and of
-    /// their squares.
-    pub fn set_latents(&mut self, latents: impl Iterator<Item = [f32; 3]>) {
-        let words = latents.flat_map(|[value, first, second]| [value, first, second, 0.0]);
-        let words: Vec<u32> = words.map(f32::to_bits).collect();
-        self.gpu.queue.write_buffer(&self.state, 0, &bytes_of(&words));
-    }
-
-    /// What [`GridTrainer::set_latents`] takes.
-    ///
-    /// # Errors
-    /// [`GpuError::Failed`].
-    pub fn latents(&self) -> Result<Vec<[f32; 3]>, GpuError> {
-        self.state(|[value, first, second, _]| [value, first, second])
-    }
-
     fn state<T>(&self, pick: impl Fn([f32; STATE]) -> T) -> Result<Vec<T>, GpuError> {
         let gpu = &self.gpu;
         let bytes = self.state.size();
@@ -369,14 +270,15 @@ impl GridTrainer {
         self.state(|[.., gradient]| gradient)
     }
 
-    /// One step, with the weights of the levels in use.
-    ///
-    /// # Errors
-    /// [`GpuError::Incomplete`] and [`GpuError::Failed`].
-    ///
-    /// # Panics
-    /// Before [`GridTrainer::begin`].
-    pub fn step(&mut self, weights: &GridWeights, step: &GridStep) -> Result<GridResult, GpuError> {
+    fn compute(
+        &mut self,
+        on: &training::Stage,
+        weights: &Weights,
+        step: &Step,
+    ) -> Result<Outcome, GpuError> {
+        if self.stage.as_ref().is_none_or(|stage| stage.base != on.base) {
+            self.begin(on)?;
+        }
         let Self { gpu, kernels, stage, .. } = self;
         let Stage { picture, rates, soften, columns, descend, readable, .. } =
             stage.as_mut().expect("a stage has begun");
@@ -390,7 +292,7 @@ impl GridTrainer {
             let words = parameters.words(&part.network);
             gpu.queue.write_buffer(&part.uniform, 0, &bytes_of(&words));
         }
-        let GridWeights { sine, output, entropy } = weights;
+        let Weights { sine, output, entropy } = weights;
         let of_picture = picture.network.packed(&[sine, output]);
         gpu.queue.write_buffer(&picture.weights, 0, &bytes_of(&of_picture));
         let of_rates = rates.network.packed(&entropy.each_ref().map(Vec::as_slice));
@@ -422,13 +324,36 @@ impl GridTrainer {
         let latents = picture.parameters.levels.iter().map(|level| level.width * level.height);
         let (rows, bits) = rates.unpacked(of_rates, latents.sum())?;
         let Ok(entropy) = <[Vec<f32>; 3]>::try_from(rows) else { unreachable!("three layers") };
-        Ok(GridResult { error, bits, gradients: GridWeights { sine, output, entropy } })
+        Ok(Outcome { error, bits, gradients: Weights { sine, output, entropy } })
+    }
+}
+
+impl Stepper for GridTrainer {
+    fn step(
+        &mut self,
+        stage: &training::Stage,
+        weights: &Weights,
+        step: &Step,
+    ) -> Result<Outcome, DeviceError> {
+        Ok(self.compute(stage, weights, step)?)
+    }
+
+    fn latents(&self) -> Result<Vec<[f32; 3]>, DeviceError> {
+        Ok(self.state(|[value, first, second, _]| [value, first, second])?)
+    }
+
+    fn set_latents(&mut self, latents: &[[f32; 3]]) -> Result<(), DeviceError> {
+        let words = latents.iter().flat_map(|&[value, first, second]| [value, first, second, 0.0]);
+        let words: Vec<u32> = words.map(f32::to_bits).collect();
+        self.gpu.queue.write_buffer(&self.state, 0, &bytes_of(&words));
+        Ok(())
     }
 }
 
 impl Parameters {
-    fn set(&mut self, step: &GridStep) {
-        self.key = step.seed as u32 ^ (step.seed >> 32) as u32 ^ step.number.rotate_left(16);
+    fn set(&mut self, step: &Step) {
+        let seed = step.key();
+        self.key = seed as u32 ^ (seed >> 32) as u32 ^ step.number.rotate_left(16);
         self.rounding = match step.rounding {
             Rounding::Kept | Rounding::Hard => [0.0; 4],
             Rounding::Soft { temperature, noise } => {
@@ -537,5 +462,122 @@ impl<'a> Recorder<'a> {
     fn submit(&mut self) {
         let next = self.gpu.device.create_command_encoder(&Default::default());
         self.gpu.queue.submit([std::mem::replace(&mut self.encoder, next).finish()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::latents::{Cpu, LatentUpdate, Picture, Pixels, Stage};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const LAMBDA: f64 = 3e-3;
+
+    fn sizes(levels: usize, sines: usize, hidden: [usize; 2], channels: usize) -> Sizes {
+        Sizes { levels: vec![(0, 0); levels], sines, hidden, channels }
+    }
+
+    /// Weights for the levels from `base` on.
+    fn random_weights(sizes: &Sizes, base: usize, rng: &mut impl Rng) -> Weights {
+        let Sizes { sines, hidden: [h1, h2], channels, .. } = *sizes;
+        let levels = sizes.levels.len() - base;
+        let mut rows = |outputs: usize, inputs: usize, bound: f32, bias: f32| -> Vec<f32> {
+            let mut row = Vec::new();
+            for _ in 0..outputs {
+                row.extend((0..inputs).map(|_| rng.random_range(-bound..bound)));
+                row.push(rng.random_range(-bias..bias));
+            }
+            row
+        };
+        let mut entropy = |outputs: usize, inputs: usize| {
+            let bound = (1.0 / inputs as f32).sqrt();
+            rows(outputs, inputs, bound, bound)
+        };
+        let entropy = [entropy(h1, INPUTS), entropy(h2, h1), entropy(2, h2)];
+        Weights {
+            sine: rows(sines, levels, 0.14, 1.5),
+            output: rows(channels, sines + levels, 0.2, 0.2),
+            entropy,
+        }
+    }
+
+    /// All gradients, by groups: weights, latents level by level.
+    fn groups(outcome: &Outcome, latents: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let Weights { sine, output, entropy } = outcome.gradients.clone();
+        [sine, output].into_iter().chain(entropy).chain(latents).collect()
+    }
+
+    #[test]
+    fn a_gpu_gives_what_the_cpu_gives() {
+        let Some(gpu) = Gpu::for_tests() else { return };
+        let cases = [
+            (sizes(3, 5, [7, 6], 3), (37, 29), 0),
+            (sizes(1, 1, [1, 1], 1), (9, 3), 0),
+            // More than a tile of the entropy model.
+            (sizes(4, 12, [8, 8], 4), (521, 22), 0),
+            (sizes(7, 32, [16, 16], 2), (130, 514), 1),
+            (sizes(10, 48, [32, 24], 3), (130, 71), 2),
+        ];
+        for (case, (mut sizes, (width, height), base)) in cases.into_iter().enumerate() {
+            let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
+            let part = |len: usize, l: usize| len.div_ceil(1 << l);
+            for (l, level) in sizes.levels.iter_mut().enumerate() {
+                *level = (part(width, l), part(height, l));
+            }
+            let weights = random_weights(&sizes, base, &mut rng);
+            let (width, height) = (part(width, base), part(height, base));
+            let count = sizes.channels * width * height;
+            let samples = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let (channels, pixels) = (sizes.channels, Pixels::Planar(samples));
+            let picture = Picture { width, height, channels, pixels, weight: 1.7 };
+            let stage = Stage { base, picture: &picture };
+            let mut random = |_| rng.random_range(-2.5..2.5);
+            let areas = sizes.levels.iter().map(|(width, height)| width * height);
+            let rounded: Vec<Vec<f32>> =
+                areas.map(|area| (0..area).map(&mut random).collect()).collect();
+            // Latents that stay where they are.
+            let rates = vec![(0.0, 1.0); sizes.levels.len() - base];
+            let update = LatentUpdate { lambda: LAMBDA, betas: (0.9, 0.99), rates };
+            let (rounding, update) = (Rounding::Kept, Some(update));
+            let step = Step { rounding, update, shares: [1, 1], number: 0, seed: 0 };
+
+            let mut cpu = Cpu::new(&sizes);
+            cpu.set_rounded(&rounded);
+            cpu.levels.iter_mut().for_each(|level| level.slope.fill(1.0));
+            let outcome = cpu.step(&stage, &weights, &step).unwrap();
+            let used = cpu.levels.iter().skip(base);
+            let wanted = groups(&outcome, used.map(|level| level.gradient.clone()).collect());
+
+            let run = |gpu: &Gpu| {
+                let mut trainer = GridTrainer::new(gpu, sizes.clone()).unwrap();
+                trainer.set_rounded(&rounded.concat());
+                let outcome = trainer.step(&stage, &weights, &step).unwrap();
+                let mut all = trainer.gradients().unwrap().into_iter();
+                let levels = rounded.iter().map(|level| all.by_ref().take(level.len()).collect());
+                let levels: Vec<Vec<f32>> = levels.collect();
+                let found = groups(&outcome, levels[base..].to_vec());
+                (outcome, found)
+            };
+            let (on_gpu, found) = run(&gpu);
+            let Outcome { error, bits, .. } = outcome;
+            assert!((on_gpu.error / error - 1.0).abs() < 1e-4, "{} {error}", on_gpu.error);
+            assert!((on_gpu.bits / bits - 1.0).abs() < 1e-4, "{} {bits}", on_gpu.bits);
+            assert_eq!(found.len(), wanted.len());
+            for (group, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                assert_eq!(found.len(), wanted.len());
+                let (mut difference, mut norm) = (0.0, 0.0);
+                for (found, wanted) in found.iter().zip(wanted) {
+                    difference += f64::from(found - wanted).powi(2);
+                    norm += f64::from(*wanted).powi(2);
+                }
+                let error = (difference / norm.max(1e-30)).sqrt();
+                assert!(error < 2e-4, "case {case}, group {group}: {error}");
+            }
+            assert_eq!(run(&gpu).1, found, "bit by bit the same from run to run");
+            // A dispatch for each workgroup.
+            let many = gpu.clone().with_most_flops(1);
+            assert_eq!(run(&many).1, found, "the same by many dispatches");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Gradients of the fused step against finite differences of the same loss in plain f64.
 
-use super::super::Shape;
+use super::super::cpu::Level;
+use super::super::{Picture, Shape};
 use super::*;
 use crate::coding::latents::NEIGHBOURS;
 use crate::grids::Taps;
@@ -123,19 +124,22 @@ fn curvatures_are_second_differences_of_a_square() {
     }
     let mut model = Model::new(size, networks, 0);
     let picture = planar(size, 3, vec![0.0; 3 * size.0 * size.1]);
-    let stage = Stage::new(0, &picture, 3);
-    model.synthesis(&stage, Gradients::Curvatures, 1);
-    let curvatures: Vec<Vec<f32>> = model.grids.iter().map(|g| g.gradient.clone()).collect();
-    model.synthesis(&stage, Gradients::Latents, 1);
-    let before: Vec<Vec<f32>> = model.grids.iter().map(|g| g.gradient.clone()).collect();
+    let stage = Stage { base: 0, picture: &picture };
+    let weights = model.weights(0);
+    let cpu = &mut model.cpu;
+    let gradients = |cpu: &mut Cpu, wanted| -> Vec<Vec<f32>> {
+        cpu.synthesis(&stage, &weights, wanted, Share::ALL);
+        cpu.levels.iter().map(|level| level.gradient.clone()).collect()
+    };
+    let curvatures = gradients(cpu, Gradients::Curvatures);
+    let before = gradients(cpu, Gradients::Latents);
     for level in 0..3 {
-        let Grid { width, height, .. } = model.grids[level];
+        let Level { width, height, .. } = cpu.levels[level];
         let middle = height / 2 * width + width / 2;
         for at in [0, middle, width * height - 1] {
-            model.grids[level].soft[at] += 1.0;
-            model.synthesis(&stage, Gradients::Latents, 1);
-            let after = model.grids[level].gradient[at];
-            model.grids[level].soft[at] -= 1.0;
+            cpu.levels[level].soft[at] += 1.0;
+            let after = gradients(cpu, Gradients::Latents)[level][at];
+            cpu.levels[level].soft[at] -= 1.0;
             let (found, wanted) = (curvatures[level][at], after - before[level][at]);
             // At a border a latent stands for those beyond, and their weights are squared apart.
             let exact = at != middle || (found / wanted - 1.0).abs() < 1e-3;
@@ -182,18 +186,20 @@ fn a_narrow_picture_is_worked_on_as_its_transpose() {
         let narrow = (planar(size, 3, samples), Model::new(size, networks.clone(), 0));
         let wide = (planar((300, width), 3, turned), Model::new((300, width), networks.clone(), 0));
         let [(narrow, mut narrow_model), (wide, mut wide_model)] = [narrow, wide];
-        for (grid, turned) in narrow_model.grids.iter_mut().zip(&mut wide_model.grids) {
+        let levels = narrow_model.cpu.levels.iter_mut();
+        for (grid, turned) in levels.zip(&mut wide_model.cpu.levels) {
             grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
             turned.soft = transposed(&grid.soft, (grid.width, grid.height));
         }
-        let errors =
+        // Errors and gradients of the weights.
+        let results =
             [(&mut narrow_model, &narrow), (&mut wide_model, &wide)].map(|(model, picture)| {
-                model.synthesis(&Stage::new(0, picture, 3), Gradients::LatentsAndWeights, 1)
+                let (stage, weights) = (Stage { base: 0, picture }, model.weights(0));
+                let wanted = Gradients::LatentsAndWeights;
+                model.cpu.synthesis(&stage, &weights, wanted, Share::ALL)
             });
-        assert_eq!(errors[0], errors[1], "{width}");
-        assert_eq!(narrow_model.sine.gradient, wide_model.sine.gradient);
-        assert_eq!(narrow_model.output.gradient, wide_model.output.gradient);
-        for (grid, turned) in narrow_model.grids.iter().zip(&wide_model.grids) {
+        assert_eq!(results[0], results[1], "{width}");
+        for (grid, turned) in narrow_model.cpu.levels.iter().zip(&wide_model.cpu.levels) {
             assert_eq!(transposed(&grid.gradient, (grid.width, grid.height)), turned.gradient);
         }
     }
@@ -209,22 +215,28 @@ fn gradients_of(channels: usize, size: (usize, usize)) {
     let count = channels * size.0 * size.1;
     let samples: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
     let picture = planar(size, channels, samples.clone());
-    for grid in &mut model.grids {
+    for grid in &mut model.cpu.levels {
         grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
     }
-    let stage = Stage::new(0, &picture, 3);
-    let error = model.synthesis(&stage, Gradients::LatentsAndWeights, 1);
-    let bits = model.rate(0, Wanted::Gradients, true, 1);
-    model.join_rates(0, LAMBDA as f32);
+    let (stage, weights) = (Stage { base: 0, picture: &picture }, model.weights(0));
+    // Latents that stay where they are.
+    let update = LatentUpdate { lambda: LAMBDA, betas: (0.9, 0.99), rates: vec![(0.0, 1.0); 3] };
+    let (rounding, update) = (Rounding::Kept, Some(update));
+    let step = Step { rounding, update, shares: [1, 1], number: 0, seed: 0 };
+    model.cpu.levels.iter_mut().for_each(|level| level.slope.fill(1.0));
+    let outcome = model.cpu.step(&stage, &weights, &step).unwrap();
+    let Outcome { error, bits, gradients: by_weights } = outcome;
 
-    let sizes = model.grids.iter().map(|grid| (grid.width, grid.height)).collect();
+    let sizes = model.sizes().levels;
     let reference = Reference { shape, sizes, size, samples };
     let wide = |values: &[f32]| values.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
-    let mut parameters: Parameters = model.grids.iter().map(|grid| wide(&grid.soft)).collect();
-    let mut gradients: Vec<Vec<f64>> = model.grids.iter().map(|g| wide(&g.gradient)).collect();
-    let picture_weights = [&model.sine, &model.output].map(|w| (1.0, &w.values, &w.gradient));
-    let rate_weights = model.entropy.iter().map(|w| (LAMBDA, &w.values, &w.gradient));
-    for (factor, values, gradient) in picture_weights.into_iter().chain(rate_weights) {
+    let mut parameters: Parameters = model.cpu.levels.iter().map(|l| wide(&l.soft)).collect();
+    let mut gradients: Vec<Vec<f64>> = model.cpu.levels.iter().map(|l| wide(&l.gradient)).collect();
+    let of_picture = [(&weights.sine, &by_weights.sine), (&weights.output, &by_weights.output)];
+    let of_rates = weights.entropy.iter().zip(&by_weights.entropy);
+    let of_picture = of_picture.map(|(values, gradient)| (1.0, values, gradient));
+    let of_rates = of_rates.map(|(values, gradient)| (LAMBDA, values, gradient));
+    for (factor, values, gradient) in of_picture.into_iter().chain(of_rates) {
         parameters.push(wide(values));
         gradients.push(wide(gradient).iter().map(|g| factor * g).collect());
     }
@@ -247,84 +259,5 @@ fn gradients_of(channels: usize, size: (usize, usize)) {
             let found = gradients[group][at];
             assert!((found - wanted).abs() < 1e-4 * largest, "{group}, {at}: {found}, {wanted}");
         }
-    }
-}
-
-/// The same step on the CPU and on a GPU, by groups: latents level by level, weights.
-#[cfg(feature = "gpu")]
-#[test]
-fn a_gpu_gives_what_the_cpu_gives() {
-    let Some(gpu) = Gpu::for_tests() else { return };
-    let shape = |levels, sines, hidden, channels| Shape { levels, sines, hidden, channels };
-    let cases = [
-        (shape(3, 5, [7, 6], 3), (37, 29), 0),
-        (shape(1, 1, [1, 1], 1), (9, 3), 0),
-        // More than a tile of the entropy model.
-        (shape(4, 12, [8, 8], 4), (521, 22), 0),
-        (shape(7, 32, [16, 16], 2), (130, 514), 1),
-        (shape(10, 48, [32, 24], 3), (130, 71), 2),
-    ];
-    for (case, (shape, size, base)) in cases.into_iter().enumerate() {
-        let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
-        let mut networks = super::super::start::networks(shape, 1e-2, 3);
-        networks.output.iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
-        let mut model = Model::new(size, networks, 0);
-        for grid in &mut model.grids {
-            grid.soft.iter_mut().for_each(|q| *q = rng.random_range(-2.5..2.5));
-        }
-        let part = |len: usize| len.div_ceil(1 << base);
-        let seen = (part(size.0), part(size.1));
-        let count = shape.channels * seen.0 * seen.1;
-        let samples = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let picture = Picture { weight: 1.7, ..planar(seen, shape.channels, samples) };
-        let stage = Stage::new(base, &picture, shape.levels);
-
-        let error = model.synthesis(&stage, Gradients::LatentsAndWeights, 1);
-        let bits = model.rate(base, Wanted::Gradients, true, 1);
-        model.join_rates(base, LAMBDA as f32);
-        let gradients = |model: &Model| -> Vec<Vec<f32>> {
-            let weights = [&model.sine, &model.output].map(|w| w.gradient.clone());
-            let entropy = model.entropy.iter().map(|w| w.gradient.clone());
-            weights.into_iter().chain(entropy).collect()
-        };
-        let mut wanted = gradients(&model);
-        wanted.extend(model.grids.iter().skip(base).map(|grid| grid.gradient.clone()));
-
-        model.move_to(&gpu).unwrap();
-        let rates = vec![(0.0, 1.0); shape.levels - base];
-        let update = LatentUpdate { lambda: LAMBDA, betas: (0.9, 0.99), rates };
-        let thrift = Thrift { weights: 1, bands: 1 };
-        let rounded: Vec<f32> = model.grids.iter().flat_map(|grid| grid.soft.clone()).collect();
-        let run = |model: &mut Model| {
-            model.on_gpu.as_mut().unwrap().set_rounded(&rounded);
-            let update = Some(update.clone());
-            let measured = model.step_on_gpu(&stage, Rounding::Kept, update, thrift).unwrap();
-            let mut found = gradients(model);
-            let mut all = model.on_gpu.as_ref().unwrap().gradients().unwrap().into_iter();
-            for (l, grid) in model.grids.iter().enumerate() {
-                let level = all.by_ref().take(grid.values.len()).collect();
-                if l >= base {
-                    found.push(level);
-                }
-            }
-            (measured, found)
-        };
-        let (measured, found) = run(&mut model);
-        assert!((measured.error / error - 1.0).abs() < 1e-4, "{} {error}", measured.error);
-        assert!((measured.bits / bits - 1.0).abs() < 1e-4, "{} {bits}", measured.bits);
-        for (group, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-            assert_eq!(found.len(), wanted.len());
-            let (mut difference, mut norm) = (0.0, 0.0);
-            for (found, wanted) in found.iter().zip(wanted) {
-                difference += f64::from(found - wanted).powi(2);
-                norm += f64::from(*wanted).powi(2);
-            }
-            let error = (difference / norm.max(1e-30)).sqrt();
-            assert!(error < 2e-4, "case {case}, group {group}: {error}");
-        }
-        assert_eq!(run(&mut model).1, found, "bit by bit the same from run to run");
-        // A dispatch for each workgroup.
-        model.move_to(&gpu.clone().with_most_flops(1)).unwrap();
-        assert_eq!(run(&mut model).1, found, "the same by many dispatches");
     }
 }

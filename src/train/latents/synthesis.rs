@@ -15,9 +15,13 @@ const BLOCK: (usize, usize) = (LONGEST, 32);
 /// The pixels that are trained on.
 #[derive(Debug, Clone)]
 pub struct Picture<'a> {
+    /// Pixels of a row.
     pub width: usize,
+    /// Rows.
     pub height: usize,
+    /// Samples of a pixel.
     pub channels: usize,
+    /// The samples.
     pub pixels: Pixels<'a>,
     /// How many pixels of the whole picture one of these stands for.
     pub weight: f32,

@@ -1,29 +1,34 @@
-//! Pixels to latent grids and their networks. The loss is the squared error plus lambda times
+//! Pixels to latents and their networks. The loss is the squared error plus lambda times
 //! the bits (section 3 of Kim et al. 2023, "C3"), lambda follows the wanted size or PSNR while
 //! the training runs. Starts at a quarter of the picture's size. Uses no candle; knows no files.
 
 mod context;
+mod cpu;
 mod lines;
 mod math;
 mod model;
 mod round;
 mod start;
+mod stepper;
 mod synthesis;
 
 use std::time::{Duration, Instant};
 
 use super::archive::{Archive, Archived};
-use super::{Control, Observe, Progress, Training, TrainingDevice, effort};
+use super::device::{TrainingDevice, Work};
+use super::{Control, Observe, Progress, RESUMED, Training, effort};
 use crate::coding::latents::TILE;
+use crate::error::DeviceError;
 use crate::error::EncodeError;
 use crate::geometry::Size;
 use crate::grids::{Plane, level_length};
 use crate::raster::{Raster, decibels};
-use crate::speed;
+pub use cpu::Cpu;
 pub(crate) use model::Networks;
-use model::{Measured, Model, Softness, Stage, Thrift, Update};
+use model::{Measured, Model, Softness, Thrift, Update};
 pub(crate) use start::networks;
-use synthesis::Picture;
+pub use stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights};
+pub use synthesis::{Picture, Pixels};
 
 /// What the training aims at.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -171,8 +176,7 @@ const FALL: (f64, f64) = (0.09, 0.6);
 const COARSE_TIME: f64 = 0.3;
 /// Seconds that rounding and writing take: in all, and for a pixel.
 const AFTER: (f64, f64) = (0.8, 6e-7);
-/// Steps on a GPU after which the state is kept.
-#[cfg(feature = "gpu")]
+/// Steps on a device after which the state is kept.
 const KEEP_EVERY: u32 = 128;
 /// Steps of a time-limited run before it is known how long a step takes.
 const TRIAL: u32 = 4;
@@ -186,7 +190,7 @@ pub(crate) fn train<'a>(
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Trained<'a>, EncodeError> {
-    device.open_for_grids(gpu_is_faster(raster, &start))?;
+    device.open_for_latents(&work(raster, &start))?;
     let picture = Picture::new(raster);
     let mut run = Run::new(&picture, start, device);
     if let Some(saved) = saved {
@@ -194,30 +198,50 @@ pub(crate) fn train<'a>(
         run.restored = run.done;
         run.stopped = run.is_at_stop();
     }
-    #[cfg(feature = "gpu")]
-    run.move_to_gpu()?;
-    while let Err(error) = run.stages(&picture, observe) {
-        run.fall_back(error)?;
+    run.move_to_device()?;
+    while let Err(broken) = run.stages(&picture, observe) {
+        match broken {
+            Broken::Device(failure) => run.fall_back(failure)?,
+            Broken::Encode(error) => return Err(error),
+        }
     }
     let Run { model, lambda, done, planned, .. } = run;
     Ok(Trained { model, picture, lambda, steps_done: done, steps_planned: planned })
 }
 
-/// Whether a GPU is expected to train faster than the CPU.
-fn gpu_is_faster(raster: &Raster, start: &Start) -> bool {
+/// What the training takes.
+fn work(raster: &Raster, start: &Start) -> Work {
     let Length { steps, coarse } = start.length;
     // Steps at the picture's size, and those at a half and at a quarter of it as parts of one. A
     // step is about three evaluations, of as many weights as there are.
     let whole = f64::from(steps) + f64::from(coarse) * (1.0 / 4.0 + 1.0 / 16.0);
     let weights = start.networks.shape().weight_count() as f64;
     let operations = 3.0 * whole * weights * raster.size().pixels() as f64;
-    speed::gpu_is_faster(operations, rayon::current_num_threads(), start.length.all())
+    Work { operations, threads: rayon::current_num_threads(), steps: start.length.all() }
+}
+
+/// Why the stages ended before their end.
+enum Broken {
+    /// The CPU can go on.
+    Device(DeviceError),
+    Encode(EncodeError),
+}
+
+impl From<DeviceError> for Broken {
+    fn from(failure: DeviceError) -> Self {
+        Self::Device(failure)
+    }
+}
+
+impl From<EncodeError> for Broken {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
 }
 
 /// A run in progress.
 struct Run<'a> {
     started: Instant,
-    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     device: &'a mut TrainingDevice,
     start: Start,
     /// Pixels of the picture.
@@ -229,8 +253,7 @@ struct Run<'a> {
     restored: u32,
     planned: u32,
     stopped: bool,
-    /// What to go back to where a GPU fails.
-    #[cfg(feature = "gpu")]
+    /// What to go back to where a device fails.
     kept: Vec<u8>,
 }
 
@@ -243,8 +266,8 @@ impl<'a> Run<'a> {
         }
         let mut model = Model::new((picture.width, picture.height), networks, start.seed);
         let stages = if resumed.is_some() { 0 } else { (model.shape.levels - 1).min(2) as u32 };
-        for (grid, plane) in model.grids.iter_mut().zip(resumed.iter().flatten()) {
-            grid.values = plane.values().iter().map(|&q| f32::from(q)).collect();
+        for (level, plane) in model.cpu.levels.iter_mut().zip(resumed.iter().flatten()) {
+            level.values = plane.values().iter().map(|&q| f32::from(q)).collect();
         }
         start.planes = resumed;
         Self {
@@ -256,7 +279,6 @@ impl<'a> Run<'a> {
             restored: 0,
             planned: stages * start.length.coarse + start.length.steps,
             stopped: false,
-            #[cfg(feature = "gpu")]
             kept: Vec::new(),
             device,
             start,
@@ -264,37 +286,33 @@ impl<'a> Run<'a> {
     }
 
     /// All stages, from where the run is.
-    fn stages(&mut self, picture: &Picture, observe: &mut Observe) -> Result<(), EncodeError> {
+    fn stages(&mut self, picture: &Picture, observe: &mut Observe) -> Result<(), Broken> {
         let levels = self.model.shape.levels;
         if self.start.planes.is_none() {
             let half = picture.halved();
             // A picture of few levels has none that are as coarse.
             if levels > 2 {
-                self.coarse(&Stage::new(2, &half.halved(), levels), observe)?;
+                self.coarse(&Stage { base: 2, picture: &half.halved() }, observe)?;
             }
             if levels > 1 {
-                self.coarse(&Stage::new(1, &half, levels), observe)?;
+                self.coarse(&Stage { base: 1, picture: &half }, observe)?;
             }
         }
-        self.fine(&Stage::new(0, picture, levels), observe)?;
-        #[cfg(feature = "gpu")]
-        self.model.fetch()?;
-        Ok(())
+        self.fine(&Stage { base: 0, picture }, observe)?;
+        Ok(self.model.fetch()?)
     }
 
-    /// Has the GPU make the steps, if there is one.
-    #[cfg(feature = "gpu")]
-    fn move_to_gpu(&mut self) -> Result<(), EncodeError> {
-        let Some(gpu) = self.device.gpu().cloned() else { return Ok(()) };
+    /// Has the device compute the steps, if there is one.
+    fn move_to_device(&mut self) -> Result<(), EncodeError> {
         self.keep()?;
-        match self.model.move_to(&gpu) {
+        let Some(stepper) = self.device.latents(&self.model.sizes())? else { return Ok(()) };
+        match self.model.move_to(stepper) {
             Ok(()) => Ok(()),
-            Err(error) => self.go_back(&error.to_string()),
+            Err(failure) => self.fall_back(failure),
         }
     }
 
     /// Keeps the state of the run.
-    #[cfg(feature = "gpu")]
     fn keep(&mut self) -> Result<(), EncodeError> {
         let mut kept = std::mem::take(&mut self.kept);
         kept.clear();
@@ -303,23 +321,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Goes on on the CPU where it was the GPU that failed.
-    fn fall_back(&mut self, error: EncodeError) -> Result<(), EncodeError> {
-        match error {
-            #[cfg(feature = "gpu")]
-            EncodeError::Device { reason, .. } => self.go_back(&reason),
-            error => Err(error),
-        }
-    }
-
-    /// Goes back to what was kept, and on on the CPU.
+    /// Goes back to what was kept, and on on the CPU, where the device failed.
     ///
     /// # Errors
-    /// As [`TrainingDevice::give_up`].
-    #[cfg(feature = "gpu")]
-    fn go_back(&mut self, reason: &str) -> Result<(), EncodeError> {
-        self.device.give_up(reason)?;
-        self.model.leave_gpu();
+    /// As [`TrainingDevice::run`].
+    fn fall_back(&mut self, failure: DeviceError) -> Result<(), EncodeError> {
+        self.device.run(|| Err::<(), _>(failure))?;
+        self.model.leave_device();
         let kept = std::mem::take(&mut self.kept);
         self.archive(&mut Archive::Reading(&kept))?;
         self.restored = self.done;
@@ -334,9 +342,8 @@ impl<'a> Run<'a> {
     /// Tells how a step went, and asks whether to go on.
     fn tell(&mut self, measured: Measured, observe: &mut Observe) -> Result<(), EncodeError> {
         self.done += 1;
-        #[cfg(feature = "gpu")]
-        if self.model.is_on_gpu() {
-            self.device.has_worked();
+        if self.model.is_on_device() {
+            self.device.run(|| Ok(()))?;
             if self.done.is_multiple_of(KEEP_EVERY) {
                 self.keep()?;
             }
@@ -362,7 +369,7 @@ impl<'a> Run<'a> {
     }
 
     /// Steps at 1 / 2^base of the size.
-    fn coarse(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), EncodeError> {
+    fn coarse(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), Broken> {
         let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
         let softness = Softness { temperature: TEMPERATURES.0, noise: NOISE.0 };
         let share = COARSE_TIME / f64::from(stage.base as u32);
@@ -396,7 +403,7 @@ impl<'a> Run<'a> {
     }
 
     /// Steps at the picture's own size.
-    fn fine(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), EncodeError> {
+    fn fine(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), Broken> {
         if self.stopped {
             return Ok(());
         }
@@ -405,7 +412,7 @@ impl<'a> Run<'a> {
         let resumed = self.start.planes.is_some();
         let temperatures =
             if resumed { (RESUMED_TEMPERATURE, TEMPERATURES.1) } else { TEMPERATURES };
-        let peak = self.latent_rate() * if resumed { super::RESUMED } else { 1.0 };
+        let peak = self.latent_rate() * if resumed { RESUMED } else { 1.0 };
         let mut steps = self.start.length.steps;
         self.planned = before + steps;
         let begun = self.spent();
@@ -430,11 +437,10 @@ impl<'a> Run<'a> {
                 self.follow(measured, progress, steps);
                 measured
             } else {
-                if !std::mem::replace(&mut is_hard, true) {
-                    self.model.harden();
-                }
+                let is_kept = std::mem::replace(&mut is_hard, true);
+                let rounding = if is_kept { Rounding::Kept } else { Rounding::Hard };
                 let rate = LAST_RATE * f64::from(steps - step) / f64::from(last);
-                self.model.step_networks(stage, rate, THRIFT)?
+                self.model.step_networks(stage, rounding, rate, THRIFT)?
             };
             step += 1;
             self.tell(measured, observe)?;
@@ -465,82 +471,5 @@ impl Archived for Run<'_> {
         archive.f64(&mut self.lambda)?;
         archive.u32(&mut self.done)?;
         self.model.archive(archive)
-    }
-}
-
-#[cfg(all(test, feature = "gpu"))]
-mod tests {
-    use super::*;
-    use crate::gpu::Gpu;
-    use crate::network::Channels;
-    use crate::raster::Samples;
-    use crate::train::DeviceChoice;
-
-    const STEPS: u32 = 150;
-
-    fn waves() -> Raster {
-        let size = Size { width: 70, height: 44 };
-        let sample = |i: usize| {
-            let (x, y) = ((i % 70) as f32, (i / 70) as f32);
-            (127.5 + 60.0 * (0.3 * x + 0.1 * y).sin() + 60.0 * (0.02 * x * y).cos()) as u8
-        };
-        let samples = (0..size.pixels() as usize).map(sample).collect();
-        Raster::new(size, Channels::Grey, Samples::U8(samples)).unwrap()
-    }
-
-    /// A run on `gpu`, lost after a step: numbers and PSNR of all steps, and why it failed.
-    fn run(gpu: Option<Gpu>, lost_after: u32) -> (Vec<(u32, f64)>, Option<String>) {
-        let shape = Shape { levels: 3, sines: 12, hidden: [8, 8], channels: 1 };
-        let start = Start {
-            networks: networks(shape, 1e-2, 1),
-            planes: None,
-            goal: Goal::Bits(4000.0),
-            bits: 4000.0,
-            lambda: 1e-3,
-            length: Length { steps: STEPS - 80, coarse: 40 },
-            stop_after: None,
-            timeout: None,
-            seed: 1,
-        };
-        let mut device = match &gpu {
-            Some(gpu) => TrainingDevice::of_gpu(DeviceChoice::Gpu, gpu.clone()),
-            None => TrainingDevice::new(DeviceChoice::Cpu),
-        };
-        let mut steps = Vec::new();
-        let raster = waves();
-        let observe = &mut |progress: &Progress, _: &mut dyn Archived| {
-            steps.push((progress.step, progress.psnr));
-            if let Some(gpu) = gpu.as_ref().filter(|_| progress.step == lost_after) {
-                gpu.lose();
-            }
-            Control::Continue
-        };
-        let trained = train(&raster, start, &mut device, None, observe).unwrap();
-        assert_eq!((trained.steps_done, trained.steps_planned), (STEPS, STEPS));
-        (steps, device.failure)
-    }
-
-    #[test]
-    fn a_gpu_trains_as_the_cpu_does_and_its_loss_is_no_end() {
-        let Some(gpu) = Gpu::for_tests() else { return };
-        // Before latents are rounded: what is measured then is part of the picture.
-        let late = |steps: &[(u32, f64)]| steps[steps.len() - 10].1;
-        let (on_cpu, _) = run(None, STEPS);
-        let (on_gpu, failure) = run(Some(gpu), STEPS + 1);
-        assert_eq!(failure, None);
-        // Noise is another.
-        let (a, b) = (late(&on_gpu), late(&on_cpu));
-        assert!((a - b).abs() < 1.5, "{a} {b}");
-        for lost_after in [50, STEPS] {
-            let (broken, failure) = run(Gpu::for_tests(), lost_after);
-            assert!(failure.is_some());
-            let lost = lost_after as usize;
-            assert_eq!(broken[..lost], on_gpu[..lost]);
-            // On from what was kept last.
-            let kept = lost_after / KEEP_EVERY * KEEP_EVERY;
-            assert_eq!(broken[lost].0, kept + 1);
-            assert_eq!(broken.len() as u32, lost_after + STEPS - kept);
-            assert!((late(&broken) - a).abs() < 1.5, "{} {a}", late(&broken));
-        }
     }
 }

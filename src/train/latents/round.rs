@@ -1,8 +1,8 @@
 //! From trained grids to what a file holds: the weights of the networks as integers, with
 //! steps that weigh their bits against the picture and the latents, and rounded latents.
 
-use super::model::{Model, Networks, Stage};
-use super::{Picture, Trained};
+use super::model::{Model, Networks};
+use super::{Picture, Stage, Trained};
 use crate::coding::compact::{QuantizedLayer, STEP_CODES, Steps, step_size};
 use crate::coding::grids::{self, Networks as Rounded};
 use crate::coding::latents::{Context, IntegerLayer, MAX_DROP};
@@ -87,7 +87,7 @@ struct Sample<'a> {
 impl<'a> Sample<'a> {
     fn new(model: &'a mut Model, picture: &'a Picture<'a>, lambda: f64) -> Self {
         let share = (picture.width * picture.height).div_ceil(SAMPLE);
-        let stage = Stage::new(0, picture, model.shape.levels);
+        let stage = Stage { base: 0, picture };
         Self { model, stage, lambda, share }
     }
 
@@ -156,8 +156,8 @@ impl Trained<'_> {
     /// Rounds the latents to the nearest and then the networks: each part's steps grow as long
     /// as squared error plus lambda times the bits falls.
     pub fn round_networks(&mut self) -> Rounded {
-        self.model.end_training();
-        self.model.harden();
+        self.model.cpu.end_training();
+        self.model.cpu.harden();
         let Self { model, picture, lambda, .. } = self;
         let networks = model.networks();
         let mut grain = Grain::finest(&networks);
@@ -204,26 +204,26 @@ impl Trained<'_> {
     /// Takes those latents away that are worth least for their bits, the more the larger `factor`
     /// is; 1 is what training weighed them with.
     pub fn thin_out(&mut self, factor: f64) {
-        let stage = Stage::new(0, &self.picture, self.model.shape.levels);
+        let stage = Stage { base: 0, picture: &self.picture };
         self.model.thin_out(&stage, factor * self.lambda);
     }
 
     /// The rounded latents, the finest level first.
     pub fn latents(&self) -> Vec<Vec<f32>> {
-        self.model.rounded().map(<[f32]>::to_vec).collect()
+        self.model.cpu.rounded().map(<[f32]>::to_vec).collect()
     }
 
     /// Goes back to rounded latents.
     pub fn set_latents(&mut self, latents: &[Vec<f32>]) {
-        self.model.set_rounded(latents);
+        self.model.cpu.set_rounded(latents);
     }
 
     /// The payload.
     pub fn payload(&self, networks: &Rounded) -> Vec<u8> {
-        let sizes: Vec<(usize, usize)> =
-            self.model.grids.iter().map(|grid| (grid.width, grid.height)).collect();
+        let sizes: Vec<(usize, usize)> = self.model.sizes().levels;
         let planes: Vec<Plane> = self
             .model
+            .cpu
             .rounded()
             .zip(sizes)
             .map(|(values, (width, height))| {

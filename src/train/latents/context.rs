@@ -93,7 +93,7 @@ pub struct Plane<'a> {
 }
 
 /// What a band gives back.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct BandResult {
     pub bits: f64,
     /// Gradients of the bits by the latents of this level and of the coarser one that the band
@@ -247,7 +247,7 @@ pub enum Wanted {
 
 /// The entropy model on a level.
 pub struct Entropy<'a> {
-    pub level: Level,
+    pub simd: Level,
     pub packed: &'a Packed,
     /// The level's number.
     pub number: usize,
@@ -265,7 +265,7 @@ impl Entropy<'_> {
         mut sums: Option<&mut [Vec<f32>; 3]>,
         scratch: &mut Scratch,
     ) -> BandResult {
-        let Self { level, packed, number, plane, coarser } = *self;
+        let Self { simd: level, packed, number, plane, coarser } = *self;
         let latents = wanted != Wanted::Bits;
         let mut bends = Vec::new();
         let [h1, h2] = packed.shape.hidden;
@@ -429,7 +429,7 @@ mod tests {
             for coarser in [None, Some(coarser)] {
                 let plane = Plane { width, height, values: &fine };
                 let level = Level::new();
-                let entropy = Entropy { level, packed: &packed, number: 1, plane, coarser };
+                let entropy = Entropy { simd: level, packed: &packed, number: 1, plane, coarser };
                 for band in bands(width, height) {
                     let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {
                         let mut sums = shape.lens().map(|len| vec![0.0; len]);

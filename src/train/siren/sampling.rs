@@ -1,14 +1,13 @@
 //! Mini-batches: pixels spread evenly over the picture, more of them where the error is large.
 
-use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::archive::Archive;
 use super::quality::Errors;
+use super::stepper::{Batch, WeightedPixel};
 use crate::error::EncodeError;
-use crate::geometry::{Grid, Size, View};
-use crate::raster::Raster;
+use crate::geometry::Size;
+use crate::train::archive::Archive;
 
 /// Share of the mean density that every tile gets on top of its own.
 const EVERYWHERE: f32 = 0.3;
@@ -17,15 +16,11 @@ const MOST: f32 = 4.0;
 /// Multiples of the golden ratio leave no large gap between their fractions, however many.
 const GOLDEN: f64 = 0.618_033_988_749_894_8;
 
-/// Deals out the pixels of a raster.
-pub(super) struct Sampler<'a> {
-    raster: &'a Raster,
-    /// x of every column and y of every row.
-    x: Vec<f32>,
-    y: Vec<f32>,
+/// Deals out the pixels of a picture.
+pub(super) struct Sampler {
+    size: Size,
     focus: Focus,
     batches: u32,
-    device: Device,
     /// Tells where the first batch has its pixels.
     rng: ChaCha8Rng,
 }
@@ -71,40 +66,29 @@ impl Focus {
     }
 }
 
-/// A pixel of a batch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Pixel {
-    pub column: u32,
-    pub row: u32,
-    /// Weight of its squared error, which makes up for its density.
-    pub weight: f32,
-}
-
 /// The pixels of one step.
 pub(super) enum Pixels {
     /// Each of them once, in order, of weight 1.
     All,
-    /// These.
-    Some(Vec<Pixel>),
+    /// These. The weight of each makes up for its density.
+    Some(Vec<WeightedPixel>),
 }
 
-/// The pixels of one step as tensors.
-pub(super) struct Batch {
-    /// Coordinates, `[2, points]`.
-    pub inputs: Tensor,
-    /// Samples in [-1, 1] and below them the weight of each pixel, `[channels + 1, points]`.
-    pub targets: Tensor,
+impl Pixels {
+    /// As a stepper takes them.
+    pub fn batch(&self) -> Batch<'_> {
+        match self {
+            Self::All => Batch::All,
+            Self::Some(pixels) => Batch::Of(pixels),
+        }
+    }
 }
 
-impl<'a> Sampler<'a> {
-    /// Batches of pixels of `raster` as tensors on `device`.
-    pub fn new(raster: &'a Raster, device: &Device, rng: ChaCha8Rng) -> Self {
-        let size = raster.size();
-        let grid = Grid::new(size, &View::default()).expect("a raster's own size");
-        let x: Vec<f32> = (0..size.width).map(|i| grid.x(i) as f32).collect();
-        let y: Vec<f32> = (0..size.height).map(|j| grid.y(j) as f32).collect();
+impl Sampler {
+    /// Batches of the pixels of a picture of this size.
+    pub fn new(size: Size, rng: ChaCha8Rng) -> Self {
         let focus = Focus::new(size.longer_side(), vec![1.0], size);
-        Self { raster, x, y, focus, batches: 0, device: device.clone(), rng }
+        Self { size, focus, batches: 0, rng }
     }
 
     /// From now on takes pixels in proportion to the root mean square error around them.
@@ -118,18 +102,18 @@ impl<'a> Sampler<'a> {
         }
         let density = |root: &f32| (root / mean + EVERYWHERE).min(MOST);
         let densities = roots.iter().map(density).collect();
-        self.focus = Focus::new(errors.tile as u32, densities, self.raster.size());
+        self.focus = Focus::new(errors.tile as u32, densities, self.size);
     }
 
     /// Saves what the next batch hangs on, or restores it.
-    pub fn archive(&mut self, archive: &mut Archive) -> std::result::Result<(), EncodeError> {
+    pub fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         archive.u32(&mut self.batches)?;
         let (mut side, mut densities) = (self.focus.side, self.focus.densities.clone());
         archive.u32(&mut side)?;
         if side == 0 {
             return Err(EncodeError::CheckpointDamaged);
         }
-        let size = self.raster.size();
+        let size = self.size;
         let tiles = u64::from(size.width.div_ceil(side)) * u64::from(size.height.div_ceil(side));
         densities.resize(tiles as usize, 0.0);
         archive.f32s(&mut densities)?;
@@ -144,7 +128,7 @@ impl<'a> Sampler<'a> {
     /// sampling). It is random in the first batch and moves by the golden ratio from one to the
     /// next, so that few pixels come again before all have been there.
     pub fn next_pixels(&mut self, points: usize) -> Pixels {
-        let all = self.raster.size().pixels();
+        let all = self.size.pixels();
         if points as u64 >= all {
             return Pixels::All;
         }
@@ -152,6 +136,7 @@ impl<'a> Sampler<'a> {
         let turn = (f64::from(self.batches) * GOLDEN).fract();
         let mut starts = self.rng.clone();
         let stretch = all as f64 / points as f64;
+        let width = self.size.width;
         let mut tiles = self.focus.tiles.iter().peekable();
         let mut tile = tiles.next().expect("a picture has tiles");
         let drawn = (0..points).map(|index| {
@@ -164,73 +149,27 @@ impl<'a> Sampler<'a> {
             let from_end = ((tile.end - place) * tile.weight) as u32;
             let pixel = tile.pixels - 1 - from_end.min(tile.pixels - 1);
             let (column, row) = (tile.left + pixel % tile.width, tile.top + pixel / tile.width);
-            Pixel { column, row, weight: tile.weight as f32 }
+            WeightedPixel { number: row * width + column, weight: tile.weight as f32 }
         });
         Pixels::Some(drawn.collect())
     }
 
-    /// Pixels as tensors.
-    pub fn batch(&self, pixels: &Pixels) -> Result<Batch> {
-        match pixels {
-            Pixels::All => {
-                let all = 0..self.raster.size().pixels() as u32;
-                self.tensors(&all.map(|number| self.pixel(number)).collect::<Vec<_>>())
-            }
-            Pixels::Some(pixels) => self.tensors(pixels),
-        }
-    }
-
     /// `points` pixels drawn evenly by `rng`, apart from the order of the batches.
-    pub fn sample(&self, points: usize, rng: &mut impl Rng) -> Result<Batch> {
-        let all = self.raster.size().pixels() as u32;
-        let pixel = |_| self.pixel(rng.random_range(0..all));
-        self.tensors(&(0..points).map(pixel).collect::<Vec<_>>())
-    }
-
-    /// The pixel of a number in row order, of weight 1.
-    fn pixel(&self, number: u32) -> Pixel {
-        let width = self.raster.size().width;
-        Pixel { column: number % width, row: number / width, weight: 1.0 }
-    }
-
-    fn tensors(&self, pixels: &[Pixel]) -> Result<Batch> {
-        let points = pixels.len();
-        let width = self.x.len();
-        let channels = self.raster.channels().count();
-        let mut inputs = Vec::with_capacity(2 * points);
-        inputs.extend(pixels.iter().map(|pixel| self.x[pixel.column as usize]));
-        inputs.extend(pixels.iter().map(|pixel| self.y[pixel.row as usize]));
-        let mut targets = Vec::with_capacity((channels + 1) * points);
-        let first = |pixel: &Pixel| (pixel.row as usize * width + pixel.column as usize) * channels;
-        let firsts: Vec<usize> = pixels.iter().map(first).collect();
-        for channel in 0..channels {
-            let target = |first: &usize| 2.0 * self.raster.unit(first + channel) - 1.0;
-            targets.extend(firsts.iter().map(target));
-        }
-        targets.extend(pixels.iter().map(|pixel| pixel.weight));
-        Ok(Batch {
-            inputs: Tensor::from_vec(inputs, (2, points), &self.device)?,
-            targets: Tensor::from_vec(targets, (channels + 1, points), &self.device)?,
-        })
+    pub fn sample(&self, points: usize, rng: &mut impl Rng) -> Vec<u32> {
+        let all = self.size.pixels() as u32;
+        (0..points).map(|_| rng.random_range(0..all)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Channels;
-    use crate::raster::Samples;
     use rand::SeedableRng;
 
     const SIZE: Size = Size { width: 37, height: 23 };
 
-    fn picture() -> Raster {
-        let samples = vec![0; SIZE.pixels() as usize];
-        Raster::new(SIZE, Channels::Grey, Samples::U8(samples)).unwrap()
-    }
-
-    fn sampler(raster: &Raster) -> Sampler<'_> {
-        Sampler::new(raster, &Device::Cpu, ChaCha8Rng::seed_from_u64(0))
+    fn sampler() -> Sampler {
+        Sampler::new(SIZE, ChaCha8Rng::seed_from_u64(0))
     }
 
     /// Tiles of 8x8 pixels, the errors of which grow to the right.
@@ -239,10 +178,10 @@ mod tests {
         Errors { relative: 0.5, tiles, tile: 8 }
     }
 
-    fn drawn(sampler: &mut Sampler, points: usize) -> Vec<Pixel> {
+    fn drawn(sampler: &mut Sampler, points: usize) -> Vec<WeightedPixel> {
         let Pixels::Some(pixels) = sampler.next_pixels(points) else { panic!("not all pixels") };
         assert_eq!(pixels.len(), points);
-        assert!(pixels.iter().all(|p| p.column < SIZE.width && p.row < SIZE.height));
+        assert!(pixels.iter().all(|p| u64::from(p.number) < SIZE.pixels()));
         pixels
     }
 
@@ -250,7 +189,7 @@ mod tests {
     fn counts(sampler: &mut Sampler, points: usize, batches: usize) -> Vec<(u32, f64)> {
         let mut counts = vec![(0, 0.0); SIZE.pixels() as usize];
         for pixel in (0..batches).flat_map(|_| drawn(sampler, points)) {
-            let (count, weights) = &mut counts[(pixel.row * SIZE.width + pixel.column) as usize];
+            let (count, weights) = &mut counts[pixel.number as usize];
             *count += 1;
             *weights += f64::from(pixel.weight);
         }
@@ -259,9 +198,8 @@ mod tests {
 
     #[test]
     fn pixels_come_again_when_nearly_all_have_been_there() {
-        let raster = picture();
         // About as many as the picture has.
-        let counts = counts(&mut sampler(&raster), 50, 17);
+        let counts = counts(&mut sampler(), 50, 17);
         let missing = counts.iter().filter(|(count, _)| *count == 0).count();
         // Independent draws would leave out a share of 1/e.
         assert!(missing < counts.len() / 4, "{missing} of {}", counts.len());
@@ -270,8 +208,7 @@ mod tests {
 
     #[test]
     fn weights_make_up_for_densities() {
-        let raster = picture();
-        let mut sampler = sampler(&raster);
+        let mut sampler = sampler();
         sampler.focus(&errors());
         let (points, batches) = (100, 2000);
         let counts = counts(&mut sampler, points, batches);
@@ -287,32 +224,26 @@ mod tests {
 
     #[test]
     fn a_batch_of_all_pixels_has_each_of_them_once() {
-        let raster = picture();
-        let mut sampler = sampler(&raster);
+        let mut sampler = sampler();
         sampler.focus(&errors());
         let all = sampler.next_pixels(SIZE.pixels() as usize);
         assert!(matches!(all, Pixels::All));
-        let batch = sampler.batch(&all).unwrap();
-        assert_eq!(batch.inputs.dims(), [2, SIZE.pixels() as usize]);
-        let weights = batch.targets.get(1).unwrap().to_vec1::<f32>().unwrap();
-        assert!(weights.iter().all(|&weight| weight == 1.0));
     }
 
     #[test]
     fn a_restored_sampler_goes_on_with_the_same_pixels() {
-        let raster = picture();
-        let mut first = sampler(&raster);
+        let mut first = sampler();
         drawn(&mut first, 60);
         first.focus(&errors());
         drawn(&mut first, 60);
         let mut bytes = Vec::new();
         first.archive(&mut Archive::Writing(&mut bytes)).unwrap();
-        let mut second = sampler(&raster);
+        let mut second = sampler();
         second.archive(&mut Archive::Reading(&bytes)).unwrap();
         assert_eq!(drawn(&mut first, 60), drawn(&mut second, 60));
 
         bytes[4..8].fill(0);
-        let damaged = sampler(&raster).archive(&mut Archive::Reading(&bytes));
+        let damaged = sampler().archive(&mut Archive::Reading(&bytes));
         assert!(matches!(damaged, Err(EncodeError::CheckpointDamaged)));
     }
 }
