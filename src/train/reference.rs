@@ -75,10 +75,10 @@ impl<'a> Reference<'a> {
         let places: Vec<(f32, f32)> = pixels().map(|p| self.picture.place(p.number)).collect();
         let inputs: Vec<f32> =
             places.iter().map(|place| place.0).chain(places.iter().map(|place| place.1)).collect();
-        let mut targets = Vec::with_capacity((channels + 1) * points);
-        for channel in 0..channels {
-            targets.extend(pixels().map(|p| self.picture.target(p.number, channel)));
-        }
+        let mut targets = vec![0.0; channels * points];
+        self.picture.targets(pixels().map(|p| p.number), |i, channel, sample| {
+            targets[channel * points + i] = sample;
+        });
         targets.extend(pixels().map(|p| p.weight));
         let inputs = Tensor::from_vec(inputs, (2, points), &self.device)?;
         Ok((inputs, Tensor::from_vec(targets, (channels + 1, points), &self.device)?))

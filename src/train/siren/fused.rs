@@ -265,16 +265,18 @@ impl Scratch {
     }
 
     /// Takes in the pixels of a block; the rest of it keeps pixels of earlier blocks.
-    fn load(&mut self, picture: &Picture, pixels: impl Iterator<Item = WeightedPixel>) {
+    fn load(&mut self, picture: &Picture, pixels: impl Iterator<Item = WeightedPixel> + Clone) {
         let block = self.block();
         let (x, y) = self.h[0].split_at_mut(block);
-        for (i, WeightedPixel { number, weight }) in pixels.enumerate() {
-            (x[i], y[i]) = picture.place(number);
-            self.weights[i] = weight;
-            for (channel, targets) in self.targets.chunks_exact_mut(block).enumerate() {
-                targets[i] = picture.target(number, channel);
-            }
+        let places = x.iter_mut().zip(y).zip(&mut self.weights);
+        for (((x, y), of_pixel), WeightedPixel { number, weight }) in places.zip(pixels.clone()) {
+            (*x, *y) = picture.place(number);
+            *of_pixel = weight;
         }
+        let targets = &mut self.targets;
+        picture.targets(pixels.map(|pixel| pixel.number), |i, channel, sample| {
+            targets[channel * block + i] = sample;
+        });
     }
 
     /// Turns outputs into weighted errors, zero beyond `count` points; returns the sum of

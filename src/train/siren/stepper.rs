@@ -4,7 +4,7 @@
 use crate::error::DeviceError;
 use crate::geometry::{Grid, View};
 use crate::network::Topology;
-use crate::raster::Raster;
+use crate::raster::{Raster, Samples};
 
 /// A pixel of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,12 +131,32 @@ impl<'a> Picture<'a> {
 
     /// x and y of a pixel.
     pub fn place(&self, number: u32) -> (f32, f32) {
-        let number = number as usize;
-        (self.x[number % self.x.len()], self.y[number / self.x.len()])
+        let width = self.x.len() as u32;
+        (self.x[(number % width) as usize], self.y[(number / width) as usize])
     }
 
-    /// A channel of a pixel, in [-1, 1].
-    pub fn target(&self, number: u32, channel: usize) -> f32 {
-        2.0 * self.raster.unit(number as usize * self.channels + channel) - 1.0
+    /// The channels of pixels in [-1, 1], handed out as index among `numbers`, channel, sample.
+    pub fn targets(
+        &self,
+        numbers: impl Iterator<Item = u32>,
+        mut each: impl FnMut(usize, usize, f32),
+    ) {
+        let channels = self.channels;
+        let first = |number: u32| number as usize * channels;
+        let signed = |unit: f32| 2.0 * unit - 1.0;
+        match self.raster.samples() {
+            Samples::U8(samples) => {
+                for (index, number) in numbers.enumerate() {
+                    let pixel = samples[first(number)..][..channels].iter().enumerate();
+                    pixel.for_each(|(c, &s)| each(index, c, signed(f32::from(s) / 255.0)));
+                }
+            }
+            Samples::U16(samples) => {
+                for (index, number) in numbers.enumerate() {
+                    let pixel = samples[first(number)..][..channels].iter().enumerate();
+                    pixel.for_each(|(c, &s)| each(index, c, signed(f32::from(s) / 65535.0)));
+                }
+            }
+        }
     }
 }
