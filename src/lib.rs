@@ -53,7 +53,6 @@ mod geometry;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod grids;
-mod kernel;
 mod limits;
 pub mod network;
 #[cfg(feature = "image")]

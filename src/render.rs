@@ -565,7 +565,7 @@ mod tests {
     use crate::container::{Container, Representation};
     use crate::decode::{Decoder, RenderOptions};
     use crate::geometry::{Scale, View};
-    use crate::kernel::levels;
+    use siren_kernel::instruction_sets;
 
     /// Spec section 10, by every instruction set of this machine and without any, and by a GPU.
     #[test]
@@ -608,12 +608,12 @@ mod tests {
                 assert!(most <= 1, "{name} {by}: {most}");
                 assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name} {by}: {equal}");
             };
-            for level in levels() {
+            for level in instruction_sets() {
                 let by = format!("{level:?}");
                 match representation {
                     Representation::Siren => {
                         let siren = coding::decode(*coding, topology, weights).unwrap();
-                        let evaluator = Evaluator::with_level(siren, level);
+                        let evaluator = Evaluator::with_simd(siren, level);
                         check(Render::new(&evaluator, decoder.size(), grid, field, depth), &by);
                     }
                     Representation::Grid => {

@@ -12,8 +12,8 @@ use crate::container::{Cursor, write_varint};
 use crate::error::DecodeError;
 use crate::geometry::Size;
 use crate::grids::{Plane, Region};
-use crate::kernel::Level;
 use crate::network::{Layer, Topology, check_range, limits};
+use siren_kernel::Simd;
 
 /// Most levels of a picture.
 pub const MAX_LEVELS: usize = limits::MAX_LEVELS;
@@ -320,7 +320,7 @@ impl Payload {
         needed: Option<&[Region]>,
     ) -> Result<Vec<Plane>, DecodeError> {
         let needs = self.needs(first_level, needed);
-        let simd = Level::new();
+        let simd = Simd::new();
         let mut planes: Vec<Plane> = Vec::new();
         for (level, need) in (first_level..self.levels()).zip(needs).rev() {
             let coarser = planes.last();

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::entropy::{Laplace, Malformed, Reader, SCALES, Writer};
 use crate::grids::{Plane, Region};
-use crate::kernel::{INTEGER_POINTS, IntegerNetwork, Level};
+use siren_kernel::{INTEGER_POINTS, IntegerNetwork, Simd};
 
 /// Longest side of a tile in latents.
 pub const TILE: usize = 256;
@@ -233,7 +233,7 @@ pub fn encode(
         }
         Ok::<_, Infallible>(value)
     };
-    let Ok(()) = walk(context, Level::new(), level, coarser, &mut coded, code);
+    let Ok(()) = walk(context, Simd::new(), level, coarser, &mut coded, code);
     let stream = |(tile, writer): (Region, Option<Writer>)| match writer.map(Writer::finish) {
         None => Vec::new(),
         Some(bytes) if bytes.is_empty() => stand_in(context, level, plane, coarser, tile),
@@ -254,7 +254,7 @@ fn stand_in(
     let latents: Vec<i16> = rows(plane, tile).flatten().copied().collect();
     let bytes = (2..).map(|zeros| [&vec![0; zeros][..], &[1]].concat());
     let mut same = bytes.filter(|bytes| {
-        let decoded = decode(context, Level::new(), level, &[(tile, bytes)], coarser);
+        let decoded = decode(context, Simd::new(), level, &[(tile, bytes)], coarser);
         decoded.is_ok_and(|decoded| decoded == [&latents[..]])
     });
     same.next().expect("at the latest the last bit that is taken")
@@ -288,7 +288,7 @@ pub fn bits(
         bits += distribution.bits(value.into());
         Ok::<_, Infallible>(value)
     };
-    let Ok(()) = walk(context, Level::new(), level, coarser, &mut [(tile, ())], code);
+    let Ok(()) = walk(context, Simd::new(), level, coarser, &mut [(tile, ())], code);
     bits
 }
 
@@ -302,7 +302,7 @@ pub fn bits(
 /// If these are more tiles than [`tiles_together`].
 pub fn decode(
     context: &Context,
-    simd: Level,
+    simd: Simd,
     level: usize,
     tiles: &[(Region, &[u8])],
     coarser: Option<&Plane>,
@@ -345,7 +345,7 @@ struct Decoding<'a> {
 #[inline(always)]
 fn walk<T, E>(
     context: &Context,
-    simd: Level,
+    simd: Simd,
     level: usize,
     coarser: Option<&Plane>,
     tiles: &mut [(Region, T)],
@@ -534,9 +534,9 @@ impl Coarse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::levels;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+    use siren_kernel::instruction_sets;
 
     /// Values of a Laplace distribution, a few of them far out.
     fn random_plane(width: usize, height: usize, scale: f64, rng: &mut ChaCha8Rng) -> Plane {
@@ -657,7 +657,7 @@ mod tests {
             plane.values_mut()[0] = value;
             let bytes = &encode(&context, 0, &plane, None, &[tile])[0];
             assert_eq!(bytes.is_empty(), value == 0);
-            let found = decode(&context, Level::new(), 0, &[(tile, bytes)], None);
+            let found = decode(&context, Simd::new(), 0, &[(tile, bytes)], None);
             assert_eq!(found, Ok(vec![vec![value]]));
         }
     }
@@ -696,7 +696,7 @@ mod tests {
                 }
                 let coded: Vec<(Region, &[u8])> =
                     tiles.iter().copied().zip(streams.iter().map(Vec::as_slice)).collect();
-                for simd in levels() {
+                for simd in instruction_sets() {
                     let found = decode(&context, simd, level, &coded, coarser).unwrap();
                     for (tile, found) in tiles.iter().zip(found) {
                         assert!(found.chunks(tile.width).eq(rows(&plane, *tile)), "{simd:?}");
@@ -712,7 +712,7 @@ mod tests {
         let tile = Region { x: 0, y: 0, width: 20, height: 30 };
         let streams = encode(&context, 0, &Plane::new(20, 30), None, &[tile]);
         assert_eq!(streams, [Vec::<u8>::new()]);
-        let found = decode(&context, Level::new(), 0, &[(tile, &[])], None);
+        let found = decode(&context, Simd::new(), 0, &[(tile, &[])], None);
         assert_eq!(found, Ok(vec![vec![0; 600]]));
     }
 
@@ -758,7 +758,7 @@ mod tests {
         ) {
             let context = random_context(5, 3, 1, &mut ChaCha8Rng::seed_from_u64(3));
             let tile = Region { x: 0, y: 0, width: 37, height: 21 };
-            if let Ok(latents) = decode(&context, Level::new(), 2, &[(tile, &bytes)], None) {
+            if let Ok(latents) = decode(&context, Simd::new(), 2, &[(tile, &bytes)], None) {
                 proptest::prop_assert!(latents[0].iter().all(|&q| q > i16::MIN));
             }
         }

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use super::{BLOCK, JET_BLOCK};
 use crate::grids::{Grids, Plane, Region, Taps, clamp};
-use crate::kernel::{
-    self, Activation, LANES, Level, Matrix,
+use crate::network::Topology;
+use siren_kernel::{
+    self, Activation, LANES, Matrix, Simd,
     spline::{RUN, Run, Term},
 };
-use crate::network::Topology;
 
 /// Latent grids laid out for evaluation, by the best instruction set that this machine has.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub struct GridEvaluator {
     finest: usize,
     sines: Matrix,
     output: Matrix,
-    simd: Level,
+    simd: Simd,
 }
 
 /// The columns of a render: where their latents lie and what these weigh.
@@ -68,10 +68,10 @@ impl GridEvaluator {
     /// # Panics
     /// If that leaves no level.
     pub fn new(grids: Grids, left_out: usize) -> Self {
-        Self::with_simd(grids, left_out, Level::new())
+        Self::with_simd(grids, left_out, Simd::new())
     }
 
-    pub(crate) fn with_simd(grids: Grids, left_out: usize, simd: Level) -> Self {
+    pub(crate) fn with_simd(grids: Grids, left_out: usize, simd: Simd) -> Self {
         assert!(left_out < grids.planes().len(), "a level is left");
         let (first, last) = (grids.sines(), grids.output());
         let levels = grids.planes().len() - left_out;
@@ -200,7 +200,7 @@ impl GridEvaluator {
             let out = &mut out[..last.outputs * stride];
             if columns.jets {
                 self.sines.product(self.simd, splines, sines);
-                kernel::sine_of_jets(self.simd, &first.biases, points, sines);
+                siren_kernel::sine_of_jets(self.simd, &first.biases, points, sines);
             } else {
                 self.sines.layer(self.simd, &first.biases, Activation::Sine, splines, sines);
             }
@@ -238,7 +238,7 @@ impl GridEvaluator {
             let weights = weights.map(|weight| weight as f32);
             let row = &mut rows[row * columns.taps()..][..columns.taps()];
             let end = row.len() - right;
-            kernel::spline::combine(self.simd, &weights, &latents, &mut row[left..end]);
+            siren_kernel::spline::combine(self.simd, &weights, &latents, &mut row[left..end]);
             let (first, last) = (row[left], row[end - 1]);
             row[..left].fill(first);
             row[end..].fill(last);
@@ -312,7 +312,7 @@ impl LevelColumns {
     /// jet.
     fn interpolate(
         &self,
-        simd: Level,
+        simd: Simd,
         block: usize,
         combined: &[Vec<f32>],
         rows: usize,
@@ -332,7 +332,7 @@ impl LevelColumns {
     /// A part of the splines: the sum of those of some orders of derivative to u and v.
     fn part<const N: usize>(
         &self,
-        simd: Level,
+        simd: Simd,
         runs: &[Run],
         combined: &[Vec<f32>],
         rows: usize,
@@ -347,7 +347,7 @@ impl LevelColumns {
             for (term, (_, dy)) in terms.iter_mut().zip(orders) {
                 term.row = &combined[dy][row * self.taps()..][..self.taps()];
             }
-            kernel::spline::interpolate(simd, runs, &terms, &mut out[row * self.columns()..]);
+            siren_kernel::spline::interpolate(simd, runs, &terms, &mut out[row * self.columns()..]);
         }
     }
 }
@@ -357,9 +357,9 @@ mod tests {
     use super::*;
     use crate::geometry::{Crop, Grid, Scale, Size, View};
     use crate::grids::{self, footprint};
-    use crate::kernel::levels;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+    use siren_kernel::instruction_sets;
 
     /// The numbers of a row of points, part by part, each of `u.len()` numbers.
     fn row(evaluator: &GridEvaluator, u: &[f64], v: f64, jets: bool) -> Vec<Vec<f32>> {
@@ -410,7 +410,7 @@ mod tests {
             let view = Grid::new(size, &View { crop, scale }).unwrap();
             let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
             let rows = [0, view.size.height / 3, view.size.height - 1];
-            for level in levels() {
+            for level in instruction_sets() {
                 let evaluator = GridEvaluator::with_simd(grids.clone(), left_out, level);
                 for v in rows.map(|row| view.v(row)) {
                     let values = row(&evaluator, &u, v, false);
@@ -442,7 +442,7 @@ mod tests {
         // Beyond the picture too.
         let mut u: Vec<f64> = (0..700).map(|i| f64::from(i) * 0.15 - 7.0).collect();
         let v = 17.3;
-        for level in levels() {
+        for level in instruction_sets() {
             let evaluator = GridEvaluator::with_simd(grids.clone(), 0, level);
             for jets in [false, true] {
                 let ordered = row(&evaluator, &u, v, jets);
@@ -465,7 +465,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let size = Size { width: 70, height: 300 };
         let grids = grids::tests::random(size, 5, 9, 2, &mut rng);
-        for level in levels() {
+        for level in instruction_sets() {
             let evaluator = GridEvaluator::with_simd(grids.clone(), 0, level);
             for (width, jets) in
                 [1, 3, 8, 64, 70, 256, 300].map(|w| [(w, false), (w, true)]).concat()

@@ -4,9 +4,9 @@
 
 mod grids;
 
-use crate::kernel::{self, Activation, Level, Matrix};
 use crate::network::Siren;
 pub use grids::{Columns, GridEvaluator, RowScratch};
+use siren_kernel::{Activation, Matrix, Simd};
 
 /// Points evaluated together.
 pub const BLOCK: usize = 256;
@@ -22,7 +22,7 @@ pub struct Evaluator {
     siren: Siren,
     matrices: Vec<Matrix>,
     widest: usize,
-    level: Level,
+    level: Simd,
 }
 
 /// Working memory of one thread, reused from block to block.
@@ -35,10 +35,10 @@ pub struct Scratch {
 impl Evaluator {
     /// Prepares `siren` for evaluation.
     pub fn new(siren: Siren) -> Self {
-        Self::with_level(siren, Level::new())
+        Self::with_simd(siren, Simd::new())
     }
 
-    pub(crate) fn with_level(siren: Siren, level: Level) -> Self {
+    pub(crate) fn with_simd(siren: Siren, level: Simd) -> Self {
         let widest = siren.topology().layers().map(|(i, o)| i.max(o)).max().unwrap_or(2);
         let matrices = siren
             .layers()
@@ -130,7 +130,7 @@ impl Evaluator {
                     rows[..JET_BLOCK].iter_mut().for_each(|value| *value += bias);
                 }
             } else {
-                kernel::sine_of_jets(self.level, &layer.biases, JET_BLOCK, rows);
+                siren_kernel::sine_of_jets(self.level, &layer.biases, JET_BLOCK, rows);
             }
             std::mem::swap(current, next);
         }
@@ -156,10 +156,10 @@ impl Default for Points {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::levels;
     use crate::network::{Channels, Topology};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+    use siren_kernel::instruction_sets;
 
     /// A network as the SIREN initialization has it, with an output layer of unit scale.
     fn random(topology: Topology, rng: &mut impl Rng) -> Siren {
@@ -183,8 +183,8 @@ mod tests {
             for (x, y) in points.x.iter_mut().zip(&mut points.y) {
                 (*x, *y) = (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0));
             }
-            for level in levels() {
-                let evaluator = Evaluator::with_level(siren.clone(), level);
+            for level in instruction_sets() {
+                let evaluator = Evaluator::with_simd(siren.clone(), level);
                 let mut scratch = evaluator.scratch();
                 let mut values = vec![f32::NAN; channels.count() * BLOCK];
                 let mut jets = vec![f32::NAN; 4 * values.len()];

@@ -1,14 +1,7 @@
-//! Adam on slices, for latents and for weights that SOAP does not train. Knows numbers only.
-
-use fearless_simd::dispatch;
-use fearless_simd::prelude::*;
+//! What Adam keeps of latents, and of weights that SOAP does not train. Knows numbers only.
 
 use super::archive::Archive;
 use crate::error::EncodeError;
-use crate::kernel::{Level, load, store};
-
-/// Far below the gradients of squared errors that are summed over a picture.
-const EPSILON: f32 = 1e-9;
 
 /// What Adam keeps.
 #[derive(Debug, Clone)]
@@ -29,81 +22,5 @@ impl Moments {
     pub(crate) fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         archive.u32(&mut self.steps)?;
         self.means.iter_mut().try_for_each(|means| archive.f32s(means))
-    }
-}
-
-/// Adam (Kingma and Ba 2015) of one step.
-#[derive(Debug, Clone, Copy)]
-pub struct Adam {
-    pub beta1: f32,
-    pub beta2: f32,
-    /// Learning rate with the first moment's bias corrected.
-    pub rate: f32,
-    /// 1 over the root of the second moment's bias.
-    pub second: f32,
-    /// Added to the root of the squares.
-    pub epsilon: f32,
-}
-
-impl Adam {
-    /// For step `step`, from 1 on.
-    pub fn new(rate: f64, betas: (f64, f64), step: u32) -> Self {
-        let bias = |beta: f64| 1.0 - beta.powi(step as i32);
-        Self {
-            beta1: betas.0 as f32,
-            beta2: betas.1 as f32,
-            rate: (rate / bias(betas.0)) as f32,
-            second: (1.0 / bias(betas.1).sqrt()) as f32,
-            epsilon: EPSILON,
-        }
-    }
-
-    /// The same with the biases already corrected, see the fields.
-    pub fn with_biases([beta1, beta2]: [f32; 2], rate: f32, second: f32) -> Self {
-        Self { beta1, beta2, rate, second, epsilon: EPSILON }
-    }
-
-    /// Updates values of any number; `moments` are the first and the second.
-    pub fn apply(
-        self,
-        level: Level,
-        values: &mut [f32],
-        moments: [&mut [f32]; 2],
-        gradient: &[f32],
-    ) {
-        dispatch!(level, simd => self.rows(simd, values, moments, gradient));
-    }
-
-    #[inline(always)]
-    fn rows<S: Simd>(
-        self,
-        simd: S,
-        values: &mut [f32],
-        moments: [&mut [f32]; 2],
-        gradient: &[f32],
-    ) {
-        let constant = |value| S::f32s::splat(simd, value);
-        let [first, second] = moments;
-        let lanes = S::f32s::LEN;
-        let whole = values.len() / lanes * lanes;
-        let (keep1, take1) = (constant(self.beta1), constant(1.0 - self.beta1));
-        let (keep2, take2) = (constant(self.beta2), constant(1.0 - self.beta2));
-        for at in (0..whole).step_by(lanes) {
-            let g: S::f32s = load(simd, gradient, at);
-            let m = keep1.mul_add(load::<S>(simd, first, at), take1 * g);
-            let v = keep2.mul_add(load::<S>(simd, second, at), take2 * g * g);
-            store(m, first, at);
-            store(v, second, at);
-            let root = v.sqrt() * constant(self.second) + constant(self.epsilon);
-            let value: S::f32s = load(simd, values, at);
-            store(value - constant(self.rate) * m / root, values, at);
-        }
-        for at in whole..values.len() {
-            let g = gradient[at];
-            first[at] = self.beta1 * first[at] + (1.0 - self.beta1) * g;
-            second[at] = self.beta2 * second[at] + (1.0 - self.beta2) * g * g;
-            let root = second[at].sqrt() * self.second + self.epsilon;
-            values[at] -= self.rate * first[at] / root;
-        }
     }
 }

@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 
-use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
+use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, Lines};
-use super::math;
 use crate::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
 use crate::grids::Region;
+use siren_kernel::training;
 
 /// Columns and rows around a tile that its neighbours reach.
 const MARGIN: usize = 3;
@@ -247,7 +247,7 @@ pub enum Wanted {
 
 /// The entropy model on a level.
 pub struct Entropy<'a> {
-    pub simd: Level,
+    pub simd: Simd,
     pub packed: &'a Packed,
     /// The level's number.
     pub number: usize,
@@ -349,11 +349,11 @@ impl Entropy<'_> {
                 moved.clear();
                 moved.extend(values.iter().map(toward_zero));
                 change.resize(points, 0.0);
-                math::bits(level, values, centres, log_scales, by_value);
-                math::bits(level, moved, centres, log_scales, change);
+                training::bits(level, values, centres, log_scales, by_value);
+                training::bits(level, moved, centres, log_scales, change);
                 change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
             }
-            bits += math::rate(level, length, values, centres, log_scales, by_value);
+            bits += training::rate(level, length, values, centres, log_scales, by_value);
             if wanted == Wanted::GradientsAndBends {
                 let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
                 let bend = change.iter().zip(moves).zip(by_value.iter());
@@ -428,7 +428,7 @@ mod tests {
             let coarser = Plane { width: coarse.0, height: coarse.1, values: &coarser };
             for coarser in [None, Some(coarser)] {
                 let plane = Plane { width, height, values: &fine };
-                let level = Level::new();
+                let level = Simd::new();
                 let entropy = Entropy { simd: level, packed: &packed, number: 1, plane, coarser };
                 for band in bands(width, height) {
                     let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {

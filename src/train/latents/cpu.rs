@@ -7,14 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::context::{self, Band, BandResult, Plane, Wanted};
-use super::math::SoftRounding;
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights, mix};
 use super::synthesis::{self, Axis, Gradients, Latents, Synthesis};
 use crate::error::{DeviceError, EncodeError};
 use crate::grids::Region;
-use crate::kernel;
-use crate::train::adam::{Adam, Moments};
+use crate::train::adam::Moments;
 use crate::train::archive::Archive;
+use siren_kernel::Adam;
+use siren_kernel::Simd;
+use siren_kernel::training::SoftRounding;
 
 /// Blocks whose results are held at a time.
 const GROUP: usize = 64;
@@ -113,7 +114,7 @@ impl Share {
 /// The latents, and the sizes of the networks.
 #[derive(Debug)]
 pub struct Cpu {
-    simd: kernel::Level,
+    simd: Simd,
     shape: synthesis::Shape,
     context: context::Shape,
     /// The finest first.
@@ -181,7 +182,7 @@ impl Cpu {
     pub fn new(sizes: &Sizes) -> Self {
         let &Sizes { ref levels, sines, hidden, channels } = sizes;
         Self {
-            simd: kernel::Level::new(),
+            simd: Simd::new(),
             shape: synthesis::Shape { levels: levels.len(), sines, channels },
             context: context::Shape { hidden },
             levels: levels.iter().map(|&(width, height)| Level::new(width, height)).collect(),

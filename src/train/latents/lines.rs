@@ -1,6 +1,6 @@
 //! Which way a rectangle of pixels or latents is gone through. Knows no pixels and no latents.
 
-use crate::kernel::LANES;
+use siren_kernel::LANES;
 
 /// Longest line that is worked on at a time. Columns of what is wider lie too far apart in memory.
 pub const LONGEST: usize = 256;

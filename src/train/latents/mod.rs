@@ -5,7 +5,6 @@
 mod context;
 mod cpu;
 mod lines;
-mod math;
 mod model;
 mod round;
 mod start;

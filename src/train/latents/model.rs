@@ -7,10 +7,11 @@ use super::cpu::{Cpu, Share};
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights};
 use super::synthesis::{self, Gradients};
 use crate::error::{DeviceError, EncodeError};
-use crate::kernel;
-use crate::train::adam::{Adam, Moments};
+use crate::train::adam::Moments;
 use crate::train::archive::Archive;
 use crate::train::soap::{self, SoapParams};
+use siren_kernel::Adam;
+use siren_kernel::Simd;
 
 /// A group of weights in training by the optimizer `O`.
 pub struct Group<O> {
@@ -294,7 +295,7 @@ impl Model {
     }
 
     fn learn(&mut self, rate: f64) {
-        let simd = kernel::Level::new();
+        let simd = Simd::new();
         let soap = SoapParams { lr: SOAP_SHARE * rate, ..SOAP };
         for Group { values, gradient, optimizer } in [&mut self.sine, &mut self.output] {
             optimizer.step(values, gradient, &soap);

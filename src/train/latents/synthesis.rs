@@ -2,12 +2,12 @@
 //! layer and output layer of one block of pixels after another, line by line, forward and back
 //! while the block is in cache. Knows no entropy model and no optimizer.
 
-use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
+use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, LONGEST, Lines};
-use super::math;
 use crate::grids::Taps;
 use crate::raster::{Raster, Samples};
+use siren_kernel::training;
 
 /// Pixels of a line of a block, and lines.
 const BLOCK: (usize, usize) = (LONGEST, 32);
@@ -306,7 +306,7 @@ impl Gradients {
 
 /// The function on the pixel lattice of a picture.
 pub struct Synthesis<'a> {
-    level: Level,
+    level: Simd,
     picture: &'a Picture<'a>,
     lines: Lines,
     /// Along a line, and from line to line.
@@ -318,7 +318,7 @@ pub struct Synthesis<'a> {
 impl<'a> Synthesis<'a> {
     /// Of columns and rows, `axes`.
     pub fn new(
-        level: Level,
+        level: Simd,
         picture: &'a Picture<'a>,
         [x, y]: &'a [Axis; 2],
         packed: &'a Packed,
@@ -404,7 +404,7 @@ impl<'a> Synthesis<'a> {
                 let at = starts[l] + first * points;
                 let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
                 let out = &mut h[(sines + l) * points..][..points];
-                math::combine(self.level, rows, weights, out);
+                training::combine(self.level, rows, weights, out);
             }
             let (sine_rows, level_rows) = h.split_at_mut(sines * points);
             let field = &level_rows[..levels * points];
@@ -455,7 +455,7 @@ impl<'a> Synthesis<'a> {
                     for (k, &weight) in weights.iter().enumerate() {
                         let weight = power(weight);
                         let to = &mut by_stretched[at + k * points..][..points];
-                        math::add_scaled(self.level, weight, from, to);
+                        training::add_scaled(self.level, weight, from, to);
                     }
                 }
             }
@@ -552,9 +552,9 @@ impl<'a> Synthesis<'a> {
             let (out, beyond) = out.split_at_mut(visible.len());
             beyond.fill(0.0);
             let sum = if self.picture.has_alpha() && self.is_colour(channel) {
-                math::compare_weighted(targets, visible, out, 2.0 * scale)
+                training::compare_weighted(targets, visible, out, 2.0 * scale)
             } else {
-                math::compare(self.level, targets, out, 2.0 * scale)
+                training::compare(self.level, targets, out, 2.0 * scale)
             };
             error += f64::from(scale * sum);
         }

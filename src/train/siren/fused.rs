@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::stepper::{Batch, Layer, Picture, Step, Stepper, Task, WeightedPixel};
 use crate::error::DeviceError;
-use crate::kernel::{Activation, LANES, Level, Matrix, add_outer};
 use crate::quantize::Sensitivity;
+use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
 
 /// Bytes of activations that a block may take, and the most points. Longer rows outweigh a
 /// stay in the second-level cache: 512 points of 10x28 (1.2 MB) are 5 % faster than 256.
@@ -26,7 +26,7 @@ const MAX_SHARDS: usize = 32;
 pub struct Fused<'a> {
     picture: Picture<'a>,
     layers: Vec<Layer>,
-    level: Level,
+    level: Simd,
     /// Working memory of threads that are not at work.
     spare: Mutex<Vec<Scratch>>,
 }
@@ -79,7 +79,7 @@ impl<'a> Fused<'a> {
         Self {
             picture: Picture::new(task.raster),
             layers: Layer::all(task.topology, &task.scales),
-            level: Level::new(),
+            level: Simd::new(),
             spare: Mutex::default(),
         }
     }

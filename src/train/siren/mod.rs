@@ -15,14 +15,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::adam::{Adam, Moments};
+use super::adam::Moments;
 use super::archive::{Archive, Archived};
 use super::device::{TrainingDevice, Work};
 use super::soap::{self, SoapParams};
 use super::{Control, Observe, OptimizerChoice, Progress, RESUMED, Training};
 use crate::coding::compact::{Quantized, Steps};
 use crate::error::EncodeError;
-use crate::kernel::Level;
 use crate::network::{Siren, Topology};
 use crate::quantize::{self, Sensitivity};
 use crate::raster::{Raster, decibels};
@@ -32,6 +31,7 @@ pub use model::Model;
 use quality::Errors;
 use sampling::Sampler;
 use schedule::Schedule;
+use siren_kernel::{Adam, Simd};
 pub use stepper::{Batch, Step, Stepper, Task, WeightedPixel};
 pub(crate) use stepper::{Layer, Picture};
 
@@ -535,7 +535,7 @@ impl Optimizer {
             Self::Adam(Moments { means: [first, second], steps }) => {
                 *steps += 1;
                 let adam = Adam { epsilon: ADAM_EPSILON, ..Adam::new(rate, ADAM, *steps) };
-                adam.apply(Level::new(), model.weights_mut(), [first, second], gradient);
+                adam.apply(Simd::new(), model.weights_mut(), [first, second], gradient);
             }
         }
     }

@@ -4,11 +4,11 @@
 use fearless_simd::{Level, dispatch, f32x8, prelude::*};
 
 /// Most points of a [`Run`]. Rows of weights and points are so much longer than their use.
-pub(crate) const RUN: usize = 8;
+pub const RUN: usize = 8;
 
 /// At most [`RUN`] points side by side between the same knots.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Run {
+pub struct Run {
     /// The first point.
     pub point: u32,
     /// The first of the four numbers around them.
@@ -16,7 +16,7 @@ pub(crate) struct Run {
 }
 
 /// `out = sum_k weights[k] rows[k]`; the rows are at least as long as `out`.
-pub(crate) fn combine(level: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
+pub fn combine(level: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
     /// The compiler finds the vectors.
     #[inline(always)]
     fn sum(weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
@@ -31,8 +31,10 @@ pub(crate) fn combine(level: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out:
 
 /// Four rows of weights, one of each point's, and the row that they are weights of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Term<'a> {
+pub struct Term<'a> {
+    /// Of the four neighbours, a number for each point.
     pub weights: [&'a [f32]; 4],
+    /// The neighbours.
     pub row: &'a [f32],
 }
 
@@ -41,12 +43,7 @@ pub(crate) struct Term<'a> {
 ///
 /// The rows of weights reach [`RUN`] numbers beyond the start of the last run. So does
 /// `out`, where what lies beyond the points is overwritten.
-pub(crate) fn interpolate<const N: usize>(
-    level: Level,
-    runs: &[Run],
-    terms: &[Term; N],
-    out: &mut [f32],
-) {
+pub fn interpolate<const N: usize>(level: Level, runs: &[Run], terms: &[Term; N], out: &mut [f32]) {
     dispatch!(level, simd => along(simd, runs, terms, out));
 }
 

@@ -71,7 +71,7 @@ impl Case {
 }
 
 fn every_case(test: impl Fn(Level, &Case)) {
-    for level in levels() {
+    for level in instruction_sets() {
         for (inputs, outputs) in SIZES {
             test(level, &Case::new(inputs, outputs));
         }
@@ -145,7 +145,7 @@ fn gradients_are_those_of_plain_arithmetic() {
 fn a_point_does_not_depend_on_its_neighbours() {
     let case = Case::new(28, 28);
     let points = case.points;
-    for level in levels() {
+    for level in instruction_sets() {
         let mut out = vec![0.0; 28 * points];
         case.matrix().layer(level, &case.biases, Activation::Sine, &case.h, &mut out);
         let shifted: Vec<f32> = case

@@ -43,7 +43,7 @@ impl Matrix {
 ///
 /// `delta` has a row for each of `outputs` outputs, `h` one for each of `inputs` inputs;
 /// `gradient[o * inputs + k]` grows by the sum of `delta[o] * h[k]`.
-pub(crate) fn add_outer(
+pub fn add_outer(
     level: Level,
     delta: &[f32],
     outputs: usize,

@@ -63,9 +63,9 @@ pub fn sine_and_cosine<S: Simd>(simd: S, a: S::f32s) -> (S::f32s, S::f32s) {
     (with_sign::<S>(sine, sign), with_sign::<S>(cosine, sign))
 }
 
-#[cfg(all(test, feature = "encode"))]
+#[cfg(test)]
 mod tests {
-    use crate::kernel::{Activation, LANES, Level, Matrix, levels};
+    use crate::{Activation, LANES, Level, Matrix, instruction_sets};
 
     /// Sine and cosine through a 1x1 layer with the weight 1.
     fn sine_and_cosine(level: Level, arguments: &[f32]) -> (Vec<f32>, Vec<f32>) {
@@ -86,7 +86,7 @@ mod tests {
         let arguments: Vec<f32> = (-steps..steps).map(|i| i as f32 * 2.37e-3).collect();
         let huge: Vec<f32> =
             (0..LANES).map(|i| [1e4, -1e6, 1e9, 1e20, f32::MAX, f32::MIN][i % 6]).collect();
-        for level in levels() {
+        for level in instruction_sets() {
             let (sine, cosine) = sine_and_cosine(level, &arguments);
             for ((&a, sine), cosine) in arguments.iter().zip(sine).zip(cosine) {
                 let (true_sine, true_cosine) = f64::from(a).sin_cos();

@@ -8,13 +8,13 @@ use super::Matrix;
 use super::tile::{self, Epilogue};
 
 /// Points evaluated together.
-pub(crate) const INTEGER_POINTS: usize = 16;
+pub const INTEGER_POINTS: usize = 16;
 
 /// Largest output of a hidden layer.
 const LARGEST: f32 = 4095.0;
 
 /// Layers one after the other, with working memory.
-pub(crate) struct IntegerNetwork {
+pub struct IntegerNetwork {
     layers: Vec<Layer>,
     /// Rows of what enters each layer, and at last of what leaves the network.
     rows: Vec<Vec<f32>>,

@@ -1,10 +1,10 @@
 //! Vector arithmetic of the latents' training: soft rounding, the rate of a latent, and the sums
 //! of rows that the spline needs. Rows of f32 in, rows out; knows no pictures.
 
-use fearless_simd::dispatch;
 use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch};
 
-use crate::kernel::{Level, load, store};
+use super::tile::{load, store};
 
 /// 2^y, relative error 3e-7; y is clamped to [-126, 126].
 #[inline(always)]
@@ -60,6 +60,7 @@ pub struct SoftRounding {
 }
 
 impl SoftRounding {
+    /// At a temperature above 0: the lower, the harder.
     pub fn new(temperature: f32) -> Self {
         let inverse = 1.0 / temperature;
         Self { inverse, scale: 0.5 / (0.5 * inverse).tanh() }

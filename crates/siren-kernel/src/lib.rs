@@ -3,42 +3,41 @@
 //! A block of points goes through a layer while it is in cache. Activations are rows: one
 //! row of `points` numbers per feature, points as SIMD lanes, so that a layer of any width
 //! fills the vector unit. Runs on the instruction set it is told, on one thread; knows
-//! nothing of pictures, files or training.
+//! nothing of pictures and files.
 
-#[cfg(any(test, feature = "encode"))]
+mod adam;
 mod backward;
 mod integer;
 mod sine;
-pub(crate) mod spline;
+pub mod spline;
 mod tile;
+pub mod training;
 
-#[cfg(any(test, feature = "encode"))]
-pub(crate) use backward::add_outer;
-pub(crate) use fearless_simd::Level;
-use fearless_simd::dispatch;
-pub(crate) use integer::{INTEGER_POINTS, IntegerNetwork};
-#[cfg(feature = "encode")]
-pub(crate) use tile::{load, store};
+pub use adam::Adam;
+pub use backward::add_outer;
+/// The instruction set that a kernel runs on, found out by `Simd::new()`.
+pub use fearless_simd::Level as Simd;
+use fearless_simd::{Level, dispatch};
+pub use integer::{INTEGER_POINTS, IntegerNetwork};
 
 /// Points of a block are a multiple of this: the most that one register tile takes.
-pub(crate) const LANES: usize = 64;
+pub const LANES: usize = 64;
 
 /// What follows the affine map of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub enum Activation {
     /// Nothing.
     Identity,
     /// `sin a`.
     Sine,
     /// `max(a, 0)`; the derivative at 0 is 0.
-    #[cfg_attr(not(feature = "encode"), expect(dead_code, reason = "grids train with it"))]
     Relu,
 }
 
 /// A matrix in the order in which the kernels read it: for each tile of outputs and each
 /// input, the weights of the tile's outputs.
 #[derive(Debug, Clone)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     inputs: usize,
     outputs: usize,
     tiles: Vec<f32>,
@@ -100,7 +99,7 @@ impl Matrix {
 /// Sine layer of jets. `rows` holds, for each feature, rows of value, derivative to x,
 /// derivative to y and Laplacian of `W h`, `points` each; `biases` are added to the values,
 /// then all four go through the sine (spec section 5).
-pub(crate) fn sine_of_jets(level: Level, biases: &[f32], points: usize, rows: &mut [f32]) {
+pub fn sine_of_jets(level: Level, biases: &[f32], points: usize, rows: &mut [f32]) {
     assert_eq!(4 * points, row_length(rows, biases.len()), "four rows a feature");
     dispatch!(level, simd => tile::sine_of_jets(simd, biases, points, rows));
 }
@@ -113,10 +112,10 @@ fn row_length(block: &[f32], rows: usize) -> usize {
     points
 }
 
-/// The instruction sets of this machine, best first.
-#[cfg(test)]
-pub(crate) fn levels() -> Vec<Level> {
-    use fearless_simd::Simd;
+/// The instruction sets of this machine, best first, and plain code: for tests.
+#[cfg(any(test, feature = "every-instruction-set"))]
+pub fn instruction_sets() -> Vec<Level> {
+    use fearless_simd::Simd as _;
     let best = Level::new();
     let mut levels = vec![best];
     #[cfg(target_arch = "x86_64")]
@@ -129,5 +128,5 @@ pub(crate) fn levels() -> Vec<Level> {
     levels
 }
 
-#[cfg(all(test, feature = "encode"))]
+#[cfg(test)]
 mod tests;
