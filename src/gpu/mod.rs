@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use thiserror::Error;
 use wgpu::{Backend, DeviceType};
 
+use crate::error::DeviceError;
 use crate::geometry::Grid;
 
 #[cfg(feature = "encode")]
@@ -64,6 +65,12 @@ pub enum GpuError {
         /// Pixels of the batch.
         wanted: u64,
     },
+}
+
+impl From<GpuError> for DeviceError {
+    fn from(error: GpuError) -> Self {
+        Self::new(error.to_string())
+    }
 }
 
 /// What is known of an adapter.
@@ -268,6 +275,11 @@ impl Gpu {
     /// What is known of the adapter.
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
+    }
+
+    /// Whether the device is gone for good.
+    pub fn is_lost(&self) -> bool {
+        locked(&self.failure).lost.is_some()
     }
 
     /// Gives the device up, as a crash of its driver does: for tests.

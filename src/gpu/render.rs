@@ -6,10 +6,13 @@ use rayon::prelude::*;
 
 use super::pipeline::{Access, Header, bind, bindings, pass};
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
+use crate::backend::{Backend, Function, Job, Rows};
 use crate::container::BitDepth;
+use crate::error::DeviceError;
 use crate::geometry::{Grid, Size};
 use crate::network::Siren;
 use crate::raster::Samples;
+use crate::render::Field;
 
 /// Pixels of one dispatch: little memory.
 const MOST_PIXELS: u32 = 1 << 20;
@@ -123,6 +126,25 @@ impl Renderer {
         Self::of_parts(gpu, parts, grid.size, rows, channels, depth)
     }
 
+    /// Prepares what a render asks for.
+    ///
+    /// # Errors
+    /// [`GpuError::Unsupported`] for derivatives, and as [`Renderer::new`].
+    pub fn of_job(gpu: &Gpu, job: &Job) -> Result<Self, GpuError> {
+        if job.field != Field::Value {
+            return Err(GpuError::Unsupported("derivatives"));
+        }
+        match job.function {
+            Function::Siren(siren) => {
+                let variant = Variant::of_renders(siren.topology(), gpu);
+                Self::new(gpu, siren, job.grid, job.depth, variant)
+            }
+            Function::Grids { grids, left_out } => {
+                Self::of_grids(gpu, grids, left_out, job.grid, job.depth)
+            }
+        }
+    }
+
     /// Prepares renders of `size` by dispatches of `rows` rows, which [`rows`] tells.
     pub(super) fn of_parts(
         gpu: &Gpu,
@@ -184,19 +206,32 @@ impl Renderer {
         match self.depth.expect("a depth was asked for") {
             BitDepth::Eight => {
                 let mut samples = vec![0; count];
-                self.run(rows, &mut samples, |pixel, out| {
-                    out.copy_from_slice(&pixel[..out.len()])
-                })?;
+                self.fill(rows, Rows::Eight(&mut samples))?;
                 Ok(Samples::U8(samples))
             }
             BitDepth::Sixteen => {
                 let mut samples = vec![0; count];
-                self.run(rows, &mut samples, |pixel, out: &mut [u16]| {
-                    let pairs = pixel.as_chunks::<2>().0;
-                    out.iter_mut().zip(pairs).for_each(|(out, b)| *out = u16::from_le_bytes(*b));
-                })?;
+                self.fill(rows, Rows::Sixteen(&mut samples))?;
                 Ok(Samples::U16(samples))
             }
+        }
+    }
+
+    /// Fills `out` as [`Backend::rows`] says.
+    fn fill(&mut self, rows: Range<u32>, out: Rows) -> Result<(), GpuError> {
+        assert_eq!(out.depth(), self.depth, "the depth that was asked for");
+        match out {
+            Rows::Values(out) => self.run(rows, out, |pixel, out| {
+                let values = out.iter_mut().zip(floats(pixel));
+                values.for_each(|(out, value)| *out = value * 0.5 + 0.5);
+            }),
+            Rows::Eight(out) => self.run(rows, out, |pixel, out| {
+                out.copy_from_slice(&pixel[..out.len()]);
+            }),
+            Rows::Sixteen(out) => self.run(rows, out, |pixel, out| {
+                let pairs = pixel.as_chunks::<2>().0;
+                out.iter_mut().zip(pairs).for_each(|(out, b)| *out = u16::from_le_bytes(*b));
+            }),
         }
     }
 
@@ -228,6 +263,7 @@ impl Renderer {
         out: &mut [T],
         unpack: impl Fn(&[u8], &mut [T]) + Sync,
     ) -> Result<(), GpuError> {
+        assert_eq!(out.len(), self.count(&rows), "room for the rows");
         let tops: Vec<u32> = rows.clone().step_by(self.rows as usize).collect();
         let each = self.rows as usize * self.size.width as usize * self.channels;
         let mut before = None;
@@ -273,6 +309,36 @@ impl Renderer {
                 pixels.for_each(|(pixel, out)| unpack(pixel, out));
             });
         })
+    }
+}
+
+impl Backend for Renderer {
+    fn name(&self) -> String {
+        format!("gpu ({})", self.gpu.adapter().name)
+    }
+
+    fn rows(&mut self, rows: Range<u32>, out: Rows) -> Result<(), DeviceError> {
+        Ok(self.fill(rows, out)?)
+    }
+}
+
+impl Gpu {
+    /// A renderer, as [`Render::on`](crate::Render::on) asks for it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let bytes = std::fs::read("samples/coffee.siren")?;
+    /// # let render = sirenc::Decoder::new(&bytes)?.prepare(&Default::default())?;
+    /// # let Some(gpu) = sirenc::gpu::Gpu::automatic()? else { return Ok(()) };
+    /// let render = render.on(|job| gpu.backend(job))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Renderer::of_job`].
+    pub fn backend(&self, job: &Job) -> Result<Box<dyn Backend>, DeviceError> {
+        Ok(Box::new(Renderer::of_job(self, job)?))
     }
 }
 
