@@ -318,8 +318,8 @@ fn the_cpu_goes_on_with_a_render() {
     let name = format!("gpu ({})", gpu.adapter().name);
     assert_eq!((on_gpu.device(), on_gpu.failure()), (Some(name), None));
     gpu.lose();
-    assert!(gpu.is_lost());
     assert!(on_gpu.rows(20..41) == render.rows(20..41));
+    assert!(gpu.is_lost());
     assert_eq!(on_gpu.device(), None);
     let lost = "the GPU failed: the device was lost";
     let failure = on_gpu.failure().unwrap().to_string();

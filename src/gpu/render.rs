@@ -6,12 +6,10 @@ use rayon::prelude::*;
 
 use super::pipeline::{Access, Header, bind, bindings, pass};
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
-use crate::backend::{Backend, Function, Job, Rows};
+use crate::backend::{Function, Job, Rows};
 use crate::container::BitDepth;
-use crate::error::DeviceError;
 use crate::geometry::{Grid, Size};
 use crate::network::Siren;
-use crate::raster::Samples;
 use crate::render::Field;
 
 /// Pixels of one dispatch: little memory.
@@ -189,75 +187,73 @@ impl Renderer {
     ///
     /// # Errors
     /// [`GpuError::Failed`].
-    pub fn pass_time(&self) -> Result<Option<f64>, GpuError> {
+    pub async fn pass_time_async(&self) -> Result<Option<f64>, GpuError> {
         let Some(timer) = &self.slots[0].timer else { return Ok(None) };
-        Ok(Some(timer.read(&self.gpu)?[0]))
+        Ok(Some(timer.read(&self.gpu).await?[0]))
     }
 
-    /// The samples of some rows, of the depth that was asked for.
+    /// The GPU.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Bits of the samples that were asked for.
+    pub(super) fn depth(&self) -> Option<BitDepth> {
+        self.depth
+    }
+
+    /// Fills `out` as [`Backend::rows`](crate::backend::Backend::rows) says. To be awaited to its end:
+    /// half of it cannot be done.
     ///
     /// # Errors
     /// [`GpuError::Failed`].
     ///
     /// # Panics
-    /// If the range is empty or reaches beyond the grid, and without a depth.
-    pub fn samples(&mut self, rows: Range<u32>) -> Result<Samples, GpuError> {
-        let count = self.count(&rows);
-        match self.depth.expect("a depth was asked for") {
-            BitDepth::Eight => {
-                let mut samples = vec![0; count];
-                self.fill(rows, Rows::Eight(&mut samples))?;
-                Ok(Samples::U8(samples))
-            }
-            BitDepth::Sixteen => {
-                let mut samples = vec![0; count];
-                self.fill(rows, Rows::Sixteen(&mut samples))?;
-                Ok(Samples::U16(samples))
-            }
-        }
-    }
-
-    /// Fills `out` as [`Backend::rows`] says.
-    fn fill(&mut self, rows: Range<u32>, out: Rows) -> Result<(), GpuError> {
+    /// As that.
+    pub async fn fill(&mut self, rows: Range<u32>, out: Rows<'_>) -> Result<(), GpuError> {
         assert_eq!(out.depth(), self.depth, "the depth that was asked for");
         match out {
-            Rows::Values(out) => self.run(rows, out, |pixel, out| {
-                let values = out.iter_mut().zip(floats(pixel));
-                values.for_each(|(out, value)| *out = value * 0.5 + 0.5);
-            }),
-            Rows::Eight(out) => self.run(rows, out, |pixel, out| {
-                out.copy_from_slice(&pixel[..out.len()]);
-            }),
-            Rows::Sixteen(out) => self.run(rows, out, |pixel, out| {
-                let pairs = pixel.as_chunks::<2>().0;
-                out.iter_mut().zip(pairs).for_each(|(out, b)| *out = u16::from_le_bytes(*b));
-            }),
+            Rows::Values(out) => {
+                let unpack = |pixel: &[u8], out: &mut [f32]| {
+                    let values = out.iter_mut().zip(floats(pixel));
+                    values.for_each(|(out, value)| *out = value * 0.5 + 0.5);
+                };
+                self.run(rows, out, unpack).await
+            }
+            Rows::Eight(out) => {
+                let unpack =
+                    |pixel: &[u8], out: &mut [u8]| out.copy_from_slice(&pixel[..out.len()]);
+                self.run(rows, out, unpack).await
+            }
+            Rows::Sixteen(out) => {
+                let unpack = |pixel: &[u8], out: &mut [u16]| {
+                    let pairs = pixel.as_chunks::<2>().0;
+                    out.iter_mut().zip(pairs).for_each(|(out, b)| *out = u16::from_le_bytes(*b));
+                };
+                self.run(rows, out, unpack).await
+            }
         }
     }
 
-    /// The values of some rows, the channels of a pixel side by side, in the outputs' range.
-    ///
-    /// # Errors
-    /// [`GpuError::Failed`].
-    ///
-    /// # Panics
-    /// If the range is empty or reaches beyond the grid, and with a depth.
-    pub fn values(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
+    /// Values in the outputs' range.
+    pub(super) async fn outputs(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
         assert!(self.depth.is_none(), "values were asked for");
         let mut values = vec![0.0; self.count(&rows)];
-        self.run(rows, &mut values, |pixel, out| {
+        let unpack = |pixel: &[u8], out: &mut [f32]| {
             out.iter_mut().zip(floats(pixel)).for_each(|(out, value)| *out = value);
-        })?;
+        };
+        self.run(rows, &mut values, unpack).await?;
         Ok(values)
     }
 
-    fn count(&self, rows: &Range<u32>) -> usize {
+    /// Numbers of some rows.
+    pub(super) fn count(&self, rows: &Range<u32>) -> usize {
         assert!(!rows.is_empty() && rows.end <= self.size.height, "no such rows");
         rows.len() * self.size.width as usize * self.channels
     }
 
     /// Computes rows; `unpack` makes the channels of a pixel from its bytes.
-    fn run<T: Send>(
+    async fn run<T: Send>(
         &self,
         rows: Range<u32>,
         out: &mut [T],
@@ -271,11 +267,11 @@ impl Renderer {
         for ((top, out), slot) in chunks {
             let submission = self.submit(slot, top, out.len() / self.channels);
             if let Some((slot, submission, out)) = before.replace((slot, submission, out)) {
-                self.finish(slot, submission, out, &unpack)?;
+                self.finish(slot, submission, out, &unpack).await?;
             }
         }
         let (slot, submission, out) = before.expect("there are rows");
-        self.finish(slot, submission, out, &unpack)
+        self.finish(slot, submission, out, &unpack).await
     }
 
     fn submit(&self, slot: &Slot, top: u32, points: usize) -> wgpu::SubmissionIndex {
@@ -293,7 +289,7 @@ impl Renderer {
         gpu.queue.submit([encoder.finish()])
     }
 
-    fn finish<T: Send>(
+    async fn finish<T: Send>(
         &self,
         slot: &Slot,
         submission: wgpu::SubmissionIndex,
@@ -302,43 +298,14 @@ impl Renderer {
     ) -> Result<(), GpuError> {
         let size = bytes_per_pixel(self.depth);
         let bytes = (out.len() / self.channels * size) as u64;
-        self.gpu.read(&slot.readable, bytes, Some(submission), |bytes| {
+        let unpack_all = |bytes: &[u8]| {
             let parts = bytes.par_chunks(UNPACKED * size);
             parts.zip(out.par_chunks_mut(UNPACKED * self.channels)).for_each(|(bytes, out)| {
                 let pixels = bytes.chunks_exact(size).zip(out.chunks_exact_mut(self.channels));
                 pixels.for_each(|(pixel, out)| unpack(pixel, out));
             });
-        })
-    }
-}
-
-impl Backend for Renderer {
-    fn name(&self) -> String {
-        format!("gpu ({})", self.gpu.adapter().name)
-    }
-
-    fn rows(&mut self, rows: Range<u32>, out: Rows) -> Result<(), DeviceError> {
-        Ok(self.fill(rows, out)?)
-    }
-}
-
-impl Gpu {
-    /// A renderer, as [`Render::on`](crate::Render::on) asks for it.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let bytes = std::fs::read("samples/coffee.siren")?;
-    /// # let render = sirenc::Decoder::new(&bytes)?.prepare(&Default::default())?;
-    /// # let Some(gpu) = sirenc::gpu::Gpu::automatic()? else { return Ok(()) };
-    /// let render = render.on(|job| gpu.backend(job))?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Those of [`Renderer::of_job`].
-    pub fn backend(&self, job: &Job) -> Result<Box<dyn Backend>, DeviceError> {
-        Ok(Box::new(Renderer::of_job(self, job)?))
+        };
+        self.gpu.read(&slot.readable, bytes, Some(submission), unpack_all).await
     }
 }
 
