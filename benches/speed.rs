@@ -134,7 +134,7 @@ fn decode_768x512(bencher: Bencher, text: &str) {
     let evaluator = Evaluator::new(model(&topology(text)).siren().unwrap());
     let size = Size { width: 768, height: 512 };
     let grid = Grid::new(size, &View::default()).unwrap();
-    let render = Render::new(&evaluator, size, grid, Field::Value, BitDepth::Eight);
+    let render = Render::new(evaluator.clone(), size, grid, Field::Value, BitDepth::Eight);
     measure(bencher, "decode", text, || render.raster());
 }
 

@@ -61,7 +61,7 @@ pub struct Decoder {
 
 #[derive(Debug, Clone)]
 enum Function {
-    Siren(Evaluator),
+    Siren(Arc<Evaluator>),
     Grids {
         payload: Box<Payload>,
         /// The whole function, once a sample was asked for.
@@ -90,7 +90,8 @@ impl Decoder {
         let Container { coding, topology, weights, .. } = &container;
         let function = match container.representation {
             Representation::Siren => {
-                Function::Siren(Evaluator::new(coding::decode(*coding, topology, weights)?))
+                let siren = coding::decode(*coding, topology, weights)?;
+                Function::Siren(Evaluator::new(siren).into())
             }
             Representation::Grid => {
                 let size = Size { width: container.width, height: container.height };
@@ -231,12 +232,12 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Decoder::render`].
-    pub fn prepare(&self, options: &RenderOptions) -> Result<Render<'_>, DecodeError> {
+    pub fn prepare(&self, options: &RenderOptions) -> Result<Render, DecodeError> {
         self.prepare_for(options, false)
     }
 
     /// Prepares a render that is wanted in one piece or strip by strip.
-    fn prepare_for(&self, options: &RenderOptions, whole: bool) -> Result<Render<'_>, DecodeError> {
+    fn prepare_for(&self, options: &RenderOptions, whole: bool) -> Result<Render, DecodeError> {
         let grid = Grid::new(self.size(), &options.view)?;
         options.field.check()?;
         self.limits.check_size(grid.size)?;
@@ -253,7 +254,7 @@ impl Decoder {
         let render = match &self.function {
             Function::Siren(evaluator) => {
                 self.limits.check(spent.and(demand.of_threads(evaluator.scratch_bytes()), 0))?;
-                Render::new(evaluator, self.size(), lattice, options.field, depth)
+                Render::new(evaluator.clone(), self.size(), lattice, options.field, depth)
             }
             Function::Grids { payload, .. } => {
                 let levels = options.levels.unwrap_or(usize::MAX).max(1);
@@ -273,7 +274,7 @@ impl Decoder {
                 let memory = GridEvaluator::memory(topology, &needed[left_out..], width, jets);
                 let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
                 let grids = self.decode(payload, left_out, Some(&needed), spent)?;
-                let evaluator = Arc::new(GridEvaluator::new(grids, left_out));
+                let evaluator = GridEvaluator::new(grids, left_out);
                 Render::of_grids(evaluator, lattice, options.field, depth)
             }
         };

@@ -41,8 +41,10 @@
 //! encoder and builds without candle (`--no-default-features`). The format itself is
 //! specified in `spec/siren.md`.
 
+pub mod backend;
 pub mod coding;
 pub mod container;
+mod cpu;
 mod decode;
 #[cfg(feature = "encode")]
 mod encode;
@@ -65,7 +67,7 @@ mod rate;
 mod reduce;
 mod render;
 #[cfg(any(feature = "encode", feature = "gpu"))]
-mod speed;
+pub mod speed;
 #[cfg(feature = "encode")]
 pub mod train;
 

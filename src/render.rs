@@ -1,25 +1,22 @@
-//! Pixels from a function: a grid of points goes through the evaluator on all cores and
-//! comes out as samples (spec section 8), reduced where the grid is finer than the render.
-//! Memory and work follow the output alone.
+//! Pixels from a function: a [`Backend`] evaluates a grid of points, the CPU or a device in its place,
+//! and samples come out (spec section 8), reduced where the grid is finer than the render.
+//! Memory and work follow the output alone. Knows no device by name.
 
 use std::ops::Range;
-use std::sync::Arc;
-#[cfg(feature = "gpu")]
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::backend::{Backend, Function, Job, Rows};
 use crate::container::BitDepth;
-use crate::error::DecodeError;
-use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
+use crate::cpu::{Cpu, eight, sixteen};
+use crate::error::{DecodeError, DeviceError};
+use crate::eval::{Evaluator, GridEvaluator};
+use crate::fallback::Fallback;
 use crate::geometry::{Grid, Size};
-#[cfg(feature = "gpu")]
-use crate::gpu::{Adapter, Gpu, GpuError, Renderer, Variant};
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
 use crate::reduce::{self, Reduction, Refined};
-#[cfg(feature = "gpu")]
-use crate::speed;
 
 /// What is rendered of the function.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -66,35 +63,20 @@ pub enum Sampling {
     Point,
 }
 
-/// A view of a picture, ready to be evaluated row by row.
+/// A view of a picture, ready to be evaluated row by row. Holds all it needs; a clone is cheap and
+/// renders on the same device.
 #[derive(Debug, Clone)]
-pub struct Render<'a> {
-    function: Function<'a>,
-    /// The points that are evaluated.
-    grid: Grid,
+pub struct Render {
+    /// What evaluates the points where no other device does.
+    cpu: Cpu,
     /// What makes the render of a finer grid.
-    reduction: Option<Reduction>,
-    field: Field,
+    reduction: Option<Arc<Reduction>>,
     depth: BitDepth,
-    /// The function's derivatives times this are per native pixel.
-    per_pixel: f64,
-    #[cfg(feature = "gpu")]
-    on_gpu: Option<Arc<Mutex<OnGpu>>>,
+    device: Option<Arc<Mutex<Device>>>,
 }
 
-/// What evaluates the grid in the CPU's place until it fails.
-#[cfg(feature = "gpu")]
-#[derive(Debug)]
-enum OnGpu {
-    Works(Adapter, Box<Renderer>),
-    Failed(GpuError),
-}
-
-#[derive(Debug, Clone)]
-enum Function<'a> {
-    Siren(&'a Evaluator),
-    Grids { evaluator: Arc<GridEvaluator>, columns: Columns },
-}
+/// What evaluates the points in the CPU's place until it fails.
+type Device = Fallback<Box<dyn Backend>>;
 
 /// Points that a strip aims at: enough for all cores, little enough for the cache.
 const STRIP_POINTS: u64 = 1 << 20;
@@ -161,154 +143,109 @@ fn fine_rows(width: usize) -> usize {
     FINE_ROWS.1.clamp(least, most).max(FINE_ROWS.0)
 }
 
-impl<'a> Render<'a> {
+impl Render {
     /// Prepares a render of `grid`; `native` is the picture's own size.
     pub fn new(
-        evaluator: &'a Evaluator,
+        evaluator: impl Into<Arc<Evaluator>>,
         native: Size,
         grid: Grid,
         field: Field,
         depth: BitDepth,
     ) -> Self {
-        let per_pixel = 2.0 / f64::from(native.longer_side());
-        Self::of(Function::Siren(evaluator), grid, field, depth, per_pixel)
+        Self::of(Cpu::of_siren(evaluator.into(), native.longer_side(), grid, field), depth)
     }
 
     /// Prepares a render of `grid`, whose picture's own size must be that of the grids.
     /// Their planes must hold what [`footprint`](crate::grids::footprint) tells for the
     /// render's pixel centres, or rendering panics. Memory follows the width.
     pub fn of_grids(
-        evaluator: Arc<GridEvaluator>,
+        evaluator: impl Into<Arc<GridEvaluator>>,
         grid: Grid,
         field: Field,
         depth: BitDepth,
     ) -> Self {
-        let u: Vec<f64> = (0..grid.size.width).map(|column| grid.u(column)).collect();
-        let columns = evaluator.columns(&u, field != Field::Value);
-        Self::of(Function::Grids { evaluator, columns }, grid, field, depth, 1.0)
+        Self::of(Cpu::of_grids(evaluator.into(), grid, field), depth)
     }
 
-    fn of(
-        function: Function<'a>,
-        grid: Grid,
-        field: Field,
-        depth: BitDepth,
-        per_pixel: f64,
-    ) -> Self {
-        Self {
-            function,
-            grid,
-            reduction: None,
-            field,
-            depth,
-            per_pixel,
-            #[cfg(feature = "gpu")]
-            on_gpu: None,
-        }
+    fn of(cpu: Cpu, depth: BitDepth) -> Self {
+        Self { cpu, reduction: None, depth, device: None }
     }
 
     /// Reduces the render's pixels, which must be values then.
     pub(crate) fn reduced(self, reduction: Option<Reduction>) -> Self {
-        Self { reduction, ..self }
+        Self { reduction: reduction.map(Arc::new), ..self }
     }
 
-    /// Has a GPU evaluate the function: values only. Where it fails on the way,
-    /// the CPU goes on.
+    /// Has the device that `make` prepares evaluate the function. Where it fails on the way, the CPU
+    /// goes on.
     ///
     /// # Errors
-    /// [`GpuError::Unsupported`] for derivatives; others from the device.
-    #[cfg(feature = "gpu")]
-    pub fn on_gpu(self, gpu: &Gpu) -> Result<Self, GpuError> {
-        if self.field != Field::Value {
-            return Err(GpuError::Unsupported("derivatives"));
-        }
-        // What is reduced is not rounded before.
-        let depth = self.reduction.is_none().then_some(self.depth);
-        let renderer = match &self.function {
-            Function::Siren(evaluator) => {
-                let siren = evaluator.siren();
-                let variant = Variant::of_renders(siren.topology(), gpu);
-                Renderer::new(gpu, siren, self.grid, depth, variant)?
-            }
-            Function::Grids { evaluator, .. } => {
-                let left_out = evaluator.left_out();
-                Renderer::of_grids(gpu, evaluator.grids(), left_out, self.grid, depth)?
-            }
-        };
-        let works = OnGpu::Works(gpu.adapter().clone(), renderer.into());
-        Ok(Self { on_gpu: Some(Arc::new(Mutex::new(works))), ..self })
+    /// Those of `make`.
+    pub fn on(
+        self,
+        make: impl FnOnce(&Job) -> Result<Box<dyn Backend>, DeviceError>,
+    ) -> Result<Self, DeviceError> {
+        let backend = make(&self.job())?;
+        let name = backend.name();
+        Ok(self.with(Fallback::new(backend, name, false)))
     }
 
-    /// The same by a GPU that [`Gpu::automatic`] opens, where it is expected to be faster, its start
-    /// included. Where it does not take the render, [`Render::gpu_failure`] says why.
-    #[cfg(feature = "gpu")]
-    pub fn on_gpu_if_faster(self) -> Self {
-        if self.field != Field::Value {
-            return self;
-        }
-        let operations = self.operations() * self.grid.size.pixels() as f64;
-        if !speed::gpu_is_faster(operations, rayon::current_num_threads(), 0) {
-            return self;
-        }
-        let error = match Gpu::automatic() {
-            Ok(None) => return self,
-            Ok(Some(gpu)) => match self.clone().on_gpu(&gpu) {
-                Ok(render) => return render,
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        Self { on_gpu: Some(Arc::new(Mutex::new(OnGpu::Failed(error)))), ..self }
+    /// As [`Render::on`], for a device that nobody has asked for: where it does not take the render,
+    /// the CPU does, and [`Render::failure`] says why.
+    pub fn on_or_cpu(
+        self,
+        make: impl FnOnce(&Job) -> Result<Box<dyn Backend>, DeviceError>,
+    ) -> Self {
+        self.clone().on(make).unwrap_or_else(|failure| self.with(Fallback::failed(failure)))
     }
 
-    /// Multiplications for a point, roughly.
-    #[cfg(feature = "gpu")]
-    fn operations(&self) -> f64 {
-        match &self.function {
-            Function::Siren(evaluator) => evaluator.siren().topology().weight_count() as f64,
-            Function::Grids { evaluator, .. } => {
-                let (first, last) = (evaluator.grids().sines(), evaluator.grids().output());
+    fn with(self, device: Device) -> Self {
+        Self { device: Some(Arc::new(Mutex::new(device))), ..self }
+    }
+
+    /// What a device is to know of the render.
+    fn job(&self) -> Job<'_> {
+        Job {
+            function: self.cpu.function(),
+            grid: *self.cpu.grid(),
+            // What is reduced is not rounded before.
+            depth: self.reduction.is_none().then_some(self.depth),
+            field: self.cpu.field(),
+        }
+    }
+
+    /// Multiplications that all points of the render take, roughly: for who chooses the device.
+    pub fn operations(&self) -> f64 {
+        let of_point = match self.cpu.function() {
+            Function::Siren(siren) => siren.topology().weight_count(),
+            Function::Grids { grids, .. } => {
+                let (first, last) = (grids.sines(), grids.output());
                 // Beside the weights, the splines of the levels.
-                (first.weights.len() + last.weights.len() + 20 * first.inputs) as f64
+                first.weights.len() + last.weights.len() + 20 * first.inputs
             }
-        }
+        };
+        of_point as f64 * self.cpu.grid().size.pixels() as f64
     }
 
-    /// The adapter that evaluates the function, as long as it works.
-    #[cfg(feature = "gpu")]
-    pub fn adapter(&self) -> Option<Adapter> {
-        match &*locked(self.on_gpu.as_ref()?) {
-            OnGpu::Works(adapter, _) => Some(adapter.clone()),
-            OnGpu::Failed(_) => None,
-        }
+    /// The device in the CPU's place, as long as it works.
+    pub fn device(&self) -> Option<String> {
+        let device = locked(self.device.as_ref()?);
+        device.device().map(|backend| backend.name())
     }
 
-    /// Why the GPU failed and the CPU went on, if it did.
-    #[cfg(feature = "gpu")]
-    pub fn gpu_failure(&self) -> Option<GpuError> {
-        match &*locked(self.on_gpu.as_ref()?) {
-            OnGpu::Works(..) => None,
-            OnGpu::Failed(error) => Some(error.clone()),
-        }
-    }
-
-    /// What the GPU makes of some rows; nothing where there is none that works.
-    #[cfg(feature = "gpu")]
-    fn by_gpu<T>(&self, run: impl FnOnce(&mut Renderer) -> Result<T, GpuError>) -> Option<T> {
-        let mut on_gpu = locked(self.on_gpu.as_ref()?);
-        let OnGpu::Works(_, renderer) = &mut *on_gpu else { return None };
-        match run(renderer) {
-            Ok(result) => Some(result),
-            Err(error) => {
-                *on_gpu = OnGpu::Failed(error);
-                None
-            }
-        }
+    /// Why the device failed and the CPU went on, if it did.
+    pub fn failure(&self) -> Option<DeviceError> {
+        locked(self.device.as_ref()?).failure().cloned()
     }
 
     /// Size of the whole render.
     pub fn size(&self) -> Size {
-        self.reduction.as_ref().map_or(self.grid.size, Reduction::size)
+        self.reduction.as_ref().map_or(self.cpu.grid().size, |reduction| reduction.size())
+    }
+
+    /// What is rendered of the function.
+    pub fn field(&self) -> Field {
+        self.cpu.field()
     }
 
     /// Bits of each sample.
@@ -318,14 +255,7 @@ impl<'a> Render<'a> {
 
     /// Channels of the render: those of the picture, without alpha for derivatives.
     pub fn channels(&self) -> Channels {
-        let channels = match &self.function {
-            Function::Siren(evaluator) => evaluator.siren().topology().channels(),
-            Function::Grids { evaluator, .. } => evaluator.grids().channels(),
-        };
-        match self.field {
-            Field::Value => channels,
-            _ => channels.without_alpha(),
-        }
+        self.cpu.channels()
     }
 
     /// The whole render.
@@ -335,7 +265,7 @@ impl<'a> Render<'a> {
 
     /// Rows of a strip of about a million evaluated points.
     pub fn strip_rows(&self) -> u32 {
-        strip_rows(self.grid.size, self.size())
+        strip_rows(self.cpu.grid().size, self.size())
     }
 
     /// The render from top to bottom in strips of [`Render::strip_rows`] rows; the last
@@ -356,66 +286,78 @@ impl<'a> Render<'a> {
     pub fn rows(&self, rows: Range<u32>) -> Raster {
         assert!(!rows.is_empty() && rows.end <= self.size().height, "no such rows");
         let size = Size { width: self.size().width, height: rows.end - rows.start };
-        #[cfg(feature = "gpu")]
-        if self.reduction.is_none()
-            && let Some(samples) = self.by_gpu(|renderer| renderer.samples(rows.clone()))
-        {
-            return Raster::new(size, self.channels(), samples).expect("as many samples as pixels");
-        }
+        let count = size.pixels() as usize * self.channels().count();
         let samples = match self.depth {
             BitDepth::Eight => {
-                Samples::U8(self.all_samples(rows, |unit| (unit * 255.0 + 0.5) as u8))
+                let mut samples = vec![0; count];
+                match &self.reduction {
+                    None => self.evaluate(rows, Rows::Eight(&mut samples)),
+                    Some(reduction) => self.reduce(reduction, rows, &mut samples, eight),
+                }
+                Samples::U8(samples)
             }
             BitDepth::Sixteen => {
-                Samples::U16(self.all_samples(rows, |unit| (unit * 65535.0 + 0.5) as u16))
+                let mut samples = vec![0; count];
+                match &self.reduction {
+                    None => self.evaluate(rows, Rows::Sixteen(&mut samples)),
+                    Some(reduction) => self.reduce(reduction, rows, &mut samples, sixteen),
+                }
+                Samples::U16(samples)
             }
         };
         Raster::new(size, self.channels(), samples).expect("as many samples as pixels")
     }
 
-    /// The samples of rows, strip by strip. `quantize` rounds half up and, as Rust's casts do,
-    /// takes what lies below or above the range to its ends and NaN to 0.
-    fn all_samples<T: Copy + Default + Send>(
-        &self,
-        rows: Range<u32>,
-        quantize: impl Fn(f32) -> T + Sync,
-    ) -> Vec<T> {
-        let row = self.size().width as usize * self.channels().count();
-        let mut samples = vec![T::default(); rows.len() * row];
-        let strip = self.strip_rows();
-        let strips = samples.chunks_mut(strip as usize * row);
-        for (top, samples) in rows.step_by(strip as usize).zip(strips) {
-            let bottom = top + (samples.len() / row) as u32;
-            self.samples(top..bottom, samples, &quantize);
+    /// Rows of the grid, by the device or else by the CPU.
+    fn evaluate(&self, rows: Range<u32>, mut out: Rows) {
+        if let Some(device) = &self.device {
+            let run = |device: &mut Box<dyn Backend>| device.rows(rows.clone(), out.reborrow());
+            // An error of a device that was not required is told by `failure`.
+            if let Ok(Some(())) = locked(device).run(run) {
+                return;
+            }
         }
-        samples
+        self.cpu.evaluate(rows, out);
     }
 
-    /// Fills `samples` with rows of the render: those evaluated, or what a finer grid reduces to.
-    fn samples<T: Send>(
+    /// Rows of the render from those of a finer grid, strip by strip.
+    fn reduce<T: Send>(
         &self,
+        reduction: &Reduction,
         rows: Range<u32>,
         samples: &mut [T],
         quantize: impl Fn(f32) -> T + Sync,
     ) {
-        let Some(reduction) = &self.reduction else {
-            return self.fill(rows.start, samples, quantize);
-        };
+        let row = self.size().width as usize * self.channels().count();
+        let strip = self.strip_rows() as usize;
+        for (top, samples) in rows.step_by(strip).zip(samples.chunks_mut(strip * row)) {
+            let bottom = top + (samples.len() / row) as u32;
+            self.reduce_strip(reduction, top..bottom, samples, &quantize);
+        }
+    }
+
+    fn reduce_strip<T: Send>(
+        &self,
+        reduction: &Reduction,
+        rows: Range<u32>,
+        samples: &mut [T],
+        quantize: impl Fn(f32) -> T + Sync,
+    ) {
         let channels = self.channels();
         let count = channels.count();
-        let (fine_width, width) = (self.grid.size.width as usize, self.size().width as usize);
+        let (fine_width, width) = (self.cpu.grid().size.width as usize, self.size().width as usize);
         let fine_rows = reduction.fine_rows(rows.clone());
         let at_a_time = self::fine_rows(fine_width);
         let mut fine = vec![0.0f32; at_a_time.min(fine_rows.len()) * fine_width * count];
         let mut across = vec![0.0f32; fine_rows.len() * width * count];
         let tops = fine_rows.clone().step_by(at_a_time);
         for (top, out) in tops.zip(across.chunks_mut(at_a_time * width * count)) {
-            let here = out.len() / width * fine_width;
-            let fine = &mut fine[..here];
-            // What a decoder would show; NaN is 0.
-            self.fill(top, fine, |unit| if unit > 0.0 { unit.min(1.0) } else { 0.0 });
+            let here = out.len() / (width * count);
+            let fine = &mut fine[..here * fine_width * count];
+            self.evaluate(top..top + here as u32, Rows::Values(fine));
             let fine = fine.par_chunks_mut(fine_width * count);
             fine.zip(out.par_chunks_mut(width * count)).for_each(|(fine, out)| {
+                fine.iter_mut().for_each(|unit| *unit = shown(*unit));
                 reduce::premultiply(channels, fine);
                 reduction.across(fine, count, out);
             });
@@ -429,133 +371,15 @@ impl<'a> Render<'a> {
             },
         );
     }
-
-    /// Fills `samples` from row `top` on.
-    fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
-        #[cfg(feature = "gpu")]
-        if self.reduction.is_some() {
-            let row = self.grid.size.width as usize * self.channels().count();
-            let rows = top..top + (samples.len() / row) as u32;
-            if let Some(values) = self.by_gpu(|renderer| renderer.values(rows)) {
-                let samples = samples.par_iter_mut().zip(values);
-                samples.for_each(|(sample, value)| *sample = quantize(value * 0.5 + 0.5));
-                return;
-            }
-        }
-        match &self.function {
-            Function::Siren(evaluator) => self.fill_blocks(evaluator, top, samples, quantize),
-            Function::Grids { evaluator, columns } => {
-                self.fill_rows(evaluator, columns, top, samples, quantize);
-            }
-        }
-    }
-
-    fn fill_blocks<T: Send>(
-        &self,
-        evaluator: &Evaluator,
-        top: u32,
-        samples: &mut [T],
-        quantize: impl Fn(f32) -> T + Sync,
-    ) {
-        let channels = self.channels().count();
-        let first = u64::from(top) * u64::from(self.grid.size.width);
-        samples.par_chunks_mut(BLOCK * channels).enumerate().for_each_init(
-            || {
-                let rows = vec![0.0; 4 * evaluator.channels() * BLOCK];
-                (evaluator.scratch(), Points::default(), rows)
-            },
-            |(scratch, points, out), (block, samples)| {
-                let start = first + (block * BLOCK) as u64;
-                for i in 0..samples.len() / channels {
-                    (points.x[i], points.y[i]) = self.grid.centre(start + i as u64);
-                }
-                match self.field {
-                    Field::Value => evaluator.values(points, scratch, out),
-                    _ => evaluator.jets(points, scratch, out),
-                }
-                self.store(out, BLOCK, samples, &quantize);
-            },
-        );
-    }
-
-    fn fill_rows<T: Send>(
-        &self,
-        evaluator: &GridEvaluator,
-        columns: &Columns,
-        top: u32,
-        samples: &mut [T],
-        quantize: impl Fn(f32) -> T + Sync,
-    ) {
-        let channels = self.channels().count();
-        let row = self.grid.size.width as usize * channels;
-        let together = columns.rows_together();
-        samples.par_chunks_mut(together * row).enumerate().for_each_init(
-            || (evaluator.scratch(columns), Vec::with_capacity(together)),
-            |(scratch, v), (index, samples)| {
-                let first = top + (index * together) as u32;
-                v.clear();
-                v.extend((first..).take(samples.len() / row).map(|row| self.grid.v(row)));
-                evaluator.rows(columns, v, scratch, |points, length, rows| {
-                    let samples = &mut samples[points.start * channels..points.end * channels];
-                    self.store(rows, length, samples, &quantize);
-                });
-            },
-        );
-    }
-
-    /// The samples of a block of pixels, from rows of `length` values or parts of jets.
-    fn store<T>(
-        &self,
-        rows: &[f32],
-        length: usize,
-        samples: &mut [T],
-        quantize: impl Fn(f32) -> T,
-    ) {
-        let channels = self.channels().count();
-        let part = |channel: usize, part: usize, i: usize| rows[(4 * channel + part) * length + i];
-        match self.field {
-            Field::Value => {
-                for (channel, row) in rows.chunks_exact(length).enumerate().take(channels) {
-                    let samples = samples[channel..].iter_mut().step_by(channels);
-                    samples.zip(row).for_each(|(s, value)| *s = quantize(value * 0.5 + 0.5));
-                }
-            }
-            Field::Gradient { gain } => {
-                let gain = narrow(0.5 * self.per_pixel * gain);
-                each(samples, channels, quantize, |channel, i| {
-                    gain * part(channel, 1, i).hypot(part(channel, 2, i))
-                });
-            }
-            Field::Laplacian { gain } => {
-                let gain = narrow(0.5 * self.per_pixel * self.per_pixel * gain);
-                each(samples, channels, quantize, |channel, i| 0.5 + gain * part(channel, 3, i));
-            }
-        }
-    }
 }
 
-/// Fills the samples of pixels with what `unit` gives for a channel and a pixel.
-fn each<T>(
-    samples: &mut [T],
-    channels: usize,
-    quantize: impl Fn(f32) -> T,
-    unit: impl Fn(usize, usize) -> f32,
-) {
-    for (i, pixel) in samples.chunks_exact_mut(channels).enumerate() {
-        for (channel, sample) in pixel.iter_mut().enumerate() {
-            *sample = quantize(unit(channel, i));
-        }
-    }
+/// What a decoder would show of a value; NaN is 0.
+fn shown(unit: f32) -> f32 {
+    if unit > 0.0 { unit.min(1.0) } else { 0.0 }
 }
 
-/// A finite number as the nearest finite one.
-fn narrow(number: f64) -> f32 {
-    number.clamp(f32::MIN.into(), f32::MAX.into()) as f32
-}
-
-#[cfg(feature = "gpu")]
-fn locked(on_gpu: &Mutex<OnGpu>) -> MutexGuard<'_, OnGpu> {
-    on_gpu.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(device: &Mutex<Device>) -> MutexGuard<'_, Device> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -563,15 +387,13 @@ mod tests {
     use super::*;
     use crate::coding;
     use crate::container::{Container, Representation};
-    use crate::decode::{Decoder, RenderOptions};
+    use crate::decode::Decoder;
     use crate::geometry::{Scale, View};
     use siren_kernel::instruction_sets;
 
-    /// Spec section 10, by every instruction set of this machine and without any, and by a GPU.
+    /// Spec section 10, by every instruction set of this machine and without any.
     #[test]
     fn every_instruction_set_meets_every_vector() {
-        #[cfg(feature = "gpu")]
-        let gpu = Gpu::for_tests();
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/conformance");
         let mut vectors = 0;
         for entry in std::fs::read_dir(&directory).unwrap() {
@@ -614,23 +436,14 @@ mod tests {
                     Representation::Siren => {
                         let siren = coding::decode(*coding, topology, weights).unwrap();
                         let evaluator = Evaluator::with_simd(siren, level);
-                        check(Render::new(&evaluator, decoder.size(), grid, field, depth), &by);
+                        check(Render::new(evaluator, decoder.size(), grid, field, depth), &by);
                     }
                     Representation::Grid => {
                         let grids = decoder.grids().unwrap().unwrap();
                         let evaluator = GridEvaluator::with_simd((*grids).clone(), 0, level);
-                        check(Render::of_grids(Arc::new(evaluator), grid, field, depth), &by);
+                        check(Render::of_grids(evaluator, grid, field, depth), &by);
                     }
                 }
-            }
-            #[cfg(feature = "gpu")]
-            if let Some(gpu) = &gpu {
-                let options =
-                    RenderOptions { view, sampling: Sampling::Point, ..Default::default() };
-                let options = RenderOptions { depth: Some(depth), ..options };
-                let render = decoder.prepare(&options).unwrap().on_gpu(gpu).unwrap();
-                check(render.clone(), "gpu");
-                assert_eq!(render.gpu_failure(), None);
             }
             vectors += 1;
         }

@@ -13,7 +13,7 @@ const MARGIN: f64 = 2.0;
 
 /// Whether a GPU is expected to be faster, its start included, at so many operations that so many
 /// threads share, with so many steps that wait for one another.
-pub(crate) fn gpu_is_faster(operations: f64, threads: usize, steps: u32) -> bool {
+pub fn gpu_is_faster(operations: f64, threads: usize, steps: u32) -> bool {
     let cpu = operations / (threads.max(1) as f64 * CORE);
     cpu > MARGIN * (START + STEP * f64::from(steps))
 }

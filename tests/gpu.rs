@@ -13,7 +13,8 @@ use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, GpuError, Kernel, Renderer, Trainer, Variant};
 use sirenc::train::siren::{Batch, Step, Stepper, WeightedPixel};
 use sirenc::{
-    BitDepth, Channels, Field, Grid, Raster, Render, Samples, Siren, Size, Topology, View,
+    BitDepth, Channels, Decoder, Field, Grid, Raster, Render, RenderOptions, Samples, Sampling,
+    Scale, Siren, Size, Topology, View,
 };
 
 static GPU: LazyLock<Option<Gpu>> = LazyLock::new(Gpu::for_tests);
@@ -259,7 +260,7 @@ fn renders_are_those_of_the_definition() {
             let found = renderer.samples(all.clone()).unwrap();
             assert_eq!(renderer.samples(all.clone()).unwrap(), found, "from run to run");
             let evaluator = Evaluator::new(siren.clone());
-            let render = Render::new(&evaluator, native, grid, Field::Value, depth);
+            let render = Render::new(evaluator.clone(), native, grid, Field::Value, depth);
             let levels: Vec<u32> = match (&found, render.raster().samples()) {
                 (Samples::U8(a), Samples::U8(b)) => {
                     a.iter().zip(b).map(|(a, b)| a.abs_diff(*b).into()).collect()
@@ -313,16 +314,64 @@ fn the_cpu_goes_on_with_a_render() {
     let (siren, ..) = network(&uniform(Channels::Rgb, 2, 6), 1);
     let evaluator = Evaluator::new(siren);
     let grid = Grid::new(native, &View::default()).unwrap();
-    let render = Render::new(&evaluator, native, grid, Field::Value, BitDepth::Eight);
-    let on_gpu = render.clone().on_gpu(&gpu).unwrap();
+    let render = Render::new(evaluator, native, grid, Field::Value, BitDepth::Eight);
+    let on_gpu = render.clone().on(|job| gpu.backend(job)).unwrap();
     on_gpu.rows(0..20);
-    assert_eq!((on_gpu.adapter().as_ref(), on_gpu.gpu_failure()), (Some(gpu.adapter()), None));
+    let name = format!("gpu ({})", gpu.adapter().name);
+    assert_eq!((on_gpu.device(), on_gpu.failure()), (Some(name), None));
     gpu.lose();
     assert!(on_gpu.rows(20..41) == render.rows(20..41));
-    assert_eq!(on_gpu.adapter(), None);
-    let failure = on_gpu.gpu_failure().unwrap().to_string();
-    assert!(failure.starts_with("the GPU failed: the device was lost"), "{failure}");
-    assert!(matches!(render.on_gpu(&gpu), Err(GpuError::Failed(_))));
+    assert!(gpu.is_lost());
+    assert_eq!(on_gpu.device(), None);
+    let lost = "the GPU failed: the device was lost";
+    let failure = on_gpu.failure().unwrap().to_string();
+    assert!(failure.starts_with(lost), "{failure}");
+    let failure = render.clone().on(|job| gpu.backend(job)).unwrap_err().to_string();
+    assert!(failure.starts_with(lost), "{failure}");
+    let by_cpu = render.clone().on_or_cpu(|job| gpu.backend(job));
+    assert!(by_cpu.failure().unwrap().to_string().starts_with(lost));
+    assert!(by_cpu.raster() == render.raster());
+}
+
+/// Spec section 10, as `src/render.rs` has it for the instruction sets of the CPU.
+#[test]
+fn every_vector_is_met() {
+    let Some(gpu) = &*GPU else { return };
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("spec/conformance");
+    let mut vectors = 0;
+    for entry in std::fs::read_dir(&directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some((stem, size)) = name.strip_suffix(".f64").and_then(|name| name.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let (width, height) = size.split_once('x').unwrap();
+        let size = Size { width: width.parse().unwrap(), height: height.parse().unwrap() };
+        let file = std::fs::read(directory.join(format!("{stem}.siren"))).unwrap();
+        let view = View { crop: None, scale: Scale::Exact(size) };
+        let options = RenderOptions {
+            view,
+            sampling: Sampling::Point,
+            depth: Some(BitDepth::Eight),
+            ..Default::default()
+        };
+        let render = Decoder::new(&file).unwrap().prepare(&options).unwrap();
+        let render = render.on(|job| gpu.backend(job)).unwrap();
+        let Samples::U8(samples) = render.raster().into_samples() else { panic!("8 bits") };
+        assert_eq!(render.failure(), None);
+        let wanted = std::fs::read(directory.join(&name)).unwrap();
+        let wanted = wanted.as_chunks::<8>().0.iter().map(|t| {
+            let t = f64::from_le_bytes(*t);
+            (t.clamp(0.0, 1.0) * 255.0 + 0.5).floor() as u8
+        });
+        assert_eq!(samples.len(), wanted.len());
+        let differences: Vec<u8> = samples.iter().zip(wanted).map(|(a, b)| a.abs_diff(b)).collect();
+        assert!(differences.iter().all(|&difference| difference <= 1), "{name}");
+        let equal = differences.iter().filter(|&&difference| difference == 0).count();
+        assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name}: {equal}");
+        vectors += 1;
+    }
+    assert!(vectors >= 16, "vectors are missing");
 }
 
 #[test]

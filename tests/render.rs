@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use common::{container, grids, uniform};
 use proptest::prelude::*;
 use sirenc::container::Container;
@@ -301,9 +299,9 @@ fn limits_are_checked_before_pixels_are_made() {
     assert_eq!(render(&decoder, None, small.scale).size(), Size { width: 32, height: 32 });
 }
 
-fn render_of_grids(grids: &Grids, view: View, field: Field, depth: BitDepth) -> Render<'static> {
+fn render_of_grids(grids: &Grids, view: View, field: Field, depth: BitDepth) -> Render {
     let grid = Grid::new(grids.size(), &view).unwrap();
-    Render::of_grids(Arc::new(GridEvaluator::new(grids.clone(), 0)), grid, field, depth)
+    Render::of_grids(GridEvaluator::new(grids.clone(), 0), grid, field, depth)
 }
 
 #[test]

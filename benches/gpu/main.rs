@@ -51,7 +51,7 @@ fn main() {
     for case in &cases {
         let evaluator = Evaluator::new(case.model.siren().unwrap());
         let grid = Grid::new(large, &View::default()).unwrap();
-        let render = Render::new(&evaluator, large, grid, Field::Value, BitDepth::Eight);
+        let render = Render::new(evaluator, large, grid, Field::Value, BitDepth::Eight);
         table.render(&case.topology.to_string(), &render);
     }
     for picture in &pictures {
@@ -119,14 +119,14 @@ impl Table {
         let what = format!("render, {function}, {width}x{height}");
         let mut wanted = Vec::new();
         let cpu = shortest(3, || wanted = bytes(render));
-        let gpu = render.clone().on_gpu(&self.gpu).and_then(|render| {
+        let gpu = render.clone().on(|job| self.gpu.backend(job)).and_then(|render| {
             let found = bytes(&render);
             let busy = Instant::now();
             while !self.small && busy.elapsed() < WARM_UP {
                 render.raster();
             }
             let time = median(if self.small { 1 } else { 15 }, || drop(render.raster()));
-            render.gpu_failure().map_or(Ok((found, time)), Err)
+            render.failure().map_or(Ok((found, time)), Err)
         });
         let gpu = match gpu {
             Ok((found, time)) => {

@@ -224,7 +224,7 @@ impl Run {
     fn renders(&self, case: &Case, size: Size) {
         let evaluator = Evaluator::new(case.model.siren().unwrap());
         let grid = Grid::new(size, &View::default()).unwrap();
-        let render = Render::new(&evaluator, size, grid, Field::Value, BitDepth::Eight);
+        let render = Render::new(evaluator.clone(), size, grid, Field::Value, BitDepth::Eight);
         let mut wanted = None;
         let cpu = shortest(2, || wanted = Some(render.raster().into_samples()));
         let Some(Samples::U8(wanted)) = wanted else { return };

@@ -9,6 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 #[cfg(any(feature = "encode", not(feature = "gpu")))]
 use sirenc::EncodeError;
 use sirenc::Render;
+#[cfg(feature = "gpu")]
+use sirenc::gpu::Gpu;
 
 use super::{Outcome, output};
 
@@ -48,22 +50,22 @@ impl DeviceName {
     }
 }
 
-/// What renders.
+/// What renders, for all files of a command.
 pub(super) enum RenderDevice {
     Cpu,
     #[cfg(feature = "gpu")]
-    Auto,
+    Auto(AutomaticGpu),
     #[cfg(feature = "gpu")]
-    Gpu(sirenc::gpu::Gpu),
+    Gpu(Gpu),
 }
 
 impl RenderDevice {
     pub fn open(name: DeviceName) -> Result<Self> {
         match name {
             #[cfg(feature = "gpu")]
-            DeviceName::Auto => Ok(Self::Auto),
+            DeviceName::Auto => Ok(Self::Auto(AutomaticGpu::default())),
             #[cfg(feature = "gpu")]
-            DeviceName::Gpu => Ok(Self::Gpu(sirenc::gpu::Gpu::open().context("device gpu")?)),
+            DeviceName::Gpu => Ok(Self::Gpu(Gpu::open().context("device gpu")?)),
             #[cfg(not(feature = "gpu"))]
             DeviceName::Gpu => Err(EncodeError::not_built("gpu").into()),
             _ => Ok(Self::Cpu),
@@ -71,32 +73,61 @@ impl RenderDevice {
     }
 
     /// Moves a render to the device.
-    pub fn take<'a>(&self, render: Render<'a>) -> Result<Render<'a>> {
+    pub fn take(&self, render: Render) -> Result<Render> {
         match self {
             Self::Cpu => Ok(render),
             #[cfg(feature = "gpu")]
-            Self::Auto => Ok(render.on_gpu_if_faster()),
+            Self::Auto(gpu) => Ok(gpu.take(render)),
             #[cfg(feature = "gpu")]
-            Self::Gpu(gpu) => render.on_gpu(gpu).context("device gpu"),
+            Self::Gpu(gpu) => render.on(|job| gpu.backend(job)).context("device gpu"),
         }
     }
 
     /// Tells of a GPU that was taken without being asked for, and of one that failed.
     #[cfg(feature = "gpu")]
     pub fn report(&self, input: &std::path::Path, render: &Render) {
-        if let Some(error) = render.gpu_failure() {
+        if let Some(error) = render.failure() {
             warn_of_failure(&error.to_string());
-        } else if let (Self::Auto, Some(adapter)) = (self, render.adapter()) {
-            super::progress::message(&format!(
-                "{}: rendered on gpu ({})",
-                input.display(),
-                adapter.name
-            ));
+        } else if let (Self::Auto(_), Some(device)) = (self, render.device()) {
+            super::progress::message(&format!("{}: rendered on {device}", input.display()));
         }
     }
 
     #[cfg(not(feature = "gpu"))]
     pub fn report(&self, _: &std::path::Path, _: &Render) {}
+}
+
+/// The GPU that is taken where none was asked for, opened for the first render that is worth it, and
+/// once more where it was lost.
+#[cfg(feature = "gpu")]
+#[derive(Default)]
+pub(super) struct AutomaticGpu(std::cell::RefCell<Option<Gpu>>);
+
+#[cfg(feature = "gpu")]
+impl AutomaticGpu {
+    /// Moves a render to it, where it is expected to be faster, its start included.
+    fn take(&self, render: Render) -> Render {
+        let threads = rayon::current_num_threads();
+        // A GPU has no derivatives.
+        let worth_it = render.field() == sirenc::Field::Value
+            && sirenc::speed::gpu_is_faster(render.operations(), threads, 0);
+        if !worth_it {
+            return render;
+        }
+        match self.open() {
+            Ok(None) => render,
+            Ok(Some(gpu)) => render.on_or_cpu(|job| gpu.backend(job)),
+            Err(error) => render.on_or_cpu(|_| Err(error.into())),
+        }
+    }
+
+    fn open(&self) -> Result<Option<Gpu>, sirenc::gpu::GpuError> {
+        let mut opened = self.0.borrow_mut();
+        if opened.as_ref().is_none_or(Gpu::is_lost) {
+            *opened = Gpu::automatic()?;
+        }
+        Ok(opened.clone())
+    }
 }
 
 /// Says that a GPU failed and the CPU went on.

@@ -121,12 +121,12 @@ impl Format {
 }
 
 /// A render in the colours that are wanted.
-pub(super) struct Source<'a> {
-    pub render: Render<'a>,
+pub(super) struct Source {
+    pub render: Render,
     pub to_srgb: Option<ToSrgb>,
 }
 
-impl Source<'_> {
+impl Source {
     /// Some rows, as [`Render::rows`].
     fn rows(&self, rows: Range<u32>) -> Result<Raster> {
         self.converted(self.render.rows(rows))
@@ -246,7 +246,7 @@ fn write_jpeg(
 
 /// Rows as the JPEG encoder asks for them, from the strip that holds them.
 struct JpegRows<'a> {
-    source: &'a Source<'a>,
+    source: &'a Source,
     width: u16,
     height: u16,
     bar: &'a ProgressBar,

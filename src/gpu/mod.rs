@@ -4,18 +4,24 @@
 //! [`Gpu`] is an opened adapter, [`Renderer`] and [`Trainer`] are what runs on it. The kernels are
 //! in WGSL and take all sizes at run time; [`Variant`] says how they divide the work. Starts no
 //! threads, prints nothing; every failure of a device is a [`GpuError`].
+//!
+//! Whatever waits for a device is an `async fn`, for a browser; `native.rs` has the same for threads,
+//! which may block. Whoever opens a [`Gpu`] keeps it: there is no other that is handed out again.
 
 #[cfg(feature = "encode")]
 mod accelerator;
 mod grids;
 mod layout;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
 mod pipeline;
 mod render;
+mod reply;
 #[cfg(feature = "encode")]
 mod train;
 mod variant;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use wgpu::{Backend, DeviceType};
@@ -25,7 +31,12 @@ use crate::geometry::Grid;
 
 #[cfg(feature = "encode")]
 pub use accelerator::Accelerator;
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::adapters;
+#[cfg(not(target_arch = "wasm32"))]
+use native::drive;
 pub use render::Renderer;
+use reply::reply;
 #[cfg(feature = "encode")]
 pub use train::Trainer;
 pub use variant::{Kernel, Variant};
@@ -107,20 +118,27 @@ impl Adapter {
     }
 }
 
+/// The browser drives its devices itself.
+#[cfg(target_arch = "wasm32")]
+fn drive(_: &wgpu::Device, _: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
+    Ok(())
+}
+
 /// OpenGL takes long to start, and serves where nothing else does.
 const OPENGL_LAST: [wgpu::Backends; 2] = [wgpu::Backends::PRIMARY, wgpu::Backends::GL];
 
 /// The adapters of this machine, best first, those that compute on the CPU last.
-pub fn adapters() -> Vec<Adapter> {
-    enumerate(wgpu::Backends::all()).iter().map(|a| Adapter::new(&a.get_info())).collect()
+pub async fn adapters_async() -> Vec<Adapter> {
+    let adapters = enumerate(wgpu::Backends::all()).await;
+    adapters.iter().map(|adapter| Adapter::new(&adapter.get_info())).collect()
 }
 
-fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let descriptor = wgpu::InstanceDescriptor { backends, ..without_display() }.with_env();
     // What the environment asks for may be looked at in another turn.
     let backends = descriptor.backends & backends;
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..descriptor });
-    let mut adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let mut adapters = instance.enumerate_adapters(backends).await;
     adapters.sort_by_key(|adapter| {
         let info = adapter.get_info();
         let kind = match info.device_type {
@@ -133,12 +151,6 @@ fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
         (kind, info.backend == Backend::Gl)
     });
     adapters
-}
-
-/// The first adapter that is wanted, in turn of the backends.
-fn first(backends: &[wgpu::Backends], wanted: impl Fn(&Adapter) -> bool) -> Option<wgpu::Adapter> {
-    let mut all = backends.iter().copied().flat_map(enumerate);
-    all.find(|adapter| wanted(&Adapter::new(&adapter.get_info())))
 }
 
 /// What [`ADAPTER_VARIABLE`] names.
@@ -183,14 +195,15 @@ struct Failure {
 }
 
 impl Gpu {
-    /// Opens the best adapter that is not software, or the one that [`ADAPTER_VARIABLE`] names, or
-    /// gives the one that is open from the last time.
+    /// Opens the best adapter that is not software, or the one that [`ADAPTER_VARIABLE`] names.
     ///
     /// # Errors
     /// [`GpuError::NoAdapter`] and [`GpuError::Failed`].
-    pub fn open() -> Result<Self, GpuError> {
-        let opened = Self::opened(&OPENGL_LAST, |adapter| !adapter.software)?;
-        opened.ok_or_else(|| missing(wanted_name().as_deref()))
+    pub async fn open_async() -> Result<Self, GpuError> {
+        match Self::wanted(&OPENGL_LAST, |adapter| !adapter.software).await? {
+            Some(gpu) => Ok(gpu),
+            None => Err(missing(wanted_name().as_deref()).await),
+        }
     }
 
     /// The same where nobody has asked for a GPU: the best adapter that is [`Adapter::automatic`], or
@@ -198,57 +211,51 @@ impl Gpu {
     ///
     /// # Errors
     /// [`GpuError::Failed`] where there is one that does not open.
-    pub fn automatic() -> Result<Option<Self>, GpuError> {
+    pub async fn automatic_async() -> Result<Option<Self>, GpuError> {
         if wanted_name().is_none() && !may_have_card() {
             return Ok(None);
         }
-        Self::opened(&[wgpu::Backends::PRIMARY], |adapter| adapter.automatic)
-    }
-
-    /// Opens the first adapter that is wanted, or named in the environment.
-    fn opened(
-        backends: &[wgpu::Backends],
-        wanted: impl Fn(&Adapter) -> bool,
-    ) -> Result<Option<Self>, GpuError> {
-        static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
-        let name = wanted_name();
-        let wanted = |adapter: &Adapter| match &name {
-            Some(name) => adapter.is_named(name),
-            None => wanted(adapter),
-        };
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-        let works = |gpu: &&Self| wanted(&gpu.adapter) && locked(&gpu.failure).lost.is_none();
-        if let Some(gpu) = opened.as_ref().filter(works) {
-            return Ok(Some(gpu.clone()));
-        }
-        let Some(adapter) = first(backends, wanted) else { return Ok(None) };
-        Ok(Some(opened.insert(Self::new(&adapter)?).clone()))
+        Self::wanted(&[wgpu::Backends::PRIMARY], |adapter| adapter.automatic).await
     }
 
     /// Opens the first adapter whose name has `name` in it, software ones among them.
     ///
     /// # Errors
-    /// As [`Gpu::open`].
-    pub fn named(name: &str) -> Result<Self, GpuError> {
-        let named = first(&OPENGL_LAST, |adapter| adapter.is_named(name));
-        Self::new(&named.ok_or_else(|| missing(Some(name)))?)
+    /// As [`Gpu::open_async`].
+    pub async fn named_async(name: &str) -> Result<Self, GpuError> {
+        match Self::first(&OPENGL_LAST, |adapter| adapter.is_named(name)).await? {
+            Some(gpu) => Ok(gpu),
+            None => Err(missing(Some(name)).await),
+        }
     }
 
-    /// Opens an adapter for tests, a software one if there is one. Where `SIRENC_TEST_GPU` is set
-    /// there must be one: where it is `card`, the best of those that are not software.
-    ///
-    /// # Panics
-    /// Where what must be there is not, or does not open.
-    #[doc(hidden)]
-    pub fn for_tests() -> Option<Self> {
-        let wanted = std::env::var("SIRENC_TEST_GPU").ok();
-        let card = wanted.as_deref() == Some("card");
-        let adapter = first(&OPENGL_LAST, |adapter| adapter.software != card);
-        assert!(adapter.is_some() || wanted.is_none(), "SIRENC_TEST_GPU: there is no adapter");
-        adapter.map(|adapter| Self::new(&adapter).expect("an adapter that opens"))
+    /// Opens the first adapter that is wanted, or named in the environment.
+    async fn wanted(
+        backends: &[wgpu::Backends],
+        wanted: impl Fn(&Adapter) -> bool,
+    ) -> Result<Option<Self>, GpuError> {
+        match wanted_name() {
+            Some(name) => Self::first(backends, |adapter| adapter.is_named(&name)).await,
+            None => Self::first(backends, wanted).await,
+        }
     }
 
-    fn new(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
+    /// Opens the first adapter that is wanted, in turn of the backends.
+    async fn first(
+        backends: &[wgpu::Backends],
+        wanted: impl Fn(&Adapter) -> bool,
+    ) -> Result<Option<Self>, GpuError> {
+        for &backends in backends {
+            for adapter in enumerate(backends).await {
+                if wanted(&Adapter::new(&adapter.get_info())) {
+                    return Self::new(&adapter).await.map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn new(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
         let info = Adapter::new(&adapter.get_info());
         let most = adapter.limits();
         // Software is there for tests, which should meet the limits that all adapters have.
@@ -259,8 +266,8 @@ impl Gpu {
             required_limits: if within { least } else { most },
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
-            .map_err(|error| GpuError::Failed(error.to_string()))?;
+        let opened = adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|error| GpuError::Failed(error.to_string()))?;
         let failure = Arc::new(Mutex::new(Failure::default()));
         let (of_errors, of_loss) = (failure.clone(), failure.clone());
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -277,7 +284,7 @@ impl Gpu {
         &self.adapter
     }
 
-    /// Whether the device is lost.
+    /// Whether it was found to be gone for good.
     pub fn is_lost(&self) -> bool {
         locked(&self.failure).lost.is_some()
     }
@@ -341,7 +348,7 @@ impl Gpu {
     }
 
     /// Hands `bytes` bytes of a buffer that a submission, or else the last one, fills to `read`.
-    fn read<T>(
+    async fn read<T>(
         &self,
         buffer: &wgpu::Buffer,
         bytes: u64,
@@ -349,25 +356,18 @@ impl Gpu {
         read: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, GpuError> {
         let failed = |error: &dyn std::error::Error| GpuError::Failed(error.to_string());
-        let (sender, receiver) = mpsc::channel();
-        buffer.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
-            // The receiver is gone only where waiting failed.
-            let _ = sender.send(result);
-        });
-        let wait = wgpu::PollType::Wait { submission_index: submission, timeout: None };
-        let waited = self.device.poll(wait);
-        if waited.is_err() {
-            // A device that is lost says so in the next turn.
-            let _ = self.device.poll(wgpu::PollType::Poll);
+        let (sender, reply) = reply();
+        buffer.map_async(wgpu::MapMode::Read, ..bytes, |result| sender.send(result));
+        let driven = drive(&self.device, submission);
+        self.check()?;
+        driven?;
+        // The thread that waits for another submission may be the one that sends.
+        match reply.await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(failed(&error)),
+            None => return Err(GpuError::Failed("it gave no answer".into())),
         }
         self.check()?;
-        waited.map_err(|error| failed(&error))?;
-        // The thread that waits for another submission may be the one that sends.
-        match receiver.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failed(&error)),
-            Err(error) => return Err(failed(&error)),
-        }
         let view = buffer.get_mapped_range(..bytes).map_err(|error| failed(&error))?;
         let result = read(&view);
         drop(view);
@@ -377,8 +377,8 @@ impl Gpu {
 }
 
 /// What there is instead of a GPU, or of the adapter of a name.
-fn missing(name: Option<&str>) -> GpuError {
-    let adapters = adapters();
+async fn missing(name: Option<&str>) -> GpuError {
+    let adapters = adapters_async().await;
     if let Some(name) = name.filter(|_| !adapters.is_empty()) {
         let names: Vec<String> = adapters.into_iter().map(|adapter| adapter.name).collect();
         let names = names.join(", ");
@@ -455,14 +455,15 @@ impl Timer {
     }
 
     /// Seconds of each pass.
-    fn read(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
+    async fn read(&self, gpu: &Gpu) -> Result<Vec<f64>, GpuError> {
         let period = f64::from(gpu.queue.get_timestamp_period()) * 1e-9;
-        gpu.read(&self.readable, self.readable.size(), None, |bytes| {
+        let times = |bytes: &[u8]| {
             let ticks: Vec<u64> =
                 bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
             let passes = ticks.chunks_exact(2).take(self.passes as usize);
             passes.map(|at| at[1].saturating_sub(at[0]) as f64 * period).collect()
-        })
+        };
+        gpu.read(&self.readable, self.readable.size(), None, times).await
     }
 }
 

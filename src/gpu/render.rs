@@ -6,10 +6,11 @@ use rayon::prelude::*;
 
 use super::pipeline::{Access, Header, bind, bindings, pass};
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
+use crate::backend::{Function, Job, Rows};
 use crate::container::BitDepth;
 use crate::geometry::{Grid, Size};
 use crate::network::Siren;
-use crate::raster::Samples;
+use crate::render::Field;
 
 /// Pixels of one dispatch: little memory.
 const MOST_PIXELS: u32 = 1 << 20;
@@ -123,6 +124,25 @@ impl Renderer {
         Self::of_parts(gpu, parts, grid.size, rows, channels, depth)
     }
 
+    /// Prepares what a render asks for.
+    ///
+    /// # Errors
+    /// [`GpuError::Unsupported`] for derivatives, and as [`Renderer::new`].
+    pub fn of_job(gpu: &Gpu, job: &Job) -> Result<Self, GpuError> {
+        if job.field != Field::Value {
+            return Err(GpuError::Unsupported("derivatives"));
+        }
+        match job.function {
+            Function::Siren(siren) => {
+                let variant = Variant::of_renders(siren.topology(), gpu);
+                Self::new(gpu, siren, job.grid, job.depth, variant)
+            }
+            Function::Grids { grids, left_out } => {
+                Self::of_grids(gpu, grids, left_out, job.grid, job.depth)
+            }
+        }
+    }
+
     /// Prepares renders of `size` by dispatches of `rows` rows, which [`rows`] tells.
     pub(super) fn of_parts(
         gpu: &Gpu,
@@ -167,67 +187,79 @@ impl Renderer {
     ///
     /// # Errors
     /// [`GpuError::Failed`].
-    pub fn pass_time(&self) -> Result<Option<f64>, GpuError> {
+    pub async fn pass_time_async(&self) -> Result<Option<f64>, GpuError> {
         let Some(timer) = &self.slots[0].timer else { return Ok(None) };
-        Ok(Some(timer.read(&self.gpu)?[0]))
+        Ok(Some(timer.read(&self.gpu).await?[0]))
     }
 
-    /// The samples of some rows, of the depth that was asked for.
+    /// The GPU.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Bits of the samples that were asked for.
+    pub(super) fn depth(&self) -> Option<BitDepth> {
+        self.depth
+    }
+
+    /// Fills `out` as [`Backend::rows`](crate::backend::Backend::rows) says. To be awaited to its end:
+    /// half of it cannot be done.
     ///
     /// # Errors
     /// [`GpuError::Failed`].
     ///
     /// # Panics
-    /// If the range is empty or reaches beyond the grid, and without a depth.
-    pub fn samples(&mut self, rows: Range<u32>) -> Result<Samples, GpuError> {
-        let count = self.count(&rows);
-        match self.depth.expect("a depth was asked for") {
-            BitDepth::Eight => {
-                let mut samples = vec![0; count];
-                self.run(rows, &mut samples, |pixel, out| {
-                    out.copy_from_slice(&pixel[..out.len()])
-                })?;
-                Ok(Samples::U8(samples))
+    /// As that.
+    pub async fn fill(&mut self, rows: Range<u32>, out: Rows<'_>) -> Result<(), GpuError> {
+        assert_eq!(out.depth(), self.depth, "the depth that was asked for");
+        match out {
+            Rows::Values(out) => {
+                let unpack = |pixel: &[u8], out: &mut [f32]| {
+                    let values = out.iter_mut().zip(floats(pixel));
+                    values.for_each(|(out, value)| *out = value * 0.5 + 0.5);
+                };
+                self.run(rows, out, unpack).await
             }
-            BitDepth::Sixteen => {
-                let mut samples = vec![0; count];
-                self.run(rows, &mut samples, |pixel, out: &mut [u16]| {
+            Rows::Eight(out) => {
+                let unpack =
+                    |pixel: &[u8], out: &mut [u8]| out.copy_from_slice(&pixel[..out.len()]);
+                self.run(rows, out, unpack).await
+            }
+            Rows::Sixteen(out) => {
+                let unpack = |pixel: &[u8], out: &mut [u16]| {
                     let pairs = pixel.as_chunks::<2>().0;
                     out.iter_mut().zip(pairs).for_each(|(out, b)| *out = u16::from_le_bytes(*b));
-                })?;
-                Ok(Samples::U16(samples))
+                };
+                self.run(rows, out, unpack).await
             }
         }
     }
 
-    /// The values of some rows, the channels of a pixel side by side, in the outputs' range.
-    ///
-    /// # Errors
-    /// [`GpuError::Failed`].
-    ///
-    /// # Panics
-    /// If the range is empty or reaches beyond the grid, and with a depth.
-    pub fn values(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
+    /// Values in the outputs' range.
+    pub(super) async fn outputs(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
         assert!(self.depth.is_none(), "values were asked for");
         let mut values = vec![0.0; self.count(&rows)];
-        self.run(rows, &mut values, |pixel, out| {
+        let unpack = |pixel: &[u8], out: &mut [f32]| {
             out.iter_mut().zip(floats(pixel)).for_each(|(out, value)| *out = value);
-        })?;
+        };
+        self.run(rows, &mut values, unpack).await?;
         Ok(values)
     }
 
-    fn count(&self, rows: &Range<u32>) -> usize {
+    /// Numbers of some rows.
+    pub(super) fn count(&self, rows: &Range<u32>) -> usize {
         assert!(!rows.is_empty() && rows.end <= self.size.height, "no such rows");
         rows.len() * self.size.width as usize * self.channels
     }
 
     /// Computes rows; `unpack` makes the channels of a pixel from its bytes.
-    fn run<T: Send>(
+    async fn run<T: Send>(
         &self,
         rows: Range<u32>,
         out: &mut [T],
         unpack: impl Fn(&[u8], &mut [T]) + Sync,
     ) -> Result<(), GpuError> {
+        assert_eq!(out.len(), self.count(&rows), "room for the rows");
         let tops: Vec<u32> = rows.clone().step_by(self.rows as usize).collect();
         let each = self.rows as usize * self.size.width as usize * self.channels;
         let mut before = None;
@@ -235,11 +267,11 @@ impl Renderer {
         for ((top, out), slot) in chunks {
             let submission = self.submit(slot, top, out.len() / self.channels);
             if let Some((slot, submission, out)) = before.replace((slot, submission, out)) {
-                self.finish(slot, submission, out, &unpack)?;
+                self.finish(slot, submission, out, &unpack).await?;
             }
         }
         let (slot, submission, out) = before.expect("there are rows");
-        self.finish(slot, submission, out, &unpack)
+        self.finish(slot, submission, out, &unpack).await
     }
 
     fn submit(&self, slot: &Slot, top: u32, points: usize) -> wgpu::SubmissionIndex {
@@ -257,7 +289,7 @@ impl Renderer {
         gpu.queue.submit([encoder.finish()])
     }
 
-    fn finish<T: Send>(
+    async fn finish<T: Send>(
         &self,
         slot: &Slot,
         submission: wgpu::SubmissionIndex,
@@ -266,13 +298,14 @@ impl Renderer {
     ) -> Result<(), GpuError> {
         let size = bytes_per_pixel(self.depth);
         let bytes = (out.len() / self.channels * size) as u64;
-        self.gpu.read(&slot.readable, bytes, Some(submission), |bytes| {
+        let unpack_all = |bytes: &[u8]| {
             let parts = bytes.par_chunks(UNPACKED * size);
             parts.zip(out.par_chunks_mut(UNPACKED * self.channels)).for_each(|(bytes, out)| {
                 let pixels = bytes.chunks_exact(size).zip(out.chunks_exact_mut(self.channels));
                 pixels.for_each(|(pixel, out)| unpack(pixel, out));
             });
-        })
+        };
+        self.gpu.read(&slot.readable, bytes, Some(submission), unpack_all).await
     }
 }
 

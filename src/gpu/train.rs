@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::layout::Layout;
+use super::native::block_on;
 use super::pipeline::{
     Access, EVALUATIONS, Header, bind, bindings, compile_sum, counted_error, pass, sum_workgroups,
 };
@@ -129,7 +130,7 @@ impl Trainer {
     /// [`GpuError::Failed`].
     pub fn pass_times(&self) -> Result<Option<[f64; 2]>, GpuError> {
         let Some(timer) = &self.timer else { return Ok(None) };
-        let times = timer.read(&self.gpu)?;
+        let times = block_on(timer.read(&self.gpu))?;
         Ok(Some([times[0], times[1]]))
     }
 
@@ -184,8 +185,8 @@ impl Trainer {
             timer.resolve(&mut commands);
         }
         queue.submit([commands.finish()]);
-        let sums: Vec<f32> =
-            self.gpu.read(&self.readable, bytes, None, |bytes| floats(bytes).collect())?;
+        let sums = self.gpu.read(&self.readable, bytes, None, |bytes| floats(bytes).collect());
+        let sums: Vec<f32> = block_on(sums)?;
         self.unpacked(&sums, points)
     }
 

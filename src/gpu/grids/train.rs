@@ -3,6 +3,7 @@
 
 use wgpu::BufferUsages as U;
 
+use super::super::native::block_on;
 use super::super::pipeline::{
     EVALUATIONS, bind, compile, compile_sum, counted_error, pass, sum_workgroups,
 };
@@ -248,10 +249,10 @@ impl GridTrainer {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(&self.state, 0, &readable, 0, bytes);
         let submission = gpu.queue.submit([encoder.finish()]);
-        gpu.read(&readable, bytes, Some(submission), |bytes| {
+        block_on(gpu.read(&readable, bytes, Some(submission), |bytes| {
             let numbers: Vec<f32> = floats(bytes).collect();
             numbers.as_chunks().0.iter().map(|state| pick(*state)).collect()
-        })
+        }))
     }
 
     /// Sets the latents of all levels as the networks see them, for steps that keep them.
@@ -314,8 +315,8 @@ impl GridTrainer {
         encoder.copy_buffer_to_buffer(&rates.sums, 0, readable, first, second);
         let submission = gpu.queue.submit([encoder.finish()]);
         let bytes = first + second;
-        let sums: Vec<f32> =
-            gpu.read(readable, bytes, Some(submission), |bytes| floats(bytes).collect())?;
+        let sums = gpu.read(readable, bytes, Some(submission), |bytes| floats(bytes).collect());
+        let sums: Vec<f32> = block_on(sums)?;
         let (of_picture, of_rates) = sums.split_at(first as usize / 4);
         let (rows, error) = picture.unpacked(of_picture, picture.parameters.points)?;
         let Ok([sine, output]) = <[Vec<f32>; 2]>::try_from(rows) else {
