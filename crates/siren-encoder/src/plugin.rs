@@ -1,0 +1,102 @@
+//! The `image` crate's view of the encoder, for version 0.25. The only file that knows that crate's
+//! traits, which change with its version 1.0.
+
+use std::io::Write;
+
+use image::error::{EncodingError, ImageFormatHint, UnsupportedError, UnsupportedErrorKind};
+use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
+
+use siren_image::{Channels, Raster, Samples, Size};
+
+use crate::encode::{EncodeOptions, encode};
+use crate::error::EncodeError;
+use crate::train::Control;
+
+/// Encodes a `.siren` file for the `image` crate.
+///
+/// Training takes from seconds to minutes; [`EncodeOptions`] sets how long.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use siren_encoder::{EncodeOptions, SirenEncoder, Target};
+///
+/// let picture = image::DynamicImage::from(image::RgbImage::from_fn(16, 16, |x, y| {
+///     image::Rgb([x as u8 * 16, y as u8 * 16, 128])
+/// }));
+/// let mut options = EncodeOptions::default();
+/// options.target = Target::Bytes(400);
+/// options.training.steps = Some(20);
+/// let mut file = Vec::new();
+/// picture.write_with_encoder(SirenEncoder::new(&mut file, options))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SirenEncoder<W> {
+    sink: W,
+    options: EncodeOptions,
+}
+
+impl<W: Write> SirenEncoder<W> {
+    /// An encoder that writes one file to `sink`.
+    pub fn new(sink: W, options: EncodeOptions) -> Self {
+        Self { sink, options }
+    }
+}
+
+impl<W: Write> ImageEncoder for SirenEncoder<W> {
+    fn write_image(
+        mut self,
+        buf: &[u8],
+        width: u32,
+        height: u32,
+        color_type: ExtendedColorType,
+    ) -> ImageResult<()> {
+        let bits = u64::from(color_type.bits_per_pixel());
+        let expected = (u64::from(width) * u64::from(height) * bits).div_ceil(8);
+        assert_eq!(buf.len() as u64, expected, "the buffer must hold the picture");
+        let eight = || Samples::U8(buf.to_vec());
+        let sixteen = || {
+            let pairs = buf.as_chunks::<2>().0.iter();
+            Samples::U16(pairs.map(|&pair| u16::from_ne_bytes(pair)).collect())
+        };
+        let (channels, samples) = match color_type {
+            ExtendedColorType::L8 => (Channels::Grey, eight()),
+            ExtendedColorType::La8 => (Channels::GreyAlpha, eight()),
+            ExtendedColorType::Rgb8 => (Channels::Rgb, eight()),
+            ExtendedColorType::Rgba8 => (Channels::Rgba, eight()),
+            ExtendedColorType::L16 => (Channels::Grey, sixteen()),
+            ExtendedColorType::La16 => (Channels::GreyAlpha, sixteen()),
+            ExtendedColorType::Rgb16 => (Channels::Rgb, sixteen()),
+            ExtendedColorType::Rgba16 => (Channels::Rgba, sixteen()),
+            other => {
+                let kind = UnsupportedErrorKind::Color(other);
+                let error = UnsupportedError::from_format_and_kind(hint(), kind);
+                return Err(ImageError::Unsupported(error));
+            }
+        };
+        let raster = Raster::new(Size { width, height }, channels, samples);
+        let empty = || EncodeError::Picture(format!("{width}x{height} holds no pixels"));
+        let encoded = raster
+            .ok_or_else(empty)
+            .and_then(|raster| encode(&raster, &self.options, |_| Control::Continue))
+            .map_err(|error| ImageError::Encoding(EncodingError::new(hint(), error)))?;
+        self.sink.write_all(&encoded.bytes)?;
+        Ok(())
+    }
+
+    fn set_icc_profile(&mut self, icc_profile: Vec<u8>) -> Result<(), UnsupportedError> {
+        self.options.metadata.icc = Some(icc_profile);
+        Ok(())
+    }
+
+    fn set_exif_metadata(&mut self, exif: Vec<u8>) -> Result<(), UnsupportedError> {
+        self.options.metadata.exif = Some(exif);
+        Ok(())
+    }
+}
+
+/// The format's name to the `image` crate.
+fn hint() -> ImageFormatHint {
+    ImageFormatHint::Name("siren".into())
+}

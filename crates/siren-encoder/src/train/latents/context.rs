@@ -1,0 +1,460 @@
+//! The rate of the latents under the entropy model, in real arithmetic, and its gradients: a
+//! tile line after line, forward and back. The integer form that a decoder runs is
+//! `coding::latents`; knows no pictures and no optimizer.
+
+use std::ops::Range;
+
+use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+
+use super::lines::{self, Lines};
+use siren_image::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
+use siren_image::grids::Region;
+use siren_kernel::training;
+
+/// Columns and rows around a tile that its neighbours reach.
+const MARGIN: usize = 3;
+
+/// Sizes of the hidden layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub hidden: [usize; 2],
+}
+
+impl Shape {
+    /// Inputs and outputs of each layer.
+    pub fn layers(self) -> [(usize, usize); 3] {
+        let [a, b] = self.hidden;
+        [(INPUTS, a), (a, b), (b, 2)]
+    }
+
+    /// Numbers of each layer: rows of weights and a bias.
+    pub fn lens(self) -> [usize; 3] {
+        self.layers().map(|(inputs, outputs)| outputs * (inputs + 1))
+    }
+}
+
+/// The weights as the kernels read them.
+pub struct Packed {
+    shape: Shape,
+    forward: [Matrix; 3],
+    backward: [Matrix; 3],
+    biases: [Vec<f32>; 3],
+}
+
+impl Packed {
+    /// `layers` hold rows of weights and a bias.
+    pub fn new(shape: Shape, layers: [&[f32]; 3]) -> Self {
+        let sizes = shape.layers();
+        let at = |l: usize, o: usize, k: usize| layers[l][o * (sizes[l].0 + 1) + k];
+        let build = |l: usize| Matrix::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
+        let back = |l: usize| Matrix::new(sizes[l].0, sizes[l].1, |k, o| at(l, o, k));
+        let biases = |l: usize| (0..sizes[l].1).map(|o| at(l, o, sizes[l].0)).collect();
+        Self {
+            shape,
+            forward: [0, 1, 2].map(build),
+            backward: [0, 1, 2].map(back),
+            biases: [0, 1, 2].map(biases),
+        }
+    }
+}
+
+/// Some rows of a tile: what is worked on at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Band {
+    tile: Region,
+    /// Rows from the tile's first.
+    first: usize,
+    rows: usize,
+    lines: Lines,
+}
+
+/// Most rows of a band as wide as a tile; those of a narrow level are so many times as high.
+const BAND: usize = 64;
+
+/// The bands of a level, tile by tile.
+pub fn bands(width: usize, height: usize) -> Vec<Band> {
+    let most = TILE / width.clamp(BAND, TILE) * BAND;
+    let bands = |tile: Region| {
+        let band = move |first| {
+            let rows = most.min(tile.height - first);
+            Band { tile, first, rows, lines: Lines::of(tile.width, rows) }
+        };
+        (0..tile.height).step_by(most).map(band)
+    };
+    tiles(width, height).flat_map(bands).collect()
+}
+
+/// Latents of a level.
+#[derive(Clone, Copy)]
+pub struct Plane<'a> {
+    pub width: usize,
+    pub height: usize,
+    pub values: &'a [f32],
+}
+
+/// What a band gives back.
+#[derive(Debug, Default)]
+pub struct BandResult {
+    pub bits: f64,
+    /// Gradients of the bits by the latents of this level and of the coarser one that the band
+    /// looks at; none if not asked for.
+    pub gradients: Vec<(Region, Vec<f32>)>,
+    /// What each latent's own bits change by one step towards 0, less what their derivative
+    /// says; empty if not asked for.
+    pub bends: Vec<f32>,
+}
+
+impl Band {
+    /// The latents of the band in their level.
+    pub fn region(&self) -> Region {
+        let Self { tile, first, rows, .. } = *self;
+        Region { x: tile.x, y: tile.y + first, width: tile.width, height: rows }
+    }
+}
+
+impl BandResult {
+    /// Adds `factor` times gradient number `index` to that of a whole level.
+    pub fn add_to(&self, index: usize, factor: f32, width: usize, plane: &mut [f32]) {
+        let Some((tile, gradient)) = self.gradients.get(index) else { return };
+        for (j, row) in gradient.chunks_exact(tile.width).enumerate() {
+            let to = &mut plane[(tile.y + j) * width + tile.x..][..tile.width];
+            to.iter_mut().zip(row).for_each(|(to, g)| *to += factor * g);
+        }
+    }
+}
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub struct Scratch {
+    /// Inputs of each layer, below them ones.
+    h: [Vec<f32>; 3],
+    slope: [Vec<f32>; 2],
+    out: Vec<f32>,
+    delta: [Vec<f32>; 2],
+    by_input: Vec<f32>,
+    by_value: Vec<f32>,
+    padded: Vec<f32>,
+    by_padded: Vec<f32>,
+    moved: Vec<f32>,
+    change: Vec<f32>,
+}
+
+/// Coarse latents beside and above that a latent looks at: the one that holds it and the
+/// nearer neighbour, clamped to `range`.
+fn parents(at: usize, range: (usize, usize)) -> (usize, usize) {
+    let near = at / 2;
+    let other = if at % 2 == 1 { near + 1 } else { near.wrapping_sub(1) };
+    let other = if other == usize::MAX { range.0 } else { other.clamp(range.0, range.1 - 1) };
+    (near, other)
+}
+
+/// First and number of the coarse latents along an axis that some latents look at.
+fn reach((first, count): (usize, usize), range: (usize, usize)) -> (usize, usize) {
+    let start = (first / 2).saturating_sub(1).max(range.0);
+    let end = ((first + count - 1) / 2 + 2).min(range.1);
+    (start, end - start)
+}
+
+/// The rows of `width` x `height` numbers whose lines begin so many numbers apart.
+fn rows(lines: Lines, numbers: &[f32], stride: usize, width: usize, height: usize) -> Vec<f32> {
+    let (x_step, y_step) = lines.turn((1, stride));
+    let mut rows = vec![0.0; width * height];
+    for (y, row) in rows.chunks_exact_mut(width).enumerate() {
+        lines::read(&numbers[y * y_step..], x_step, row);
+    }
+    rows
+}
+
+/// What a band sees of the coarser level.
+struct Coarse {
+    region: Region,
+    /// The latents of the region, row by row.
+    values: Vec<f32>,
+    lines: Lines,
+    /// What the places of the two parents of a latent are the sums of: for its place in a line, and
+    /// for its line.
+    along: Vec<[usize; 2]>,
+    across: Vec<[usize; 2]>,
+}
+
+impl Coarse {
+    fn new(coarser: Plane, band: Band) -> Self {
+        let Region { x, y, width, height } = band.region();
+        // The tile that holds the parents.
+        let tile = |first: usize, end: usize| {
+            let first = first / 2 / TILE * TILE;
+            (first, end.min(first + TILE))
+        };
+        let (columns, rows) = (tile(x, coarser.width), tile(y, coarser.height));
+        let (left, reached_columns) = reach((x, width), columns);
+        let (top, reached_rows) = reach((y, height), rows);
+        let region = Region { x: left, y: top, width: reached_columns, height: reached_rows };
+        let held = coarser.values.chunks_exact(coarser.width).skip(top).take(region.height);
+        let values = held.flat_map(|row| &row[left..left + region.width]).copied().collect();
+        let places = |first: usize, count: usize, range, start: usize, step: usize| {
+            let parents = (first..first + count).map(move |at| parents(at, range));
+            parents.map(move |(near, other)| [near, other].map(|at| (at - start) * step)).collect()
+        };
+        let columns = places(x, width, columns, left, 1);
+        let rows = places(y, height, rows, top, region.width);
+        let (along, across) = band.lines.turn((columns, rows));
+        Self { region, values, lines: band.lines, along, across }
+    }
+
+    /// Where the numbers of an input lie, `points` of each: the parent `along` a line of the two, in
+    /// the line `across`.
+    fn input(&self, points: usize, along: usize, across: usize) -> Range<usize> {
+        let (x, y) = self.lines.turn((along, across));
+        let first = (x + 2 * y) * points;
+        first..first + points
+    }
+
+    /// The inputs of line `j`.
+    fn gather(&self, j: usize, inputs: &mut [f32]) {
+        let points = inputs.len() / COARSE;
+        for (k, from) in self.across[j].into_iter().enumerate() {
+            let from = &self.values[from..];
+            let places = [0, 1].map(|m| self.input(points, m, k));
+            let [near, other] = inputs.get_disjoint_mut(places).expect("two inputs");
+            for ((near, other), at) in near.iter_mut().zip(other).zip(&self.along) {
+                (*near, *other) = (from[at[0]], from[at[1]]);
+            }
+        }
+    }
+
+    /// Adds gradients of these to those of the region.
+    fn scatter(&self, j: usize, inputs: &[f32], region: &mut [f32]) {
+        let points = inputs.len() / COARSE;
+        for (k, to) in self.across[j].into_iter().enumerate() {
+            let to = &mut region[to..];
+            let [near, other] = [0, 1].map(|m| &inputs[self.input(points, m, k)]);
+            for ((near, other), at) in near.iter().zip(other).zip(&self.along) {
+                to[at[0]] += near;
+                to[at[1]] += other;
+            }
+        }
+    }
+}
+
+/// What is asked of a band besides gradients of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Bits,
+    /// And gradients by the latents.
+    Gradients,
+    GradientsAndBends,
+}
+
+/// The entropy model on a level.
+pub struct Entropy<'a> {
+    pub simd: Simd,
+    pub packed: &'a Packed,
+    /// The level's number.
+    pub number: usize,
+    pub plane: Plane<'a>,
+    pub coarser: Option<Plane<'a>>,
+}
+
+impl Entropy<'_> {
+    /// The bits of a band and, if `wanted`, their gradients by the latents; `sums`, of the
+    /// three layers, grow by those of the weights.
+    pub fn band(
+        &self,
+        band: Band,
+        wanted: Wanted,
+        mut sums: Option<&mut [Vec<f32>; 3]>,
+        scratch: &mut Scratch,
+    ) -> BandResult {
+        let Self { simd: level, packed, number, plane, coarser } = *self;
+        let latents = wanted != Wanted::Bits;
+        let mut bends = Vec::new();
+        let [h1, h2] = packed.shape.hidden;
+        let Band { tile, first: top, rows: height, lines } = band;
+        let width = tile.width;
+        let (length, count) = lines.turn((width, height));
+        let points = length.next_multiple_of(LANES);
+        let Scratch { h, slope, out, delta, by_input, by_value, padded, by_padded, moved, change } =
+            scratch;
+        for (h, rows) in h.iter_mut().zip([INPUTS, h1, h2]) {
+            h.resize((rows + 1) * points, 0.0);
+            h[rows * points..].fill(1.0);
+        }
+        h[0][(INPUTS - 1) * points..INPUTS * points].fill(number as f32);
+        slope[0].resize(h1 * points, 0.0);
+        slope[1].resize(h2 * points, 0.0);
+        out.resize(2 * points, 0.0);
+        by_value.resize(points, 0.0);
+        delta[0].resize(h1 * points, 0.0);
+        delta[1].resize(h2 * points, 0.0);
+        by_input.resize(INPUTS * points, 0.0);
+
+        let stride = points + 2 * MARGIN;
+        padded.clear();
+        padded.resize((count + 2 * MARGIN) * stride, 0.0);
+        // Rows above the band that lie in the tile.
+        let above = MARGIN.min(top);
+        let y = tile.y + top;
+        let (before, lines_before) = lines.turn((0, above));
+        let (step, line_step) = lines.steps(plane.width);
+        let held = &plane.values[(y - above) * plane.width + tile.x..];
+        for j in 0..lines_before + count {
+            let to = &mut padded[(MARGIN - lines_before + j) * stride + MARGIN - before..];
+            lines::read(&held[j * line_step..], step, &mut to[..before + length]);
+        }
+        let neighbours = NEIGHBOURS.map(|at| {
+            let (along, across) = lines.turn(at);
+            across * stride as isize + along
+        });
+        let coarse = coarser.map(|coarser| Coarse::new(coarser, band));
+        by_padded.clear();
+        let mut by_coarse = Vec::new();
+        if latents {
+            by_padded.resize(padded.len(), 0.0);
+            by_coarse.resize(coarse.as_ref().map_or(0, |coarse| coarse.values.len()), 0.0);
+        }
+
+        let mut bits = 0.0;
+        for j in 0..count {
+            let line = (j + MARGIN) * stride + MARGIN;
+            for (input, neighbour) in h[0].chunks_exact_mut(points).zip(neighbours) {
+                let at = line.wrapping_add_signed(neighbour);
+                input[..length].copy_from_slice(&padded[at..at + length]);
+            }
+            let inputs = &mut h[0][NEIGHBOURS.len() * points..][..COARSE * points];
+            match &coarse {
+                Some(coarse) => coarse.gather(j, inputs),
+                None => inputs.fill(0.0),
+            }
+            for l in 0..2 {
+                let (inputs, outputs) = packed.shape.layers()[l];
+                let (before, after) = h.split_at_mut(l + 1);
+                let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
+                let relu = Activation::Relu;
+                packed.forward[l].layer_with_slope(
+                    level,
+                    &packed.biases[l],
+                    relu,
+                    from,
+                    to,
+                    &mut slope[l],
+                );
+            }
+            let from = &h[2][..h2 * points];
+            packed.forward[2].layer(level, &packed.biases[2], Activation::Identity, from, out);
+            let values = &padded[line..][..points];
+            let (centres, log_scales) = out.split_at_mut(points);
+            if wanted == Wanted::GradientsAndBends {
+                let toward_zero =
+                    |value: &f32| value - value.signum().min(value.abs()).max(-value.abs());
+                moved.clear();
+                moved.extend(values.iter().map(toward_zero));
+                change.resize(points, 0.0);
+                training::bits(level, values, centres, log_scales, by_value);
+                training::bits(level, moved, centres, log_scales, change);
+                change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
+            }
+            bits += training::rate(level, length, values, centres, log_scales, by_value);
+            if wanted == Wanted::GradientsAndBends {
+                let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
+                let bend = change.iter().zip(moves).zip(by_value.iter());
+                bends
+                    .extend(bend.map(|((change, step), slope)| change - step * slope).take(length));
+            }
+            if !latents && sums.is_none() {
+                continue;
+            }
+            packed.backward[2].product_times(level, out, &slope[1], &mut delta[1]);
+            let (first, second) = delta.split_at_mut(1);
+            packed.backward[1].product_times(level, &second[0], &slope[0], &mut first[0]);
+            if let Some([g1, g2, g3]) = &mut sums {
+                add_outer(level, out, 2, &h[2], h2 + 1, g3);
+                add_outer(level, &second[0], h2, &h[1], h1 + 1, g2);
+                add_outer(level, &first[0], h1, &h[0], INPUTS + 1, g1);
+            }
+            if !latents {
+                continue;
+            }
+            packed.backward[0].product(level, &first[0], by_input);
+            let add = |to: &mut [f32], from: &[f32]| {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+            };
+            add(&mut by_padded[line..line + length], by_value);
+            for (input, neighbour) in by_input.chunks_exact(points).zip(neighbours) {
+                let at = line.wrapping_add_signed(neighbour);
+                add(&mut by_padded[at..at + length], input);
+            }
+            if let Some(coarse) = &coarse {
+                let inputs = &by_input[NEIGHBOURS.len() * points..][..COARSE * points];
+                coarse.scatter(j, inputs, &mut by_coarse);
+            }
+        }
+        // Back to rows.
+        let mut gradients = Vec::new();
+        if latents {
+            let region = Region { x: tile.x, y: y - above, width, height: above + height };
+            let first = (MARGIN - lines_before) * stride + MARGIN - before;
+            gradients
+                .push((region, rows(lines, &by_padded[first..], stride, width, above + height)));
+            gradients.extend(coarse.map(|coarse| (coarse.region, by_coarse)));
+        }
+        if !bends.is_empty() {
+            bends = rows(lines, &bends, length, width, height);
+        }
+        BandResult { bits, gradients, bends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    #[test]
+    fn columns_give_what_rows_give() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let shape = Shape { hidden: [7, 6] };
+        let layers = shape
+            .lens()
+            .map(|len| -> Vec<f32> { (0..len).map(|_| rng.random_range(-0.4..0.4)).collect() });
+        let packed = Packed::new(shape, layers.each_ref().map(Vec::as_slice));
+        // Several bands, several tiles, and lines that are longer than their number.
+        for (width, height) in [(1usize, 300), (2, 3), (5, 40), (66, 270), (80, 500), (300, 70)] {
+            let mut latents = |width: usize, height: usize| -> Vec<f32> {
+                (0..width * height).map(|_| rng.random_range(-2.5..2.5)).collect()
+            };
+            let coarse = (width.div_ceil(2), usize::div_ceil(height, 2));
+            let (fine, coarser) = (latents(width, height), latents(coarse.0, coarse.1));
+            let coarser = Plane { width: coarse.0, height: coarse.1, values: &coarser };
+            for coarser in [None, Some(coarser)] {
+                let plane = Plane { width, height, values: &fine };
+                let level = Simd::new();
+                let entropy = Entropy { simd: level, packed: &packed, number: 1, plane, coarser };
+                for band in bands(width, height) {
+                    let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {
+                        let mut sums = shape.lens().map(|len| vec![0.0; len]);
+                        let (band, wanted) = (Band { lines, ..band }, Wanted::GradientsAndBends);
+                        let scratch = &mut Scratch::default();
+                        (entropy.band(band, wanted, Some(&mut sums), scratch), sums)
+                    });
+                    let close = |found: &[f32], wanted: &[f32]| {
+                        assert_eq!(found.len(), wanted.len());
+                        let most = wanted.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+                        for (found, wanted) in found.iter().zip(wanted) {
+                            assert!((found - wanted).abs() <= 1e-5 * most, "{band:?}");
+                        }
+                    };
+                    assert!((columns.0.bits / rows.0.bits - 1.0).abs() < 1e-6);
+                    close(&columns.0.bends, &rows.0.bends);
+                    for (found, wanted) in columns.0.gradients.iter().zip(&rows.0.gradients) {
+                        assert_eq!(found.0, wanted.0);
+                        close(&found.1, &wanted.1);
+                    }
+                    for (found, wanted) in columns.1.iter().zip(&rows.1) {
+                        close(found, wanted);
+                    }
+                }
+            }
+        }
+    }
+}

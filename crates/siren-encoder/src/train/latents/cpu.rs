@@ -1,0 +1,468 @@
+//! The latents in training on the CPU, and what is computed of them there: softly rounded, through the
+//! networks and the entropy model and back, block by block and band by band on all cores, and Adam.
+//! Knows no schedule and no optimizer of networks.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::context::{self, Band, BandResult, Plane, Wanted};
+use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights, mix};
+use super::synthesis::{self, Axis, Gradients, Latents, Synthesis};
+use crate::error::EncodeError;
+use crate::train::adam::Moments;
+use crate::train::archive::Archive;
+use siren_image::DeviceError;
+use siren_image::grids::Region;
+use siren_kernel::Adam;
+use siren_kernel::Simd;
+use siren_kernel::training::SoftRounding;
+
+/// Blocks whose results are held at a time.
+const GROUP: usize = 64;
+
+/// One level's latents in training.
+#[derive(Debug)]
+pub struct Level {
+    pub width: usize,
+    pub height: usize,
+    pub values: Vec<f32>,
+    pub moments: Moments,
+    /// The latents as the networks see them, and the derivatives of that.
+    pub soft: Vec<f32>,
+    pub slope: Vec<f32>,
+    pub gradient: Vec<f32>,
+    bands: Vec<Band>,
+    /// The last result of each band.
+    rates: Vec<BandResult>,
+}
+
+impl Level {
+    fn new(width: usize, height: usize) -> Self {
+        let zeros = || vec![0.0; width * height];
+        let bands = context::bands(width, height);
+        Self {
+            width,
+            height,
+            values: zeros(),
+            moments: Moments::new(width * height),
+            soft: zeros(),
+            slope: zeros(),
+            gradient: zeros(),
+            rates: bands.iter().map(|_| BandResult::default()).collect(),
+            bands,
+        }
+    }
+
+    fn plane(&self) -> Plane<'_> {
+        Plane { width: self.width, height: self.height, values: &self.soft }
+    }
+
+    /// What carries over from step to step: `soft` and `slope` follow from the latents, the
+    /// gradient is made anew. `coarser` is the size of the next level.
+    pub(crate) fn archive(
+        &mut self,
+        archive: &mut Archive,
+        coarser: (usize, usize),
+    ) -> Result<(), EncodeError> {
+        archive.f32s(&mut self.values)?;
+        self.moments.archive(archive)?;
+        let sizes = [(self.width, self.height), coarser];
+        for BandResult { bits, gradients, .. } in &mut self.rates {
+            archive.f64(bits)?;
+            let mut count = gradients.len();
+            archive.usize(&mut count)?;
+            gradients.resize_with(count.min(sizes.len()), Default::default);
+            for ((region, gradient), (columns, rows)) in gradients.iter_mut().zip(sizes) {
+                let Region { x, y, width, height } = region;
+                for number in [&mut *x, &mut *y, &mut *width, &mut *height] {
+                    archive.usize(number)?;
+                }
+                if *width == 0 || *x + *width > columns || *y + *height > rows {
+                    return Err(EncodeError::CheckpointDamaged);
+                }
+                gradient.resize(*width * *height, 0.0);
+                archive.f32s(gradient)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A part of the work: one block or band of so many, in turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    pub one_of: usize,
+    pub turn: usize,
+}
+
+impl Share {
+    /// All of it.
+    pub const ALL: Self = Self { one_of: 1, turn: 0 };
+
+    /// That of a step.
+    pub fn new(one_of: usize, step: u32) -> Self {
+        Self { one_of, turn: step as usize }
+    }
+
+    /// Of so many parts.
+    fn of(self, count: usize) -> Self {
+        let one_of = self.one_of.min(count);
+        Self { one_of, turn: self.turn % one_of }
+    }
+}
+
+/// The latents, and the sizes of the networks.
+#[derive(Debug)]
+pub struct Cpu {
+    simd: Simd,
+    shape: synthesis::Shape,
+    context: context::Shape,
+    /// The finest first.
+    pub levels: Vec<Level>,
+    /// Quantiles of the noise.
+    noise: Vec<f32>,
+}
+
+impl Stepper for Cpu {
+    fn step(
+        &mut self,
+        stage: &Stage,
+        weights: &Weights,
+        step: &Step,
+    ) -> Result<Outcome, DeviceError> {
+        let base = stage.base;
+        match step.rounding {
+            Rounding::Kept => {}
+            Rounding::Hard => self.harden(),
+            Rounding::Soft { temperature, noise } => self.soften(base, (temperature, noise), step),
+        }
+        let [blocks, bands] = step.shares.map(|one_of| Share::new(one_of, step.number));
+        let (gradients, wanted) = match step.update {
+            Some(_) => (Gradients::LatentsAndWeights, Wanted::Gradients),
+            None => (Gradients::Weights, Wanted::Bits),
+        };
+        let (error, [sine, output]) = self.synthesis(stage, weights, gradients, blocks);
+        let (bits, entropy) = self.rate(base, &weights.entropy, (wanted, true), bands);
+        if let Some(update) = &step.update {
+            self.join_rates(base, update.lambda as f32);
+            self.descend(base, update);
+        }
+        Ok(Outcome { error, bits, gradients: Weights { sine, output, entropy } })
+    }
+
+    fn latents(&self) -> Result<Vec<[f32; 3]>, DeviceError> {
+        let numbers = self.levels.iter().flat_map(|level| {
+            let [first, second] = &level.moments.means;
+            let moments = first.iter().zip(second);
+            level
+                .values
+                .iter()
+                .zip(moments)
+                .map(|(&value, (&first, &second))| [value, first, second])
+        });
+        Ok(numbers.collect())
+    }
+
+    fn set_latents(&mut self, latents: &[[f32; 3]]) -> Result<(), DeviceError> {
+        let mut latents = latents.iter();
+        for Level { values, moments: Moments { means: [first, second], .. }, .. } in
+            &mut self.levels
+        {
+            let numbers = values.iter_mut().zip(first.iter_mut().zip(second)).zip(&mut latents);
+            for ((value, (first, second)), latent) in numbers {
+                [*value, *first, *second] = *latent;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cpu {
+    /// Latents of these sizes, all zero.
+    pub fn new(sizes: &Sizes) -> Self {
+        let &Sizes { ref levels, sines, hidden, channels } = sizes;
+        Self {
+            simd: Simd::new(),
+            shape: synthesis::Shape { levels: levels.len(), sines, channels },
+            context: context::Shape { hidden },
+            levels: levels.iter().map(|&(width, height)| Level::new(width, height)).collect(),
+            noise: Vec::new(),
+        }
+    }
+
+    /// Rounds the latents softly, with noise.
+    fn soften(&mut self, base: usize, (temperature, noise): (f64, f64), step: &Step) {
+        /// Rows whose noise has a seed of its own.
+        const ROWS: usize = 16;
+        let (simd, &Step { seed, number, .. }) = (self.simd, step);
+        let rounding = SoftRounding::new(temperature as f32);
+        kumaraswamy(noise, &mut self.noise);
+        let noise = &self.noise;
+        let shift = 64 - noise.len().ilog2();
+        for (l, level) in self.levels.iter_mut().enumerate().skip(base) {
+            let chunk = ROWS * level.width;
+            let rows = level.values.par_chunks(chunk).zip(level.soft.par_chunks_mut(chunk));
+            let rows = rows.zip(level.slope.par_chunks_mut(chunk)).enumerate();
+            rows.for_each(|(index, ((values, soft), slope))| {
+                let key = (u64::from(number) << 32) ^ ((l as u64) << 24) ^ index as u64;
+                let mut state = mix(seed ^ mix(key));
+                for soft in soft.iter_mut() {
+                    // Knuth's linear congruential generator (MMIX).
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    *soft = noise[(state >> shift) as usize];
+                }
+                rounding.apply(simd, values, soft, slope);
+            });
+        }
+    }
+
+    /// Drops what only training needs.
+    pub fn end_training(&mut self) {
+        for level in &mut self.levels {
+            level.moments = Moments::new(0);
+            level.slope = Vec::new();
+        }
+    }
+
+    /// Rounds the latents for good.
+    pub fn harden(&mut self) {
+        for level in &mut self.levels {
+            for (soft, value) in level.soft.iter_mut().zip(&level.values) {
+                *soft = value.round();
+            }
+            level.rates.iter_mut().for_each(|rate| rate.gradients.clear());
+        }
+    }
+
+    /// Moves rounded latents towards 0 by one where that lowers the squared error plus `lambda`
+    /// times the bits, by the Gauss-Newton model of the error and the entropy model's own
+    /// distribution.
+    pub fn thin_out(&mut self, stage: &Stage, weights: &Weights, lambda: f64) {
+        self.synthesis(stage, weights, Gradients::Curvatures, Share::ALL);
+        let curvatures: Vec<Vec<f32>> = self.levels.iter().map(|g| g.gradient.clone()).collect();
+        for turn in 0..4 {
+            self.synthesis(stage, weights, Gradients::Latents, Share::ALL);
+            self.rate(0, &weights.entropy, (Wanted::GradientsAndBends, false), Share::ALL);
+            self.join_rates(0, lambda as f32);
+            for (level, curvatures) in self.levels.iter_mut().zip(&curvatures) {
+                let Level { width, soft, values, gradient, bands, rates, .. } = level;
+                for (band, rate) in bands.iter().zip(rates) {
+                    let Region { x: left, y: top, width: columns, .. } = band.region();
+                    for (i, bend) in rate.bends.iter().enumerate() {
+                        let (x, y) = (left + i % columns, top + i / columns);
+                        let at = y * *width + x;
+                        // Neighbours do not move at a time.
+                        if (x % 2) + 2 * (y % 2) != turn || soft[at] == 0.0 {
+                            continue;
+                        }
+                        let step = -soft[at].signum();
+                        // Twice the half of it: latents that overlap move at a time.
+                        let change = step * gradient[at] + curvatures[at];
+                        if change + lambda as f32 * bend < 0.0 {
+                            soft[at] += step;
+                        }
+                    }
+                    rate.bends.clear();
+                }
+                values.copy_from_slice(soft);
+            }
+        }
+    }
+
+    /// The latents as rounded by [`Cpu::harden`], the finest level first.
+    pub fn rounded(&self) -> impl Iterator<Item = &[f32]> {
+        self.levels.iter().map(|level| level.soft.as_slice())
+    }
+
+    /// Sets what [`Cpu::rounded`] gives.
+    pub fn set_rounded(&mut self, latents: &[Vec<f32>]) {
+        for (level, latents) in self.levels.iter_mut().zip(latents) {
+            level.soft.copy_from_slice(latents);
+            level.values.copy_from_slice(latents);
+        }
+    }
+
+    /// Squared errors as in [`Outcome`], and gradients: those of latents stay with the levels, those
+    /// of the sine layer and of the output layer are given. A share of the blocks gives the latter.
+    pub fn synthesis(
+        &mut self,
+        stage: &Stage,
+        weights: &Weights,
+        gradients: Gradients,
+        share: Share,
+    ) -> (f64, [Vec<f32>; 2]) {
+        let &Stage { base, picture } = stage;
+        let shape = synthesis::Shape { levels: self.levels.len() - base, ..self.shape };
+        let Weights { sine, output, .. } = weights;
+        let packed = synthesis::Packed::new(shape, sine, output);
+        let axes = [picture.width, picture.height].map(|len| Axis::new(len, shape.levels));
+        let synthesis = Synthesis::new(self.simd, picture, &axes, &packed);
+        let levels = &mut self.levels[base..];
+        let mut planes: Vec<Vec<f32>> =
+            levels.iter_mut().map(|grid| std::mem::take(&mut grid.gradient)).collect();
+        if gradients.latents() {
+            planes.iter_mut().for_each(|plane| plane.fill(0.0));
+        }
+        let latents = levels.iter().map(|g| Latents { width: g.width, values: &g.soft });
+        let latents: Vec<Latents> = latents.collect();
+        let blocks = synthesis.blocks();
+        let Share { one_of, turn } = share.of(blocks.len());
+        let spare = Mutex::new(Vec::new());
+        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut error, mut measured) = (0.0, 0);
+        let (mut by_sine, mut by_output) = (vec![0.0; sine.len()], vec![0.0; output.len()]);
+        // Results are merged in order, so that sums do not depend on the threads.
+        for (group, blocks) in blocks.chunks(GROUP).enumerate() {
+            let results: Vec<_> = blocks
+                .par_iter()
+                .enumerate()
+                .map(|(index, &corner)| {
+                    let picked = (GROUP * group + index) % one_of == turn;
+                    let gradients = if picked { gradients } else { gradients.without_weights() };
+                    if !picked && gradients == Gradients::None {
+                        return None;
+                    }
+                    let idle = spare().pop();
+                    let mut scratch: synthesis::Scratch = idle.unwrap_or_default();
+                    let mut sums = gradients
+                        .weights()
+                        .then(|| (vec![0.0; by_sine.len()], vec![0.0; by_output.len()]));
+                    let result =
+                        synthesis.block(corner, &latents, gradients, &mut sums, &mut scratch);
+                    spare().push(scratch);
+                    Some((result, sums))
+                })
+                .collect();
+            for (result, sums) in results.into_iter().flatten() {
+                error += result.error;
+                measured += 1;
+                if let Some((sine, output)) = sums {
+                    add(&mut by_sine, &sine);
+                    add(&mut by_output, &output);
+                }
+                for (footprint, (plane, grid)) in
+                    result.footprints.iter().zip(planes.iter_mut().zip(levels.iter()))
+                {
+                    footprint.add_to(grid.width, grid.height, plane);
+                }
+            }
+        }
+        for (grid, plane) in levels.iter_mut().zip(planes) {
+            grid.gradient = plane;
+        }
+        (error * blocks.len() as f64 / f64::from(measured), [by_sine, by_output])
+    }
+
+    /// Bits as in [`Outcome`], and gradients: those of latents stay with the bands, those of the
+    /// weights are given if they are wanted. A share of the bands gives new ones.
+    pub fn rate(
+        &mut self,
+        base: usize,
+        entropy: &[Vec<f32>; 3],
+        (wanted, weights): (Wanted, bool),
+        share: Share,
+    ) -> (f64, [Vec<f32>; 3]) {
+        let latents = wanted != Wanted::Bits;
+        let packed = context::Packed::new(self.context, entropy.each_ref().map(Vec::as_slice));
+        // Where gradients are missing, all are made.
+        let missing = |l: usize| latents && self.levels[l].rates[0].gradients.is_empty();
+        let share = if (base..self.levels.len()).any(missing) { Share::ALL } else { share };
+        let count: usize = self.levels[base..].iter().map(|level| level.bands.len()).sum();
+        let Share { one_of, turn } = share.of(count);
+        let bands = |l: usize| (0..self.levels[l].bands.len()).map(move |band| (l, band));
+        let bands = (base..self.levels.len()).flat_map(bands);
+        let picked: Vec<(usize, usize)> = bands.skip(turn).step_by(one_of).collect();
+        let spare = Mutex::new(Vec::new());
+        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let lens = self.context.lens();
+        let levels = &self.levels;
+        let results: Vec<_> = picked
+            .par_iter()
+            .map(|&(l, band)| {
+                let idle = spare().pop();
+                let mut scratch: context::Scratch = idle.unwrap_or_default();
+                let mut sums = weights.then(|| lens.map(|len| vec![0.0f32; len]));
+                let level = &levels[l];
+                let entropy = context::Entropy {
+                    simd: self.simd,
+                    packed: &packed,
+                    number: l,
+                    plane: level.plane(),
+                    coarser: levels.get(l + 1).map(Level::plane),
+                };
+                let result = entropy.band(level.bands[band], wanted, sums.as_mut(), &mut scratch);
+                spare().push(scratch);
+                (result, sums)
+            })
+            .collect();
+        let fresh: f64 = results.iter().map(|(result, _)| result.bits).sum();
+        let mut sums = lens.map(|len| vec![0.0f32; len]);
+        for (&(l, band), (result, part)) in picked.iter().zip(results) {
+            for (sum, part) in sums.iter_mut().zip(part.iter().flatten()) {
+                add(sum, part);
+            }
+            self.levels[l].rates[band] = result;
+        }
+        if !latents && !weights {
+            return (fresh * count as f64 / picked.len() as f64, sums);
+        }
+        let rates = self.levels[base..].iter().flat_map(|level| &level.rates);
+        (rates.map(|rate| rate.bits).sum(), sums)
+    }
+
+    /// Adds `lambda` times the gradients of the rates to those of the picture.
+    fn join_rates(&mut self, base: usize, lambda: f32) {
+        for l in base..self.levels.len() {
+            let (finer, rest) = self.levels.split_at_mut(l);
+            let level = &mut rest[0];
+            for rate in &level.rates {
+                rate.add_to(0, lambda, level.width, &mut level.gradient);
+            }
+            if l > base {
+                for rate in &finer[l - 1].rates {
+                    rate.add_to(1, lambda, level.width, &mut level.gradient);
+                }
+            }
+        }
+    }
+
+    /// Updates the latents.
+    fn descend(&mut self, base: usize, update: &LatentUpdate) {
+        const CHUNK: usize = 8192;
+        let simd = self.simd;
+        let betas = [update.betas.0, update.betas.1].map(|beta| beta as f32);
+        for (level, &(rate, second)) in self.levels[base..].iter_mut().zip(&update.rates) {
+            let adam = Adam::with_biases(betas, rate, second);
+            let Moments { means: [first, second], .. } = &mut level.moments;
+            let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+            let values = level.values.par_chunks_mut(CHUNK).zip(moments);
+            let gradients = level.gradient.par_chunks_mut(CHUNK).zip(level.slope.par_chunks(CHUNK));
+            values.zip(gradients).for_each(|((values, (first, second)), (gradient, slope))| {
+                gradient.iter_mut().zip(slope).for_each(|(g, slope)| *g *= slope);
+                adam.apply(simd, values, [first, second], gradient);
+            });
+        }
+    }
+}
+
+/// Quantiles of the noise.
+const QUANTILES: usize = 2048;
+
+/// Quantiles of Kumaraswamy's distribution of parameter `a` with its mode at the middle, less a
+/// half (Kim et al. 2023, section 3.1).
+fn kumaraswamy(a: f64, table: &mut Vec<f32>) {
+    let b = (2f64.powf(a) * (a - 1.0) + 1.0) / a;
+    let quantile = |i: usize| {
+        let u = (i as f64 + 0.5) / QUANTILES as f64;
+        ((1.0 - (1.0 - u).powf(1.0 / b)).powf(1.0 / a) - 0.5) as f32
+    };
+    table.clear();
+    table.extend((0..QUANTILES).map(quantile));
+}
+
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}

@@ -1,0 +1,633 @@
+//! The picture from the latents, its squared error, and the gradients of both: spline, sine
+//! layer and output layer of one block of pixels after another, line by line, forward and back
+//! while the block is in cache. Knows no entropy model and no optimizer.
+
+use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+
+use super::lines::{self, LONGEST, Lines};
+use siren_image::grids::Taps;
+use siren_image::{Raster, Samples};
+use siren_kernel::training;
+
+/// Pixels of a line of a block, and lines.
+const BLOCK: (usize, usize) = (LONGEST, 32);
+
+/// The pixels that are trained on.
+#[derive(Debug, Clone)]
+pub struct Picture<'a> {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Samples of a pixel.
+    pub channels: usize,
+    /// The samples.
+    pub pixels: Pixels<'a>,
+    /// How many pixels of the whole picture one of these stands for.
+    pub weight: f32,
+}
+
+/// Where the pixels are.
+#[derive(Debug, Clone)]
+pub enum Pixels<'a> {
+    /// As they came.
+    Raster(&'a Raster),
+    /// Channel by channel, row by row, in [-1, 1].
+    Planar(Vec<f32>),
+}
+
+impl<'a> Picture<'a> {
+    /// All of a raster.
+    pub fn new(raster: &'a Raster) -> Self {
+        let (size, channels) = (raster.size(), raster.channels().count());
+        let (width, height) = (size.width as usize, size.height as usize);
+        Self { width, height, channels, pixels: Pixels::Raster(raster), weight: 1.0 }
+    }
+
+    /// Samples of a channel, of every `step`th pixel from `start` on, in [-1, 1].
+    pub fn samples(&self, channel: usize, start: usize, step: usize, out: &mut [f32]) {
+        fn signed<T: Copy>(samples: &[T], step: usize, out: &mut [f32], unit: impl Fn(T) -> f32) {
+            for (out, sample) in out.iter_mut().zip(samples.iter().step_by(step)) {
+                *out = 2.0 * unit(*sample) - 1.0;
+            }
+        }
+        let (first, next) = (start * self.channels + channel, step * self.channels);
+        match &self.pixels {
+            Pixels::Planar(samples) => {
+                let samples = &samples[channel * self.width * self.height + start..];
+                lines::read(samples, step, out);
+            }
+            Pixels::Raster(raster) => match raster.samples() {
+                Samples::U8(s) => signed(&s[first..], next, out, |s| f32::from(s) / 255.0),
+                Samples::U16(s) => signed(&s[first..], next, out, |s| f32::from(s) / 65535.0),
+            },
+        }
+    }
+
+    /// Whether the last channel is alpha.
+    pub fn has_alpha(&self) -> bool {
+        self.channels.is_multiple_of(2)
+    }
+
+    /// The mean of each channel.
+    pub fn mean(&self) -> Vec<f32> {
+        let mut row = vec![0.0; self.width];
+        let mut mean = |channel: usize| {
+            let mut sum = 0.0;
+            for y in 0..self.height {
+                self.samples(channel, y * self.width, 1, &mut row);
+                sum += row.iter().map(|&sample| f64::from(sample)).sum::<f64>();
+            }
+            (sum / (self.width * self.height) as f64) as f32
+        };
+        (0..self.channels).map(&mut mean).collect()
+    }
+
+    /// The picture at half the size: means of four pixels, of fewer at the far borders; those of
+    /// colours weighted by alpha.
+    pub fn halved(&self) -> Picture<'static> {
+        let (width, height) = (self.width.div_ceil(2), self.height.div_ceil(2));
+        let mut samples = vec![0.0; self.channels * width * height];
+        let row = || vec![0.0; self.width];
+        let (mut rows, mut alphas) = ([row(), row()], [row(), row()]);
+        for y in 0..height {
+            let read = |channel: usize, rows: &mut [Vec<f32>; 2]| {
+                for (k, row) in rows.iter_mut().enumerate() {
+                    let y = (2 * y + k).min(self.height - 1);
+                    self.samples(channel, y * self.width, 1, row);
+                }
+            };
+            if self.has_alpha() {
+                read(self.channels - 1, &mut alphas);
+            }
+            for channel in 0..self.channels {
+                read(channel, &mut rows);
+                let weighted = self.has_alpha() && channel + 1 < self.channels;
+                let out = &mut samples[(channel * height + y) * width..][..width];
+                for (x, out) in out.iter_mut().enumerate() {
+                    let columns = [2 * x, (2 * x + 1).min(self.width - 1)];
+                    let places = || (0..2).flat_map(|k| columns.map(|column| (k, column)));
+                    let sum: f32 = places().map(|(k, column)| rows[k][column]).sum();
+                    *out = 0.25 * sum;
+                    if weighted {
+                        let weight = |(k, column): (usize, usize)| 0.5 * (alphas[k][column] + 1.0);
+                        let weights: f32 = places().map(weight).sum();
+                        let sum: f32 = places().map(|at| weight(at) * rows[at.0][at.1]).sum();
+                        *out = if weights > 0.0 { sum / weights } else { *out };
+                    }
+                }
+            }
+        }
+        let (channels, pixels) = (self.channels, Pixels::Planar(samples));
+        Picture { width, height, channels, pixels, weight: 4.0 * self.weight }
+    }
+}
+
+/// Sizes of the function: levels in use, sines, channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub levels: usize,
+    pub sines: usize,
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Numbers of the sine layer: `sines` rows of `levels` weights and a bias.
+    pub fn sine_len(self) -> usize {
+        self.sines * (self.levels + 1)
+    }
+
+    /// Numbers of the output layer: `channels` rows of weights of the sines, of the levels,
+    /// and a bias.
+    pub fn output_len(self) -> usize {
+        self.channels * (self.sines + self.levels + 1)
+    }
+}
+
+/// The weights as the kernels read them.
+pub struct Packed {
+    shape: Shape,
+    sine: Matrix,
+    sine_biases: Vec<f32>,
+    output: Matrix,
+    output_biases: Vec<f32>,
+    /// From the gradients of the outputs back to the sines.
+    back_to_sines: Matrix,
+    /// From the gradients of sines and outputs back to the levels.
+    back_to_levels: Matrix,
+}
+
+impl Packed {
+    pub fn new(shape: Shape, sine: &[f32], output: &[f32]) -> Self {
+        let Shape { levels, sines, channels } = shape;
+        let w1 = |o: usize, k: usize| sine[o * (levels + 1) + k];
+        let w2 = |o: usize, k: usize| output[o * (sines + levels + 1) + k];
+        let back = |k: usize, o: usize| if o < sines { w1(o, k) } else { w2(o - sines, sines + k) };
+        Self {
+            shape,
+            sine: Matrix::new(sines, levels, w1),
+            sine_biases: (0..sines).map(|o| w1(o, levels)).collect(),
+            output: Matrix::new(channels, sines + levels, w2),
+            output_biases: (0..channels).map(|o| w2(o, sines + levels)).collect(),
+            back_to_sines: Matrix::new(sines, channels, |k, o| w2(o, k)),
+            back_to_levels: Matrix::new(levels, sines + channels, back),
+        }
+    }
+}
+
+/// Taps of the spline along one axis, for pixels of the same pitch as the finest level in use.
+pub struct Axis {
+    /// Pixels.
+    len: usize,
+    levels: Vec<AxisLevel>,
+}
+
+struct AxisLevel {
+    /// Latents along the axis.
+    len: usize,
+    /// log2 of the pitch in pixels.
+    shift: usize,
+    /// Weights of the four taps of each phase.
+    phases: Vec<[f32; 4]>,
+}
+
+impl AxisLevel {
+    /// First tap of pixel `x`, which may be outside the grid, and its phase.
+    fn tap(&self, x: usize) -> (isize, usize) {
+        let pitch = 1isize << self.shift;
+        let first = (2 * x as isize + 1 - pitch).div_euclid(2 * pitch) - 1;
+        (first, x & (pitch as usize - 1))
+    }
+}
+
+impl Axis {
+    pub fn new(len: usize, levels: usize) -> Self {
+        let level = |shift: usize| {
+            let pitch = 1usize << shift;
+            let weights =
+                |x: usize| Taps::at(shift, 2, x as f64 + 0.5).weights[0].map(|w| w as f32);
+            let phases = (0..pitch).map(weights).collect();
+            AxisLevel { len: len.div_ceil(pitch), shift, phases }
+        };
+        Self { len, levels: (0..levels).map(level).collect() }
+    }
+}
+
+/// Latents of a level, row by row.
+#[derive(Clone, Copy)]
+pub struct Latents<'a> {
+    pub width: usize,
+    pub values: &'a [f32],
+}
+
+/// A rectangle of latents that a block reaches, and the gradient on it: `count` lines of `length`
+/// from place `along` of line `across` on.
+pub struct Footprint {
+    lines: Lines,
+    along: isize,
+    across: isize,
+    length: usize,
+    count: usize,
+    gradient: Vec<f32>,
+}
+
+impl Footprint {
+    /// Adds the gradient to that of a whole level of `width` x `height` latents; what lies
+    /// outside counts for the border.
+    pub fn add_to(&self, width: usize, height: usize, plane: &mut [f32]) {
+        let clamp = |at: isize, len: usize| at.clamp(0, len as isize - 1) as usize;
+        let (step, line_step) = self.lines.steps(width);
+        let (length, count) = self.lines.turn((width, height));
+        for (j, line) in self.gradient.chunks_exact(self.length).enumerate() {
+            let to = &mut plane[clamp(self.across + j as isize, count) * line_step..];
+            for (i, g) in line.iter().enumerate() {
+                to[clamp(self.along + i as isize, length) * step] += g;
+            }
+        }
+    }
+}
+
+/// What a block gives back.
+pub struct BlockResult {
+    /// Squared errors in [0, 1] of the clamped outputs, averaged over the channels, summed over
+    /// the pixels, times their weight.
+    pub error: f64,
+    /// Gradients of the latents, level by level; empty if none was asked for.
+    pub footprints: Vec<Footprint>,
+}
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub struct Scratch {
+    /// Sines, below them the levels, below them ones.
+    h: Vec<f32>,
+    slope: Vec<f32>,
+    /// Gradients of the sines' arguments, below them those of the outputs.
+    delta: Vec<f32>,
+    by_level: Vec<f32>,
+    /// Lines of latents stretched to the block's pixels, level by level, and their gradients.
+    stretched: Vec<f32>,
+    by_stretched: Vec<f32>,
+    local: Vec<f32>,
+    /// A line's samples, channel by channel, and what the square root of the weight of its colours
+    /// is: their alpha, or 1.
+    targets: Vec<f32>,
+    visible: Vec<f32>,
+}
+
+/// What is asked of a block besides its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gradients {
+    None,
+    Latents,
+    Weights,
+    LatentsAndWeights,
+    /// Instead of gradients by the latents the diagonal of the Gauss-Newton matrix.
+    Curvatures,
+}
+
+impl Gradients {
+    pub fn latents(self) -> bool {
+        matches!(self, Self::Latents | Self::LatentsAndWeights | Self::Curvatures)
+    }
+
+    pub fn weights(self) -> bool {
+        matches!(self, Self::Weights | Self::LatentsAndWeights)
+    }
+
+    pub fn without_weights(self) -> Self {
+        match self {
+            Self::LatentsAndWeights => Self::Latents,
+            Self::Weights => Self::None,
+            other => other,
+        }
+    }
+}
+
+/// The function on the pixel lattice of a picture.
+pub struct Synthesis<'a> {
+    level: Simd,
+    picture: &'a Picture<'a>,
+    lines: Lines,
+    /// Along a line, and from line to line.
+    along: &'a Axis,
+    across: &'a Axis,
+    packed: &'a Packed,
+}
+
+impl<'a> Synthesis<'a> {
+    /// Of columns and rows, `axes`.
+    pub fn new(
+        level: Simd,
+        picture: &'a Picture<'a>,
+        [x, y]: &'a [Axis; 2],
+        packed: &'a Packed,
+    ) -> Self {
+        let lines = Lines::of(picture.width, picture.height);
+        let (along, across) = lines.turn((x, y));
+        Self { level, picture, lines, along, across, packed }
+    }
+
+    /// Corners of the blocks, place in a line and line.
+    pub fn blocks(&self) -> Vec<(usize, usize)> {
+        let lines = (0..self.across.len).step_by(BLOCK.1);
+        let places = || (0..self.along.len).step_by(BLOCK.0);
+        lines.flat_map(|line| places().map(move |place| (place, line))).collect()
+    }
+
+    /// Forward and back through the block at `corner`. `sums`, of the sine layer and of the
+    /// output layer, grow by the gradients of the weights if these are asked for.
+    pub fn block(
+        &self,
+        corner: (usize, usize),
+        latents: &[Latents],
+        gradients: Gradients,
+        sums: &mut Option<(Vec<f32>, Vec<f32>)>,
+        scratch: &mut Scratch,
+    ) -> BlockResult {
+        let Shape { levels, sines, channels } = self.packed.shape;
+        let length = BLOCK.0.min(self.along.len - corner.0);
+        let count = BLOCK.1.min(self.across.len - corner.1);
+        let points = length.next_multiple_of(LANES);
+        let Scratch { h, slope, delta, by_level, stretched, by_stretched, .. } = scratch;
+        let Scratch { local, targets, visible, .. } = scratch;
+        h.resize((sines + levels + 1) * points, 0.0);
+        h[(sines + levels) * points..].fill(1.0);
+        slope.resize(sines * points, 0.0);
+        delta.resize((sines + channels) * points, 0.0);
+        by_level.resize(levels * points, 0.0);
+
+        let mut footprints: Vec<Footprint> = Vec::with_capacity(levels);
+        let mut starts = Vec::with_capacity(levels);
+        stretched.clear();
+        for (l, latents) in latents.iter().enumerate() {
+            let (axis, across_axis) = (&self.along.levels[l], &self.across.levels[l]);
+            let (along, across) = (axis.tap(corner.0).0, across_axis.tap(corner.1).0);
+            let taps = (axis.tap(corner.0 + length - 1).0 - along) as usize + 4;
+            let lines = (across_axis.tap(corner.1 + count - 1).0 - across) as usize + 4;
+            let (step, line_step) = self.lines.steps(latents.width);
+            starts.push(stretched.len());
+            stretched.resize(stretched.len() + lines * points, 0.0);
+            let out = &mut stretched[starts[l]..];
+            for (j, out) in out.chunks_exact_mut(points).enumerate() {
+                let line = (across + j as isize).clamp(0, across_axis.len as isize - 1) as usize;
+                let line = &latents.values[line * line_step..];
+                local.clear();
+                local
+                    .extend((0..taps as isize).map(|i| {
+                        line[(along + i).clamp(0, axis.len as isize - 1) as usize * step]
+                    }));
+                stretch(axis, corner.0, local, &mut out[..length]);
+            }
+            let gradient = Vec::new();
+            footprints.push(Footprint {
+                lines: self.lines,
+                along,
+                across,
+                length: taps,
+                count: lines,
+                gradient,
+            });
+        }
+        if gradients.latents() {
+            by_stretched.clear();
+            by_stretched.resize(stretched.len(), 0.0);
+        }
+
+        // A latent's derivatives go with its weights, their squares with the squares.
+        let power: fn(f32) -> f32 =
+            if gradients == Gradients::Curvatures { |weight| weight * weight } else { |w| w };
+        let mut error = 0.0;
+        for line in 0..count {
+            for l in 0..levels {
+                let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
+                let at = starts[l] + first * points;
+                let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
+                let out = &mut h[(sines + l) * points..][..points];
+                training::combine(self.level, rows, weights, out);
+            }
+            let (sine_rows, level_rows) = h.split_at_mut(sines * points);
+            let field = &level_rows[..levels * points];
+            let packed = self.packed;
+            let activation = Activation::Sine;
+            packed.sine.layer_with_slope(
+                self.level,
+                &packed.sine_biases,
+                activation,
+                field,
+                sine_rows,
+                slope,
+            );
+            let out = &mut delta[sines * points..];
+            packed.output.layer(
+                self.level,
+                &packed.output_biases,
+                Activation::Identity,
+                &h[..(sines + levels) * points],
+                out,
+            );
+            self.read(corner, line, length, targets, visible);
+            error += self.compare(targets, visible, points, out);
+            if gradients == Gradients::None {
+                continue;
+            }
+            if gradients == Gradients::Curvatures {
+                self.curvatures(visible, slope, delta, by_level, local);
+            } else {
+                let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
+                packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
+            }
+            if let Some((sine, output)) = sums {
+                let (by_sines, by_outputs) = delta.split_at(sines * points);
+                let inputs = sines + levels + 1;
+                add_outer(self.level, by_outputs, channels, h, inputs, output);
+                let field = &h[sines * points..];
+                add_outer(self.level, by_sines, sines, field, levels + 1, sine);
+            }
+            if gradients.latents() {
+                if gradients != Gradients::Curvatures {
+                    packed.back_to_levels.product(self.level, delta, by_level);
+                }
+                for l in 0..levels {
+                    let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
+                    let at = starts[l] + first * points;
+                    let from = &by_level[l * points..][..points];
+                    for (k, &weight) in weights.iter().enumerate() {
+                        let weight = power(weight);
+                        let to = &mut by_stretched[at + k * points..][..points];
+                        training::add_scaled(self.level, weight, from, to);
+                    }
+                }
+            }
+        }
+        if gradients.latents() {
+            for (l, footprint) in footprints.iter_mut().enumerate() {
+                let lines = by_stretched[starts[l]..].chunks_exact(points).take(footprint.count);
+                footprint.gradient = vec![0.0; footprint.length * footprint.count];
+                let gradient = footprint.gradient.chunks_exact_mut(footprint.length);
+                for (line, gradient) in lines.zip(gradient) {
+                    gather(&self.along.levels[l], corner.0, &line[..length], gradient, power);
+                }
+            }
+        } else {
+            footprints.clear();
+        }
+        BlockResult { error, footprints }
+    }
+
+    /// Twice the sum of the squared derivatives of a line's outputs, in the units of the error, by
+    /// each level. `delta` is working memory as large as in [`Self::block`], so is `squares`.
+    fn curvatures(
+        &self,
+        visible: &[f32],
+        slope: &[f32],
+        delta: &mut [f32],
+        by_level: &mut [f32],
+        squares: &mut Vec<f32>,
+    ) {
+        let Shape { sines, channels, .. } = self.packed.shape;
+        let points = slope.len() / sines;
+        squares.clear();
+        squares.resize(by_level.len(), 0.0);
+        for channel in 0..channels {
+            let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
+            by_outputs.fill(0.0);
+            let output = &mut by_outputs[channel * points..][..visible.len()];
+            match self.is_colour(channel) {
+                true => output.copy_from_slice(visible),
+                false => output.fill(1.0),
+            }
+            self.packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
+            self.packed.back_to_levels.product(self.level, delta, by_level);
+            squares.iter_mut().zip(by_level.iter()).for_each(|(sum, d)| *sum += d * d);
+        }
+        let scale = 0.5 / channels as f32;
+        by_level.iter_mut().zip(squares.iter()).for_each(|(to, sum)| *to = scale * sum);
+    }
+
+    /// First of the four lines of a level for a line of pixels, counted from `from`, and weights.
+    fn taps(&self, l: usize, line: usize, from: isize) -> (usize, &[f32; 4]) {
+        let axis = &self.across.levels[l];
+        let (first, phase) = axis.tap(line);
+        ((first - from) as usize, &axis.phases[phase])
+    }
+
+    /// Whether a channel is one of colour.
+    fn is_colour(&self, channel: usize) -> bool {
+        !(self.picture.has_alpha() && channel + 1 == self.picture.channels)
+    }
+
+    /// Reads the samples of a block's line, and how visible its colours are.
+    fn read(
+        &self,
+        corner: (usize, usize),
+        line: usize,
+        length: usize,
+        targets: &mut Vec<f32>,
+        visible: &mut Vec<f32>,
+    ) {
+        let (step, line_step) = self.lines.steps(self.picture.width);
+        let start = (corner.1 + line) * line_step + corner.0 * step;
+        targets.resize(self.picture.channels * length, 0.0);
+        for (channel, targets) in targets.chunks_exact_mut(length).enumerate() {
+            self.picture.samples(channel, start, step, targets);
+        }
+        visible.clear();
+        visible.resize(length, 1.0);
+        if self.picture.has_alpha() {
+            let alpha = &targets[targets.len() - length..];
+            visible.iter_mut().zip(alpha).for_each(|(to, alpha)| *to = 0.5 * (alpha + 1.0));
+        }
+    }
+
+    /// Squared errors of a line of outputs, which become their gradients; those of colours count by
+    /// the square of their alpha.
+    fn compare(&self, targets: &[f32], visible: &[f32], points: usize, out: &mut [f32]) -> f64 {
+        let Picture { channels, weight, .. } = *self.picture;
+        // Of [-1, 1] against [0, 1], averaged over the channels.
+        let scale = 0.25 * weight / channels as f32;
+        let mut error = 0.0;
+        let targets = targets.chunks_exact(visible.len());
+        for (channel, (out, targets)) in out.chunks_exact_mut(points).zip(targets).enumerate() {
+            let (out, beyond) = out.split_at_mut(visible.len());
+            beyond.fill(0.0);
+            let sum = if self.picture.has_alpha() && self.is_colour(channel) {
+                training::compare_weighted(targets, visible, out, 2.0 * scale)
+            } else {
+                training::compare(self.level, targets, out, 2.0 * scale)
+            };
+            error += f64::from(scale * sum);
+        }
+        error
+    }
+}
+
+/// A line of latents at the pixels from `start` on.
+fn stretch(axis: &AxisLevel, start: usize, latents: &[f32], out: &mut [f32]) {
+    if axis.shift == 0 {
+        let [a, b, c, _] = axis.phases[0];
+        for (out, taps) in out.iter_mut().zip(latents.windows(3)) {
+            *out = a * taps[0] + b * taps[1] + c * taps[2];
+        }
+        return;
+    }
+    let from = axis.tap(start).0;
+    let mut at = 0;
+    while at < out.len() {
+        let (first, phase) = axis.tap(start + at);
+        let first = (first - from) as usize;
+        let taps: [f32; 4] = std::array::from_fn(|k| latents[first + k]);
+        // Pixels that share their taps.
+        let run = run(axis, phase).min(out.len() - at);
+        let weights = &axis.phases[phase..phase + run];
+        for (out, w) in out[at..at + run].iter_mut().zip(weights) {
+            *out = w[0] * taps[0] + w[1] * taps[1] + w[2] * taps[2] + w[3] * taps[3];
+        }
+        at += run;
+    }
+}
+
+/// The transpose of [`stretch`], `power` applied to its weights.
+fn gather(
+    axis: &AxisLevel,
+    start: usize,
+    pixels: &[f32],
+    gradient: &mut [f32],
+    power: fn(f32) -> f32,
+) {
+    if axis.shift == 0 {
+        let [a, b, c, _] = axis.phases[0];
+        let count = pixels.len();
+        for (k, w) in [a, b, c].into_iter().enumerate() {
+            let w = power(w);
+            for (g, p) in gradient[k..k + count].iter_mut().zip(pixels) {
+                *g += w * p;
+            }
+        }
+        return;
+    }
+    let from = axis.tap(start).0;
+    let mut at = 0;
+    while at < pixels.len() {
+        let (first, phase) = axis.tap(start + at);
+        let first = (first - from) as usize;
+        let run = run(axis, phase).min(pixels.len() - at);
+        let weights = &axis.phases[phase..phase + run];
+        let mut sums = [0.0f32; 4];
+        for (p, w) in pixels[at..at + run].iter().zip(weights) {
+            for k in 0..4 {
+                sums[k] += power(w[k]) * p;
+            }
+        }
+        for k in 0..4 {
+            gradient[first + k] += sums[k];
+        }
+        at += run;
+    }
+}
+
+/// How many pixels from `phase` on have the same taps: they change in the middle of a period.
+fn run(axis: &AxisLevel, phase: usize) -> usize {
+    let half = 1 << (axis.shift - 1);
+    if phase < half { half - phase } else { 2 * half - phase }
+}

@@ -1,0 +1,88 @@
+//! Renders of latent grids.
+
+use wgpu::BufferUsages as U;
+
+use super::super::pipeline::compile;
+use super::super::render::{Parts, format, rows};
+use super::super::{Gpu, GpuError, MOST_BYTES, Renderer};
+use super::{INVOCATIONS, Level, Network, PICTURE, Parameters, places, source};
+use siren_image::Grid;
+use siren_image::container::BitDepth;
+use siren_image::grids::Grids;
+
+/// Workgroups that share the pixels of a dispatch, at most.
+const WORKGROUPS: u64 = 4224;
+
+impl Renderer {
+    /// Prepares renders of `grid` without the `left_out` finest levels, in samples of `depth`, or
+    /// in values as they are. The planes in use must hold the grid's
+    /// [`footprint`](siren_image::grids::footprint).
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`], [`GpuError::Unsupported`] and [`GpuError::Failed`].
+    pub fn of_grids(
+        gpu: &Gpu,
+        grids: &Grids,
+        left_out: usize,
+        grid: Grid,
+        depth: Option<BitDepth>,
+    ) -> Result<Self, GpuError> {
+        let planes = || grids.planes().iter().enumerate().skip(left_out);
+        let count = planes().count();
+        let (size, channels) = (grid.size, grids.channels().count());
+        let (mut levels, mut start) = (Vec::new(), 0);
+        let mut words: Vec<u32> = Vec::new();
+        let mut latents: Vec<u32> = Vec::new();
+        for (number, plane) in planes() {
+            let region = plane.region();
+            let (width, height) = (region.width, region.height);
+            levels.push(Level { width, height, start, number, ..Level::default() });
+            start += width * height;
+            latents.extend(plane.values().iter().map(|&q| f32::from(q).to_bits()));
+            let columns = (0..size.width).map(|i| grid.u(i));
+            words.extend(places(number, plane.width(), region.x, columns));
+        }
+        for (number, plane) in planes() {
+            let down = (0..size.height).map(|j| grid.v(j));
+            words.extend(places(number, plane.height(), plane.region().y, down));
+        }
+        let (first, last) = (grids.sines(), grids.output());
+        let network = Network::of_picture(count, first.outputs, channels);
+        let row = |weights: &[f32], sines: usize, bias: f32| {
+            let (of_sines, of_levels) = weights.split_at(sines);
+            [of_sines, &of_levels[left_out..], &[bias]].concat()
+        };
+        let rows_of = |layer: &siren_image::network::Layer, sines: usize| -> Vec<f32> {
+            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+            rows.flat_map(|(weights, bias)| row(weights, sines, *bias)).collect()
+        };
+        let packed = network.packed(&[&rows_of(first, 0), &rows_of(last, first.outputs)]);
+
+        let pipeline = compile(gpu, source(&PICTURE, format(depth)), "render", None)?;
+        let rows = rows(gpu, size, network.flops());
+        let pixels = u64::from(rows) * u64::from(size.width);
+        let of_workgroup = (16 * network.rows * INVOCATIONS) as u64;
+        let most = (MOST_BYTES / of_workgroup).clamp(1, WORKGROUPS);
+        let tiles = pixels.div_ceil(INVOCATIONS as u64);
+        let workgroups = gpu.workgroups(tiles, most, network.iterations());
+        let parameters = Parameters {
+            workgroups,
+            size: (size.width as usize, size.height as usize),
+            channels,
+            levels,
+            ..Parameters::default()
+        };
+        let weights = gpu.buffer_of("the weights", &packed, U::STORAGE)?;
+        let places = gpu.buffer_of("the coordinates", &words, U::STORAGE)?;
+        let latents = gpu.buffer_of("the latents", &latents, U::STORAGE)?;
+        let work = of_workgroup * u64::from(workgroups);
+        let work = gpu.buffer("the workgroups' rows", work, U::STORAGE)?;
+        let parts = Parts {
+            pipeline,
+            workgroups,
+            parameters: parameters.words(&network),
+            buffers: &[(1, &weights), (2, &places), (3, &latents), (4, &work)],
+        };
+        Self::of_parts(gpu, parts, size, rows, channels, depth)
+    }
+}

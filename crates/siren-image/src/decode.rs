@@ -1,0 +1,326 @@
+//! From the bytes of a `.siren` file to pixels: container, coding, evaluator, render.
+//! The whole decoder as a user of the library sees it; imports nothing of the encoder.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::coding;
+use crate::coding::grids::{Networks, Payload};
+use crate::container::{BitDepth, Container, Metadata, Representation};
+use crate::error::DecodeError;
+use crate::eval::{Evaluator, GridEvaluator};
+use crate::geometry::{Grid, Size, View, plane_point};
+use crate::grids::{Grids, Plane, Region, footprint};
+use crate::limits::{Limits, Spent};
+use crate::network::{Channels, Jet, Siren};
+use crate::raster::Raster;
+use crate::reduce::{self, Reduction, Refined};
+use crate::render::{Demand, Field, Render, Sampling};
+
+/// A weight in its coding's integers, as read, in the network and laid out for the kernels.
+const WEIGHT_BYTES: u64 = 16;
+/// A latent in its tile and in its plane.
+const LATENT_BYTES: u64 = 4;
+
+/// How a picture is rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RenderOptions {
+    /// Which part, how large.
+    pub view: View,
+    /// The picture or a derivative of it.
+    pub field: Field,
+    /// What is done about detail that the render is too small for.
+    pub sampling: Sampling,
+    /// Bits per sample; `None` is the depth of the source picture.
+    pub depth: Option<BitDepth>,
+    /// So many of the coarsest levels of latent grids, at least one: a preview; `None` is all.
+    pub levels: Option<usize>,
+}
+
+/// An opened `.siren` file.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use siren_image::{Decoder, RenderOptions, Scale, View};
+///
+/// let bytes = std::fs::read("samples/coffee.siren")?;
+/// let decoder = Decoder::new(&bytes)?;
+/// let view = View { crop: None, scale: Scale::LongerSide(64) };
+/// let thumbnail = decoder.render(&RenderOptions { view, ..Default::default() })?;
+/// assert_eq!(thumbnail.size().width, 64);
+/// let colour = decoder.sample(1.2, 200.5)?;
+/// assert_eq!(colour.len(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    container: Container,
+    function: Function,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone)]
+enum Function {
+    Siren(Arc<Evaluator>),
+    Grids {
+        payload: Box<Payload>,
+        /// The whole function, once a sample was asked for.
+        whole: OnceLock<Arc<Grids>>,
+    },
+}
+
+impl Decoder {
+    /// Opens a file under the default [`Limits`]: parses and checks all of it, renders nothing.
+    ///
+    /// # Errors
+    /// A [`DecodeError`] for every way in which the file breaks the format.
+    pub fn new(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::with_limits(bytes, Limits::default())
+    }
+
+    /// Opens a file under limits that hold for the decoder from then on.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`], and [`DecodeError::LimitExceeded`].
+    pub fn with_limits(bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
+        let container = Container::read(bytes)?;
+        let weights = container.topology.weight_count() as u64;
+        limits.check_weights(weights)?;
+        limits.check(Spent::default().and(weights * WEIGHT_BYTES, 0))?;
+        let Container { coding, topology, weights, .. } = &container;
+        let function = match container.representation {
+            Representation::Siren => {
+                let siren = coding::decode(*coding, topology, weights)?;
+                Function::Siren(Evaluator::new(siren).into())
+            }
+            Representation::Grid => {
+                let size = Size { width: container.width, height: container.height };
+                let payload = Payload::read(weights.clone(), size, topology)?;
+                Function::Grids { payload: payload.into(), whole: OnceLock::new() }
+            }
+        };
+        Ok(Self { container, function, limits })
+    }
+
+    /// Opens a file of latent grids that may be cut short, from the levels that have arrived
+    /// whole; any other file as [`Decoder::with_limits`].
+    ///
+    /// What has arrived of a cut file cannot be checked against its checksum.
+    ///
+    /// # Errors
+    /// As [`Decoder::with_limits`], and [`DecodeError::Truncated`] where not even the coarsest level
+    /// has arrived.
+    pub fn truncated(bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
+        let error = match Self::with_limits(bytes, limits) {
+            Err(error @ DecodeError::Truncated { .. }) => error,
+            other => return other,
+        };
+        let container = Container::read_cut(bytes)?;
+        let size = Size { width: container.width, height: container.height };
+        let weights = container.weights.clone();
+        // Whatever is wrong with what is there comes from the cut.
+        let payload = Payload::read_prefix(weights, size, &container.topology);
+        match payload {
+            Ok(payload) if payload.complete_levels() > 0 => {
+                let function = Function::Grids { payload: payload.into(), whole: OnceLock::new() };
+                Ok(Self { container, function, limits })
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Puts other limits in force. The network has been decoded already.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// The native size, that of the source picture.
+    pub fn size(&self) -> Size {
+        Size { width: self.container.width, height: self.container.height }
+    }
+
+    /// The channels of the picture.
+    pub fn channels(&self) -> Channels {
+        self.container.topology.channels()
+    }
+
+    /// Bits per sample of the source picture.
+    pub fn depth(&self) -> BitDepth {
+        self.container.depth
+    }
+
+    /// ICC profile, cICP, EXIF, XMP and encoder settings.
+    pub fn metadata(&self) -> &Metadata {
+        &self.container.metadata
+    }
+
+    /// Everything the file says.
+    pub fn container(&self) -> &Container {
+        &self.container
+    }
+
+    /// The network, where one SIREN represents the picture.
+    pub fn siren(&self) -> Option<&Siren> {
+        match &self.function {
+            Function::Siren(evaluator) => Some(evaluator.siren()),
+            Function::Grids { .. } => None,
+        }
+    }
+
+    /// The payload of latent grids.
+    pub fn payload(&self) -> Option<&Payload> {
+        match &self.function {
+            Function::Siren(_) => None,
+            Function::Grids { payload, .. } => Some(payload),
+        }
+    }
+
+    /// The whole function of latent grids, decoded when first asked for; `None` for a SIREN. The
+    /// planes of levels that have not arrived hold nothing.
+    ///
+    /// # Errors
+    /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
+    /// more latents than the limits allow.
+    pub fn grids(&self) -> Result<Option<Arc<Grids>>, DecodeError> {
+        let Function::Grids { payload, whole } = &self.function else { return Ok(None) };
+        if let Some(grids) = whole.get() {
+            return Ok(Some(grids.clone()));
+        }
+        let left_out = payload.levels() - payload.complete_levels();
+        let grids = Arc::new(self.decode(payload, left_out, None, Spent::default())?);
+        Ok(Some(whole.get_or_init(|| grids).clone()))
+    }
+
+    /// The function with the latents of a part of the picture; those of the finest levels
+    /// stay 0. The rest of the render has taken `spent` of the limits.
+    fn decode(
+        &self,
+        payload: &Payload,
+        left_out: usize,
+        needed: Option<&[Region]>,
+        spent: Spent,
+    ) -> Result<Grids, DecodeError> {
+        let latents = payload.latents(left_out, needed);
+        let operations = latents.saturating_mul(payload.networks().context.operations());
+        self.limits.check(spent.and(latents.saturating_mul(LATENT_BYTES), operations))?;
+        let empty = (0..left_out).map(|level| {
+            let (width, height) = payload.plane_size(level);
+            Plane::with_region(width, height, Region::default())
+        });
+        let planes = empty.chain(payload.decode(left_out, needed)?).collect();
+        let (sines, output) = payload.networks().layers();
+        Grids::new(self.size(), planes, sines, output)
+    }
+
+    /// Renders the picture in one piece.
+    ///
+    /// # Errors
+    /// [`DecodeError::InvalidView`], [`DecodeError::InvalidGain`] or
+    /// [`DecodeError::LimitExceeded`]; of latent grids also
+    /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
+    pub fn render(&self, options: &RenderOptions) -> Result<Raster, DecodeError> {
+        Ok(self.prepare_for(options, true)?.raster())
+    }
+
+    /// Prepares a render whose rows can be asked for strip by strip. A SIREN needs no memory
+    /// yet; of latent grids, those that the view needs are decoded.
+    ///
+    /// # Errors
+    /// As [`Decoder::render`].
+    pub fn prepare(&self, options: &RenderOptions) -> Result<Render, DecodeError> {
+        self.prepare_for(options, false)
+    }
+
+    /// Prepares a render that is wanted in one piece or strip by strip.
+    fn prepare_for(&self, options: &RenderOptions, whole: bool) -> Result<Render, DecodeError> {
+        let grid = Grid::new(self.size(), &options.view)?;
+        options.field.check()?;
+        self.limits.check_size(grid.size)?;
+        let depth = options.depth.unwrap_or(self.container.depth);
+        let jets = options.field != Field::Value;
+        let filtered = options.sampling == Sampling::Filtered && !jets;
+        let refined = if filtered { Refined::new(&grid) } else { None };
+        let lattice = refined.as_ref().map_or(grid, |refined| refined.grid);
+        let demand = Demand::new(grid.size, refined.as_ref(), self.channels(), depth);
+        let operations = demand.points.saturating_mul(self.operations(jets));
+        let pixel = (self.channels().count() * depth.bytes()) as u64;
+        let raster = if whole { grid.size.pixels().saturating_mul(pixel) } else { 0 };
+        let spent = Spent::default().and(raster, 0).and(demand.memory, operations);
+        let render = match &self.function {
+            Function::Siren(evaluator) => {
+                self.limits.check(spent.and(demand.of_threads(evaluator.scratch_bytes()), 0))?;
+                Render::new(evaluator.clone(), self.size(), lattice, options.field, depth)
+            }
+            Function::Grids { payload, .. } => {
+                let levels = options.levels.unwrap_or(usize::MAX).max(1);
+                let there = levels.min(payload.complete_levels());
+                let left_out = match refined {
+                    Some(_) => reduce::levels_left_out(grid.reduction(), payload.levels()),
+                    None => 0,
+                };
+                let left_out = left_out.max(payload.levels() - there);
+                let Size { width, height } = lattice.size;
+                let u = lattice.u(0)..=lattice.u(width - 1);
+                let v = lattice.v(0)..=lattice.v(height - 1);
+                let needed: Vec<Region> = (0..payload.levels())
+                    .map(|level| footprint(self.size(), level, u.clone(), v.clone()))
+                    .collect();
+                let topology = &self.container.topology;
+                let memory = GridEvaluator::memory(topology, &needed[left_out..], width, jets);
+                let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
+                let grids = self.decode(payload, left_out, Some(&needed), spent)?;
+                let evaluator = GridEvaluator::new(grids, left_out);
+                Render::of_grids(evaluator, lattice, options.field, depth)
+            }
+        };
+        Ok(render.reduced(refined.map(Reduction::new)))
+    }
+
+    /// Operations at a point, each a multiplication with an addition.
+    fn operations(&self, jets: bool) -> u64 {
+        let values = match &self.function {
+            Function::Siren(evaluator) => evaluator.siren().topology().weight_count(),
+            // Four latents along a row, and each of these once of four along its column.
+            Function::Grids { payload, .. } => {
+                let Networks { sines, output, .. } = payload.networks();
+                sines.weights.len() + output.weights.len() + 8 * payload.levels()
+            }
+        };
+        values as u64 * if jets { 4 } else { 1 }
+    }
+
+    /// The colour at a native pixel position and its exact derivatives, one [`Jet`] per
+    /// channel. The centre of the first pixel is (0.5, 0.5).
+    ///
+    /// Values are in [0, 1] where the picture's samples are (not clamped), derivatives
+    /// per native pixel. Evaluated in f64.
+    ///
+    /// # Errors
+    /// A [`DecodeError`] where the latents that the position needs are malformed; none for
+    /// a SIREN.
+    pub fn sample(&self, u: f64, v: f64) -> Result<Vec<Jet>, DecodeError> {
+        let (mut jets, per_pixel) = match &self.function {
+            Function::Siren(evaluator) => {
+                let (x, y) = plane_point(self.size(), u, v);
+                let per_pixel = 2.0 / f64::from(self.size().longer_side());
+                (evaluator.siren().evaluate(x, y), per_pixel)
+            }
+            Function::Grids { .. } => {
+                let grids = self.grids()?.expect("this is one of grids");
+                (grids.evaluate(u, v), 1.0)
+            }
+        };
+        for jet in &mut jets {
+            jet.value = jet.value * 0.5 + 0.5;
+            jet.dx *= 0.5 * per_pixel;
+            jet.dy *= 0.5 * per_pixel;
+            jet.laplacian *= 0.5 * per_pixel * per_pixel;
+        }
+        Ok(jets)
+    }
+}

@@ -1,0 +1,63 @@
+//! The `.siren` image format: a picture stored as a function, and its decoder.
+//!
+//! A file holds a small SIREN, a network with sine activations (Sitzmann et al. 2020), or latents that
+//! feed one. A decoder evaluates it at whatever resolution is asked for: the same file gives a
+//! thumbnail, a 2048-pixel render, the colour at (1.2, 200.5), and exact gradients and Laplacians.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use siren_image::{Decoder, RenderOptions, Scale, View};
+//!
+//! let bytes = std::fs::read("samples/coffee.siren")?;
+//! let decoder = Decoder::new(&bytes)?;
+//! let view = View { scale: Scale::LongerSide(256), ..View::default() };
+//! let raster = decoder.render(&RenderOptions { view, ..RenderOptions::default() })?;
+//! assert_eq!((raster.size().width, raster.size().height), (256, 171));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Render`] gives a large render strip by strip, [`Decoder::sample`] one point with its
+//! derivatives, [`Evaluator`](eval::Evaluator) blocks of arbitrary points. With the feature `image`,
+//! [`register`] makes `image::open("x.siren")` work. The encoder is the crate `siren-encoder`.
+//!
+//! # How it is built
+//!
+//! Bytes go through [`container`] and the coding of the weights to a [`network::Siren`] or to
+//! [`grids::Grids`], through [`eval`] and [`Render`] to pixels. What evaluates is a
+//! [`Backend`](backend::Backend): the CPU, or what the crate `siren-gpu` has. The format is specified in
+//! `spec/siren.md`.
+
+pub mod backend;
+#[cfg(feature = "internals")]
+pub mod coding;
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, reason = "half of it is the encoder's")]
+mod coding;
+pub mod container;
+mod cpu;
+mod decode;
+mod error;
+pub mod eval;
+pub mod fallback;
+mod geometry;
+pub mod grids;
+mod limits;
+pub mod network;
+#[cfg(feature = "image")]
+mod plugin;
+pub mod raster;
+mod reduce;
+mod render;
+pub mod speed;
+
+pub use container::{BitDepth, Metadata};
+pub use decode::{Decoder, RenderOptions};
+pub use error::{DecodeError, DeviceError, Limit};
+pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
+pub use limits::Limits;
+pub use network::{Channels, Jet, Siren, Topology};
+#[cfg(feature = "image")]
+pub use plugin::{SirenDecoder, register};
+pub use raster::{Raster, Samples, psnr};
+pub use render::{Field, Render, Sampling};
