@@ -3,9 +3,12 @@
 
 mod common;
 
-use common::{Random, compact_container, grid_container, uniform};
+use common::{Random, compact_container, grid_container, grid_file, grid_networks, uniform};
 use sirenc::container::Container;
-use sirenc::{Channels, Crop, DecodeError, Decoder, Limits, RenderOptions, Scale, Size, View};
+use sirenc::grids::{Plane, level_length};
+use sirenc::{
+    Channels, Crop, DecodeError, Decoder, Limit, Limits, RenderOptions, Scale, Size, View,
+};
 
 const SIZE: Size = Size { width: 70, height: 45 };
 const LEVELS: usize = 4;
@@ -89,6 +92,134 @@ fn a_part_is_that_of_the_whole() {
             assert_eq!(line, &whole[start..start + line.len()], "{x} {y}");
         }
     }
+}
+
+/// A picture of 4 x 3 tiles of the finest level, some of them 0.
+fn tiled() -> Container {
+    let size = Size { width: 900, height: 520 };
+    let topology = uniform(Channels::Rgb, 1, 9);
+    let mut planes: Vec<Plane> = (0..5)
+        .map(|level| Plane::new(level_length(size.width, level), level_length(size.height, level)))
+        .collect();
+    let mut random = Random(9);
+    for plane in &mut planes {
+        let width = plane.width();
+        for (at, value) in plane.values_mut().iter_mut().enumerate() {
+            if at % width < 512 || at / width > 256 {
+                *value = random.between(-4.0, 4.0) as i16;
+            }
+        }
+    }
+    let networks = grid_networks(planes.len(), &topology, (4, 5), 11);
+    grid_file(&planes, size, &networks, topology)
+}
+
+/// Operations of a render of a part, 256 x 256 pixels large.
+fn operations(decoder: &Decoder, view: &RenderOptions) -> u64 {
+    let mut decoder = decoder.clone();
+    decoder.set_limits(Limits { max_operations: 0, ..Limits::NONE });
+    match decoder.render(view) {
+        Err(DecodeError::LimitExceeded { requested, .. }) => requested,
+        other => panic!("not refused: {:?}", other.map(|raster| raster.size())),
+    }
+}
+
+fn crop(x: f64, y: f64, side: f64) -> RenderOptions {
+    let crop = Some(Crop { x, y, width: side, height: side });
+    RenderOptions { view: View { crop, scale: Scale::Native }, ..Default::default() }
+}
+
+#[test]
+fn latents_are_decoded_once() {
+    let bytes = tiled().write();
+    let decoder = Decoder::new(&bytes).unwrap();
+    let (left, right) = (crop(130.0, 200.0, 200.0), crop(600.0, 280.0, 220.0));
+    // Sines and outputs of a point, and its splines.
+    let points = |side: u64| side * side * ((5 * 9) + 3 * (9 + 5) + 8 * 5);
+    assert!(operations(&decoder, &left) > points(200));
+    let first = decoder.render(&left).unwrap();
+    assert_eq!(operations(&decoder, &left), points(200));
+    assert_eq!(operations(&decoder.clone(), &crop(140.0, 210.0, 150.0)), points(150));
+    assert!(operations(&decoder, &right) > points(220));
+    decoder.render(&right).unwrap();
+    assert_eq!(operations(&decoder, &right), points(220));
+    assert_eq!(decoder.render(&left).unwrap(), first);
+    // A sample decodes what it needs, no more, and once.
+    let decoder = Decoder::new(&bytes).unwrap();
+    decoder.sample(140.0, 210.5).unwrap();
+    let before = operations(&decoder, &crop(0.0, 0.0, 512.0));
+    assert!(before < operations(&Decoder::new(&bytes).unwrap(), &crop(0.0, 0.0, 512.0)));
+    assert!(before > points(512));
+    assert_eq!(operations(&decoder, &crop(100.0, 100.0, 50.0)), points(50));
+}
+
+#[test]
+fn kept_latents_change_no_pixel() {
+    let bytes = tiled().write();
+    let kept = Decoder::new(&bytes).unwrap();
+    // As much as one of the renders takes, at most: what others need is dropped on the way.
+    let tight = Limits { max_memory: 2_600_000, ..Limits::default() };
+    let tight = Decoder::with_limits(&bytes, tight).unwrap();
+    let mut random = Random(4);
+    let mut any = |least: f64, most: f64| random.between(least, most).floor();
+    let views: Vec<RenderOptions> = (0..60)
+        .map(|_| {
+            let (x, y) = (any(0.0, 800.0), any(0.0, 450.0));
+            let (width, height) = (any(1.0, 900.0 - x), any(1.0, 520.0 - y));
+            let scale = match any(0.0, 4.0) as u32 {
+                0 => Scale::Native,
+                1 => Scale::Factor(0.21),
+                2 => Scale::Factor(0.04),
+                _ => Scale::LongerSide(70),
+            };
+            let view = View { crop: Some(Crop { x, y, width, height }), scale };
+            let levels = Some(any(1.0, 9.0) as usize);
+            RenderOptions { view, levels, ..Default::default() }
+        })
+        .collect();
+    let check = |view: &RenderOptions| {
+        let fresh = Decoder::new(&bytes).unwrap();
+        let raster = fresh.render(view).unwrap();
+        assert_eq!(kept.render(view).unwrap(), raster, "{view:?}");
+        match tight.render(view) {
+            Ok(found) => assert_eq!(found, raster, "{view:?}"),
+            Err(DecodeError::LimitExceeded { what: Limit::Memory, .. }) => {
+                let refused = Decoder::with_limits(&bytes, tight.limits()).unwrap().render(view);
+                assert!(refused.is_err(), "{view:?}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    // From several threads at once, which may decode the same tile.
+    std::thread::scope(|scope| {
+        for part in views.chunks(20) {
+            scope.spawn(move || part.iter().for_each(check));
+        }
+    });
+    assert_eq!(kept.grids(), Decoder::new(&bytes).unwrap().grids());
+}
+
+#[test]
+fn kept_latents_make_room() {
+    let bytes = tiled().write();
+    let (left, right) = (crop(30.0, 20.0, 200.0), crop(300.0, 300.0, 200.0));
+    let least = |decoder: &Decoder, view: &RenderOptions| {
+        let mut decoder = decoder.clone();
+        let mut fits = |max_memory| {
+            decoder.set_limits(Limits { max_memory, ..Limits::NONE });
+            decoder.prepare(view).is_ok()
+        };
+        (1..4096).map(|n| n << 12).find(|&memory| fits(memory)).expect("16 MiB do")
+    };
+    // What is kept takes nothing away from what comes.
+    let fresh = least(&Decoder::new(&bytes).unwrap(), &right);
+    let decoder = Decoder::new(&bytes).unwrap();
+    let first = decoder.render(&left).unwrap();
+    let evaluated = operations(&decoder, &left);
+    assert!(least(&decoder, &right) <= fresh);
+    // It was dropped for that.
+    assert!(operations(&decoder, &left) > evaluated);
+    assert_eq!(decoder.render(&left).unwrap(), first);
 }
 
 /// Renders a thumbnail of whatever the bytes are.

@@ -151,6 +151,8 @@ fn decode_one(
         format.check_name(path, render.channels())?;
     }
     let mut metadata = decoder.metadata().clone();
+    // There is no other render to come that would take what it keeps.
+    drop(decoder);
     metadata::make_upright(&mut metadata);
     let to_srgb = match options.to_srgb {
         true => ToSrgb::new(&mut metadata, render.channels(), render.depth()).with_context(name)?,

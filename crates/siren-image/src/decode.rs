@@ -1,10 +1,11 @@
 //! From the bytes of a `.siren` file to pixels: container, coding, evaluator, render.
 //! The whole decoder as a user of the library sees it; imports nothing of the encoder.
 
-use std::sync::{Arc, OnceLock};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::coding;
-use crate::coding::grids::{Networks, Payload};
+use crate::coding::grids::{Networks, Payload, Tiles};
 use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
 use crate::eval::{Evaluator, GridEvaluator};
@@ -18,8 +19,8 @@ use crate::render::{Demand, Field, Render, Sampling};
 
 /// A weight in its coding's integers, as read, in the network and laid out for the kernels.
 const WEIGHT_BYTES: u64 = 16;
-/// A latent in its tile and in its plane.
-const LATENT_BYTES: u64 = 4;
+/// A latent in its tile or in its plane.
+const LATENT_BYTES: u64 = 2;
 
 /// How a picture is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -37,6 +38,9 @@ pub struct RenderOptions {
 }
 
 /// An opened `.siren` file.
+///
+/// Of latent grids, tiles of latents are decoded when a render or a sample first needs them, and kept
+/// for the next ones, as far as [`Limits::max_memory`] goes. A clone shares them.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -64,9 +68,16 @@ enum Function {
     Siren(Arc<Evaluator>),
     Grids {
         payload: Box<Payload>,
-        /// The whole function, once a sample was asked for.
-        whole: OnceLock<Arc<Grids>>,
+        /// What has been decoded of it. Not locked while something is decoded, which other threads of a
+        /// pool take part in.
+        tiles: Arc<Mutex<Tiles>>,
     },
+}
+
+impl Function {
+    fn of_payload(payload: Payload) -> Self {
+        Self::Grids { payload: payload.into(), tiles: Arc::default() }
+    }
 }
 
 impl Decoder {
@@ -96,7 +107,7 @@ impl Decoder {
             Representation::Grid => {
                 let size = Size { width: container.width, height: container.height };
                 let payload = Payload::read(weights.clone(), size, topology)?;
-                Function::Grids { payload: payload.into(), whole: OnceLock::new() }
+                Function::of_payload(payload)
             }
         };
         Ok(Self { container, function, limits })
@@ -122,8 +133,7 @@ impl Decoder {
         let payload = Payload::read_prefix(weights, size, &container.topology);
         match payload {
             Ok(payload) if payload.complete_levels() > 0 => {
-                let function = Function::Grids { payload: payload.into(), whole: OnceLock::new() };
-                Ok(Self { container, function, limits })
+                Ok(Self { container, function: Function::of_payload(payload), limits })
             }
             _ => Err(error),
         }
@@ -180,20 +190,16 @@ impl Decoder {
         }
     }
 
-    /// The whole function of latent grids, decoded when first asked for; `None` for a SIREN. The
-    /// planes of levels that have not arrived hold nothing.
+    /// The whole function of latent grids; `None` for a SIREN. The planes of levels that have not
+    /// arrived hold nothing.
     ///
     /// # Errors
     /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
     /// more latents than the limits allow.
-    pub fn grids(&self) -> Result<Option<Arc<Grids>>, DecodeError> {
-        let Function::Grids { payload, whole } = &self.function else { return Ok(None) };
-        if let Some(grids) = whole.get() {
-            return Ok(Some(grids.clone()));
-        }
+    pub fn grids(&self) -> Result<Option<Grids>, DecodeError> {
+        let Some(payload) = self.payload() else { return Ok(None) };
         let left_out = payload.levels() - payload.complete_levels();
-        let grids = Arc::new(self.decode(payload, left_out, None, Spent::default())?);
-        Ok(Some(whole.get_or_init(|| grids).clone()))
+        self.decode(payload, left_out, None, Spent::default()).map(Some)
     }
 
     /// The function with the latents of a part of the picture; those of the finest levels
@@ -205,16 +211,44 @@ impl Decoder {
         needed: Option<&[Region]>,
         spent: Spent,
     ) -> Result<Grids, DecodeError> {
-        let latents = payload.latents(left_out, needed);
-        let operations = latents.saturating_mul(payload.networks().context.operations());
-        self.limits.check(spent.and(latents.saturating_mul(LATENT_BYTES), operations))?;
+        let Function::Grids { tiles, .. } = &self.function else {
+            unreachable!("it has a payload")
+        };
+        let tiles = || tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let (needs, most) = {
+            let mut tiles = tiles();
+            let needs = payload.needs(left_out, needed, &tiles);
+            let of_context = payload.networks().context.operations();
+            let spent = spent.and(
+                needs.held().saturating_mul(LATENT_BYTES),
+                needs.missing().saturating_mul(of_context),
+            );
+            let in_tiles = needs.in_tiles().saturating_mul(LATENT_BYTES);
+            self.limits.check(spent.and(in_tiles, 0))?;
+            let most = (self.limits.max_memory - spent.memory) / LATENT_BYTES;
+            tiles.make_room(&needs, most);
+            (needs, most)
+        };
+        let (planes, decoded) = payload.planes(needs)?;
+        tiles().keep(decoded, most);
         let empty = (0..left_out).map(|level| {
             let (width, height) = payload.plane_size(level);
             Plane::with_region(width, height, Region::default())
         });
-        let planes = empty.chain(payload.decode(left_out, needed)?).collect();
+        let planes = empty.chain(planes).collect();
         let (sines, output) = payload.networks().layers();
         Grids::new(self.size(), planes, sines, output)
+    }
+
+    /// What of each level decides about native pixel positions.
+    fn footprints(
+        &self,
+        payload: &Payload,
+        u: RangeInclusive<f64>,
+        v: RangeInclusive<f64>,
+    ) -> Vec<Region> {
+        let footprint = |level| footprint(self.size(), level, u.clone(), v.clone());
+        (0..payload.levels()).map(footprint).collect()
     }
 
     /// Renders the picture in one piece.
@@ -267,9 +301,7 @@ impl Decoder {
                 let Size { width, height } = lattice.size;
                 let u = lattice.u(0)..=lattice.u(width - 1);
                 let v = lattice.v(0)..=lattice.v(height - 1);
-                let needed: Vec<Region> = (0..payload.levels())
-                    .map(|level| footprint(self.size(), level, u.clone(), v.clone()))
-                    .collect();
+                let needed = self.footprints(payload, u, v);
                 let topology = &self.container.topology;
                 let memory = GridEvaluator::memory(topology, &needed[left_out..], width, jets);
                 let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
@@ -310,8 +342,10 @@ impl Decoder {
                 let per_pixel = 2.0 / f64::from(self.size().longer_side());
                 (evaluator.siren().evaluate(x, y), per_pixel)
             }
-            Function::Grids { .. } => {
-                let grids = self.grids()?.expect("this is one of grids");
+            Function::Grids { payload, .. } => {
+                let needed = self.footprints(payload, u..=u, v..=v);
+                let left_out = payload.levels() - payload.complete_levels();
+                let grids = self.decode(payload, left_out, Some(&needed), Spent::default())?;
                 (grids.evaluate(u, v), 1.0)
             }
         };

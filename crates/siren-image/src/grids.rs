@@ -102,6 +102,22 @@ impl Plane {
         &mut self.values
     }
 
+    /// Puts the latents of a tile down, row by row, as far as the region holds them.
+    pub(crate) fn put(&mut self, tile: Region, latents: &[i16]) {
+        let Region { x, y, width, height } = self.region;
+        let columns = tile.x.max(x)..(tile.x + tile.width).min(x + width);
+        let rows = tile.y.max(y)..(tile.y + tile.height).min(y + height);
+        if columns.is_empty() {
+            return;
+        }
+        for row in rows {
+            let from = &latents[(row - tile.y) * tile.width..][..tile.width];
+            let to = &mut self.values[(row - y) * width..][..width];
+            let (from_tile, from_region) = (columns.start - tile.x, columns.start - x);
+            to[from_region..][..columns.len()].copy_from_slice(&from[from_tile..][..columns.len()]);
+        }
+    }
+
     /// The latent at a place of the level's grid, or at its border for a place beyond.
     ///
     /// # Panics

@@ -31,7 +31,8 @@ pub struct Limits {
     /// Most weights of a SIREN. Default: 2^20, the format's own limit.
     pub max_weights: u64,
     /// Most bytes of memory, besides those of the file: the network, latents, working memory, and
-    /// the pixels of a render in one piece. Default: 2^31. A GPU's own memory is not
+    /// the pixels of a render in one piece. Latents that a decoder keeps for renders to come are among
+    /// them, and are dropped where a render needs the room. Default: 2^31. A GPU's own memory is not
     /// counted: a render takes up to 200 MB of it, more where a row has more than 2^20 pixels.
     pub max_memory: u64,
     /// Most operations of one render, each a multiplication with an addition: those of the network

@@ -158,6 +158,8 @@ impl ImageDecoder for SirenDecoder {
         assert_eq!(buf.len() as u64, self.total_bytes(), "the buffer must hold the picture");
         let options = RenderOptions { view: self.view, ..Default::default() };
         let render = self.decoder.prepare(&options).map_err(decoding_error)?;
+        // There is no other render to come that would take what it keeps.
+        drop(self.decoder);
         let mut rest = buf;
         for strip in render.strips() {
             let samples = native_endian(&strip);

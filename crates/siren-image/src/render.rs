@@ -441,7 +441,7 @@ mod tests {
                     }
                     Representation::Grid => {
                         let grids = decoder.grids().unwrap().unwrap();
-                        let evaluator = GridEvaluator::with_simd((*grids).clone(), 0, level);
+                        let evaluator = GridEvaluator::with_simd(grids, 0, level);
                         check(Render::of_grids(evaluator, grid, field, depth), &by);
                     }
                 }

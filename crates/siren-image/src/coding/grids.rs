@@ -1,7 +1,9 @@
 //! The payload of the representation by grids: table, networks, the latents tile by tile
 //! (spec section 6.4). Tiles are coded in parallel; knows no pixels.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -169,6 +171,8 @@ pub struct Payload {
     networks_stream: Range<usize>,
     /// Finest first.
     levels: Vec<LevelStreams>,
+    /// How many of the levels are there, from the coarsest on.
+    complete: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,8 +254,10 @@ impl Payload {
             let (width, height) = (side(size.width, level), side(size.height, level));
             levels.push(LevelStreams { width, height, streams });
         }
+        let there = |level: &LevelStreams| level.streams.iter().all(|s| s.end <= bytes.len());
+        let complete = levels.iter().take_while(|&level| there(level)).count();
         levels.reverse();
-        Ok(Self { bytes, networks, networks_stream, levels })
+        Ok(Self { bytes, networks, networks_stream, levels, complete })
     }
 
     /// The networks.
@@ -267,8 +273,7 @@ impl Payload {
     /// Number of levels of which every byte is there, counted from the coarsest: all, unless
     /// the payload is cut.
     pub fn complete_levels(&self) -> usize {
-        let there = |level: &&LevelStreams| level.streams.iter().all(|s| s.end <= self.bytes.len());
-        self.levels.iter().rev().take_while(there).count()
+        self.complete
     }
 
     /// Width and height of a level's grid, the finest being level 0.
@@ -297,12 +302,14 @@ impl Payload {
         }
     }
 
-    /// Latents that [`Payload::decode`] would hold, four bytes each while it runs. Ask before it.
+    /// Latents that [`Payload::decode`] would decode or hold, whichever are more; each takes up to four
+    /// bytes while it runs. Ask before it.
     ///
     /// # Panics
     /// As that does.
     pub fn latents(&self, first_level: usize, needed: Option<&[Region]>) -> u64 {
-        self.needs(first_level, needed).iter().map(|need| need.region.count()).sum()
+        let needs = self.needs(first_level, needed, &Tiles::default());
+        needs.missing().max(needs.held())
     }
 
     /// Decodes the levels from `first_level` on, finest first: whole, or what `needed` asks
@@ -319,81 +326,203 @@ impl Payload {
         first_level: usize,
         needed: Option<&[Region]>,
     ) -> Result<Vec<Plane>, DecodeError> {
-        let needs = self.needs(first_level, needed);
-        let simd = Simd::new();
-        let mut planes: Vec<Plane> = Vec::new();
-        for (level, need) in (first_level..self.levels()).zip(needs).rev() {
-            let coarser = planes.last();
-            let (width, height) = self.plane_size(level);
-            let decode = |tiles: &[(usize, Region)]| {
-                let stream = |(number, &(index, tile)): (usize, &(usize, Region))| {
-                    let bytes = self.stream(level, index);
-                    Ok((tile, bytes.ok_or((number, Malformed("bytes are missing")))?))
-                };
-                let streams: Result<Vec<_>, _> = tiles.iter().enumerate().map(stream).collect();
-                let context = &self.networks.context;
-                let latents =
-                    streams.and_then(|s| latents::decode(context, simd, level, &s, coarser));
-                latents.map_err(|(number, Malformed(rule))| {
-                    let tile = tiles[number].0;
-                    DecodeError::MalformedLatents { level, tile, rule }
-                })
-            };
-            let groups = need.tiles.par_chunks(latents::tiles_together(width));
-            let decoded: Vec<Result<Vec<Vec<i16>>, _>> = groups.map(decode).collect();
-            let decoded: Vec<Vec<Vec<i16>>> = decoded.into_iter().collect::<Result<_, _>>()?;
-            let Region { x: left, y: top, width: columns, .. } = need.region;
-            let mut plane = Plane::with_region(width, height, need.region);
-            for ((_, tile), latents) in need.tiles.iter().zip(decoded.into_iter().flatten()) {
-                let rows = plane.values_mut().chunks_exact_mut(columns).skip(tile.y - top);
-                for (row, latents) in rows.zip(latents.chunks_exact(tile.width)) {
-                    row[tile.x - left..][..tile.width].copy_from_slice(latents);
+        let needs = self.needs(first_level, needed, &Tiles::default());
+        Ok(self.planes(needs)?.0)
+    }
+
+    /// What [`Payload::decode`] takes where some tiles have been decoded before.
+    ///
+    /// # Panics
+    /// As that does.
+    pub(crate) fn needs(
+        &self,
+        first_level: usize,
+        needed: Option<&[Region]>,
+        decoded: &Tiles,
+    ) -> Needs {
+        assert!(first_level < self.levels());
+        assert!(needed.is_none_or(|needed| needed.len() == self.levels()));
+        let mut needs = Needs { first_level, levels: Vec::new(), tiles: Tiles::default() };
+        // The tiles of a level that those to be decoded of the finer one depend on.
+        let mut holders: Vec<usize> = Vec::new();
+        for (level, grid) in self.levels.iter().enumerate().skip(first_level) {
+            let whole = Region { x: 0, y: 0, width: grid.width, height: grid.height };
+            let asked = needed.map_or(whole, |needed| needed[level]);
+            let held = holders.iter().map(|&index| grid.tile(index));
+            let region = held.fold(asked, |region, tile| region.union(&tile));
+            let mut indices = grid.tiles_of(asked);
+            indices.append(&mut holders);
+            indices.sort_unstable();
+            indices.dedup();
+            indices.retain(|&index| !grid.streams[index].is_empty());
+            let mut need = Need { region, tiles: Vec::new(), missing: Vec::new() };
+            for index in indices {
+                let tile = grid.tile(index);
+                need.tiles.push((index, tile));
+                match decoded.get(level, index) {
+                    Some(latents) => needs.tiles.insert(level, index, latents.clone()),
+                    None => {
+                        need.missing.push((index, tile));
+                        let columns = grid.width.div_ceil(2).div_ceil(TILE);
+                        holders.push((tile.y / 2 / TILE) * columns + tile.x / 2 / TILE);
+                    }
                 }
+            }
+            needs.levels.push(need);
+        }
+        needs
+    }
+
+    /// Decodes what is missing and gives the planes, finest first, with all tiles that they are made
+    /// of.
+    ///
+    /// # Errors
+    /// As [`Payload::decode`].
+    pub(crate) fn planes(&self, needs: Needs) -> Result<(Vec<Plane>, Tiles), DecodeError> {
+        let Needs { first_level, levels, mut tiles } = needs;
+        let mut planes: Vec<Plane> = Vec::new();
+        for (level, need) in (first_level..self.levels()).zip(levels).rev() {
+            let latents = self.decode_tiles(level, &need.missing, planes.last())?;
+            for (&(index, _), latents) in need.missing.iter().zip(latents) {
+                tiles.insert(level, index, latents.into());
+            }
+            let (width, height) = self.plane_size(level);
+            let mut plane = Plane::with_region(width, height, need.region);
+            for &(index, tile) in &need.tiles {
+                plane.put(tile, tiles.get(level, index).expect("it is decoded"));
             }
             planes.push(plane);
         }
         planes.reverse();
-        Ok(planes)
+        Ok((planes, tiles))
     }
 
-    /// What to decode of each level from `first_level` on.
-    fn needs(&self, first_level: usize, needed: Option<&[Region]>) -> Vec<Need> {
-        assert!(first_level < self.levels());
-        assert!(needed.is_none_or(|needed| needed.len() == self.levels()));
-        let mut needs: Vec<Need> = Vec::new();
-        for (level, grid) in self.levels.iter().enumerate().skip(first_level) {
-            let whole = Region { x: 0, y: 0, width: grid.width, height: grid.height };
-            let asked = needed.map_or(whole, |needed| needed[level]);
-            let columns = grid.width.div_ceil(TILE);
-            // Numbers of the tiles that those of the finer level depend on.
-            let finer = needs.last().map_or(&[][..], |need| &need.tiles);
-            let holder =
-                |(_, tile): &(usize, Region)| (tile.y / 2 / TILE) * columns + tile.x / 2 / TILE;
-            let mut depended: Vec<usize> = finer.iter().map(holder).collect();
-            depended.sort_unstable();
-            let mut need = Need { region: asked, tiles: Vec::new() };
-            for (index, tile) in tiles(grid.width, grid.height).enumerate() {
-                let dependent = depended.binary_search(&index).is_ok();
-                let empty = grid.streams[index].is_empty();
-                if dependent || asked.overlaps(&tile) && !empty {
-                    need.region = need.region.union(&tile);
-                }
-                if (dependent || asked.overlaps(&tile)) && !empty {
-                    need.tiles.push((index, tile));
-                }
-            }
-            needs.push(need);
-        }
-        needs
+    /// The latents of some tiles of a level.
+    fn decode_tiles(
+        &self,
+        level: usize,
+        tiles: &[(usize, Region)],
+        coarser: Option<&Plane>,
+    ) -> Result<Vec<Vec<i16>>, DecodeError> {
+        let simd = Simd::new();
+        let decode = |tiles: &[(usize, Region)]| {
+            let stream = |(number, &(index, tile)): (usize, &(usize, Region))| {
+                let bytes = self.stream(level, index);
+                Ok((tile, bytes.ok_or((number, Malformed("bytes are missing")))?))
+            };
+            let streams: Result<Vec<_>, _> = tiles.iter().enumerate().map(stream).collect();
+            let context = &self.networks.context;
+            let latents = streams.and_then(|s| latents::decode(context, simd, level, &s, coarser));
+            latents.map_err(|(number, Malformed(rule))| {
+                let tile = tiles[number].0;
+                DecodeError::MalformedLatents { level, tile, rule }
+            })
+        };
+        let groups = tiles.par_chunks(latents::tiles_together(self.levels[level].width));
+        let decoded: Vec<Result<Vec<Vec<i16>>, _>> = groups.map(decode).collect();
+        let decoded: Vec<Vec<Vec<i16>>> = decoded.into_iter().collect::<Result<_, _>>()?;
+        Ok(decoded.into_iter().flatten().collect())
     }
 }
 
-/// What to decode of a level.
+impl LevelStreams {
+    /// Tile `index`.
+    fn tile(&self, index: usize) -> Region {
+        let columns = self.width.div_ceil(TILE);
+        let (x, y) = (index % columns * TILE, index / columns * TILE);
+        Region { x, y, width: TILE.min(self.width - x), height: TILE.min(self.height - y) }
+    }
+
+    /// The tiles that share a latent with a region.
+    fn tiles_of(&self, region: Region) -> Vec<usize> {
+        if region.count() == 0 {
+            return Vec::new();
+        }
+        let columns = self.width.div_ceil(TILE);
+        let across = region.x / TILE..(region.x + region.width).div_ceil(TILE);
+        let down = region.y / TILE..(region.y + region.height).div_ceil(TILE);
+        down.flat_map(|row| across.clone().map(move |column| row * columns + column)).collect()
+    }
+}
+
+/// What a part of the picture takes of the levels in use.
+#[derive(Debug)]
+pub(crate) struct Needs {
+    first_level: usize,
+    /// Finest first.
+    levels: Vec<Need>,
+    /// Those that were decoded before.
+    tiles: Tiles,
+}
+
+/// What it takes of a level.
+#[derive(Debug)]
 struct Need {
     /// The latents that its plane holds.
     region: Region,
     /// The tiles that are not 0, with their numbers.
     tiles: Vec<(usize, Region)>,
+    /// Those of them that are to be decoded.
+    missing: Vec<(usize, Region)>,
+}
+
+impl Needs {
+    /// Latents that are to be decoded.
+    pub fn missing(&self) -> u64 {
+        self.count(|need| need.missing.iter().map(|(_, tile)| tile.count()).sum())
+    }
+
+    /// Latents of the planes.
+    pub fn held(&self) -> u64 {
+        self.count(|need| need.region.count())
+    }
+
+    /// Latents of the tiles, those to be decoded and the others.
+    pub fn in_tiles(&self) -> u64 {
+        self.count(|need| need.tiles.iter().map(|(_, tile)| tile.count()).sum())
+    }
+
+    fn count(&self, of: impl Fn(&Need) -> u64) -> u64 {
+        self.levels.iter().map(of).sum()
+    }
+}
+
+/// Decoded tiles by level and number, for renders to come. Those that are 0 are not among them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tiles {
+    tiles: BTreeMap<(usize, usize), Arc<Vec<i16>>>,
+    latents: u64,
+}
+
+impl Tiles {
+    fn get(&self, level: usize, index: usize) -> Option<&Arc<Vec<i16>>> {
+        self.tiles.get(&(level, index))
+    }
+
+    fn insert(&mut self, level: usize, index: usize, latents: Arc<Vec<i16>>) {
+        let count = latents.len() as u64;
+        if self.tiles.insert((level, index), latents).is_none() {
+            self.latents += count;
+        }
+    }
+
+    /// Before `needs` is decoded, drops what it does not need, unless all together are no more than
+    /// `most` latents.
+    pub fn make_room(&mut self, needs: &Needs, most: u64) {
+        if self.latents.saturating_add(needs.missing()) > most {
+            *self = needs.tiles.clone();
+        }
+    }
+
+    /// Keeps decoded tiles, and what is here as far as all together are no more than `most` latents.
+    pub fn keep(&mut self, decoded: Tiles, most: u64) {
+        for (&(level, index), latents) in &decoded.tiles {
+            self.insert(level, index, latents.clone());
+        }
+        if self.latents > most {
+            *self = decoded;
+        }
+    }
 }
 
 fn malformed(rule: &'static str) -> DecodeError {
