@@ -5,10 +5,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use super::{Attempt, EncodeOptions};
+use super::options::EncodeOptions;
+use super::session::Attempt;
+use super::size::Job;
 use crate::error::EncodeError;
 use crate::geometry::Size;
-use crate::raster::Raster;
 use crate::train::archive::{Archive, Archived};
 use crate::train::{Control, Observe, Progress};
 
@@ -59,13 +60,9 @@ pub(super) struct Trainings<'a> {
 }
 
 impl<'a> Trainings<'a> {
-    pub fn new(
-        raster: &Raster,
-        options: &EncodeOptions,
-        checkpoints: Option<Checkpoints<'a>>,
-    ) -> Result<Self, EncodeError> {
+    pub fn new(job: Job, checkpoints: Option<Checkpoints<'a>>) -> Result<Self, EncodeError> {
         let mut trainings = Self {
-            subject: checkpoints.as_ref().map_or(String::new(), |_| subject(raster, options)),
+            subject: checkpoints.as_ref().map_or(String::new(), |_| subject(job)),
             finished: Vec::new(),
             asked: 0,
             saved: None,
@@ -155,7 +152,7 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// All that decides the file, a line each.
-fn subject(raster: &Raster, options: &EncodeOptions) -> String {
+fn subject(Job { raster, options }: Job) -> String {
     let EncodeOptions { target, representation, training, resume, metadata, .. } = options;
     let Size { width, height } = raster.size();
     let (channels, depth) = (raster.channels(), raster.depth());

@@ -1,0 +1,118 @@
+//! The file around a payload: header, metadata and settings, and the room that they leave. Trains
+//! nothing and chooses nothing.
+
+use super::options::Target;
+use super::size::Job;
+use crate::container::{Container, Representation, WeightCoding, write_varint};
+use crate::network::Topology;
+use crate::train::grid::Length;
+use crate::train::{OptimizerChoice, Training};
+
+/// Smaller files carry no settings.
+pub(super) const SETTINGS_FROM: u64 = 1024;
+
+/// A file but for its payload.
+#[derive(Clone, Copy)]
+pub(super) struct Blank<'a> {
+    pub job: Job<'a>,
+    pub training: &'a Training,
+    /// Most bytes of the file, where they are set.
+    pub bytes: Option<u64>,
+    pub representation: Representation,
+}
+
+impl Blank<'_> {
+    /// The file of this payload.
+    pub fn container(&self, topology: &Topology, weights: Vec<u8>) -> Container {
+        let Self { job: Job { raster, options }, training, bytes, representation } = *self;
+        let omit = options.omit_settings || bytes.is_some_and(|bytes| bytes < SETTINGS_FROM);
+        let mut metadata = options.metadata.clone();
+        metadata.settings = (!omit).then(|| self.settings());
+        Container {
+            width: raster.size().width,
+            height: raster.size().height,
+            depth: raster.depth(),
+            topology: topology.clone(),
+            // Latent grids have no omega_0.
+            omega: (!omit && representation == Representation::Siren).then_some(training.omega),
+            representation,
+            coding: options.coding,
+            metadata,
+            weights,
+        }
+    }
+
+    /// Bytes of the file with so many bytes of weights.
+    pub fn size(&self, topology: &Topology, weights: usize) -> u64 {
+        let empty = self.container(topology, Vec::new()).write();
+        // In which the length takes a byte.
+        let mut length = Vec::new();
+        write_varint(weights as u32, &mut length);
+        (empty.len() - 1 + length.len() + weights) as u64
+    }
+
+    /// Most bytes of weights in a file of `bytes`.
+    pub fn room(&self, topology: &Topology, bytes: u64) -> usize {
+        let mut room = bytes.saturating_sub(self.size(topology, 0)) as usize;
+        while room > 0 && self.size(topology, room) > bytes {
+            room -= 1;
+        }
+        room
+    }
+
+    /// The encoder and those of its settings that neither the header nor the defaults tell,
+    /// as options of `sirenc encode`.
+    fn settings(&self) -> String {
+        let Self { job: Job { options, .. }, training, bytes, representation } = *self;
+        let of_effort = Training { effort: training.effort, ..Training::default() };
+        let steps = |training: &Training| match representation {
+            Representation::Siren => training.steps(),
+            Representation::Grid => Length::new(training).all(),
+        };
+        let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                text.push_str(&format!(" --{name}"));
+                text.extend((!value.is_empty()).then(|| format!(" {value}")));
+            }
+        };
+        let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
+        add("representation", options.representation.map(|given| given.to_string()));
+        add("resume", options.resume.as_ref().map(|_| "FILE".into()));
+        match options.coding {
+            WeightCoding::F16 => add("coding", Some("f16".into())),
+            WeightCoding::Compact => {}
+        }
+        match (options.target, options.coding) {
+            // Topology and bytes follow from the search.
+            (Target::Psnr(psnr), _) => {
+                if let Some(hidden) = &options.hidden {
+                    let features: Vec<String> = hidden.iter().map(usize::to_string).collect();
+                    add("hidden-layers", Some(hidden.len().to_string()));
+                    add("hidden-features", Some(features.join(",")));
+                }
+                add("psnr", Some(psnr.to_string()));
+                add("best-effort", options.best_effort.then(String::new));
+            }
+            // Latent grids have no bytes to keep to then.
+            (Target::Quality(quality), _) if representation == Representation::Grid => {
+                add("quality", Some(quality.to_string()));
+            }
+            (_, WeightCoding::F16) => {}
+            (_, WeightCoding::Compact) => add("bytes", bytes.map(|bytes| bytes.to_string())),
+        }
+        add("effort", differs(training.effort.into(), Training::default().effort.into()));
+        add("steps", differs(steps(training).into(), steps(&of_effort).into()));
+        add("stop-after", training.stop_after.map(|s| s.to_string()));
+        add("batch", training.batch.map(|pixels| pixels.to_string()));
+        add("learning-rate", training.learning_rate.map(|rate| rate.to_string()));
+        add("optimizer", (training.optimizer == OptimizerChoice::Adam).then(|| "adam".into()));
+        add("seed", differs(training.seed, 0));
+        text
+    }
+}
+
+/// Settings as long as they can get: a run that is cut short names its steps.
+pub(super) fn longest(training: &Training) -> Training {
+    Training { stop_after: Some(training.steps()), ..training.clone() }
+}
