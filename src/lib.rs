@@ -25,8 +25,17 @@
 //!
 //! # Encoding
 //!
-//! [`encode`] takes a [`Raster`] and [`EncodeOptions`] (feature `encode`, on by default).
-//! [`encode_with_checkpoints`] goes on where an earlier process ended.
+//! ```
+//! # #[cfg(feature = "encode")]
+//! # fn encode(raster: &sirenc::Raster) -> Result<(), sirenc::EncodeError> {
+//! let encoded = sirenc::Encoder::new().bytes(6_000).effort(5).encode(raster)?;
+//! println!("{} bytes, {:.2} dB", encoded.bytes.len(), encoded.psnr);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Encoder`] takes a [`Raster`] (feature `encode`, on by default). [`Encoder::on_progress`] shows
+//! how far it is and cancels, [`Encoder::checkpoints`] go on where an earlier process ended.
 //!
 //! # With the `image` crate
 //!
@@ -45,7 +54,7 @@ pub mod coding;
 pub mod container;
 mod decode;
 #[cfg(feature = "encode")]
-mod encode;
+pub mod encode;
 mod error;
 pub mod eval;
 pub mod fallback;
@@ -74,8 +83,8 @@ pub use container::{BitDepth, Metadata};
 pub use decode::{Decoder, RenderOptions};
 #[cfg(feature = "encode")]
 pub use encode::{
-    Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
-    encode_with_checkpoints,
+    Checkpoints, DEFAULT_QUALITY, Encoded, Encoder, Encoding, LatentOptions, Preset, SirenOptions,
+    Target,
 };
 pub use error::{DecodeError, DeviceError, EncodeError, Limit};
 pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
@@ -88,4 +97,4 @@ pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
 pub use render::{Field, Render, Sampling};
 #[cfg(feature = "encode")]
-pub use train::{Control, DeviceChoice, OptimizerChoice, Progress, Training};
+pub use train::{Control, DeviceChoice, OptimizerChoice, Progress};

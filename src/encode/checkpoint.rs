@@ -5,7 +5,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use super::options::EncodeOptions;
+use super::options::{Options, Representation};
 use super::session::Attempt;
 use super::size::Job;
 use crate::error::EncodeError;
@@ -14,9 +14,9 @@ use crate::train::archive::{Archive, Archived};
 use crate::train::{Control, Observe, Progress};
 
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 7;
+const REVISION: u32 = 8;
 
-/// Checkpoints of an encode, for [`encode_with_checkpoints`](crate::encode_with_checkpoints).
+/// Checkpoints of an encode, for [`Encoder::checkpoints`](super::Encoder::checkpoints).
 pub struct Checkpoints<'a> {
     /// The one to go on from, as `save` got it.
     pub from: Option<&'a [u8]>,
@@ -153,7 +153,12 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
 
 /// All that decides the file, a line each.
 fn subject(Job { raster, options }: Job) -> String {
-    let EncodeOptions { target, representation, training, resume, metadata, .. } = options;
+    let Options { target, training, resume, metadata, .. } = options;
+    let representation = match options.representation {
+        Representation::Auto => "default",
+        Representation::Siren(_) => "siren",
+        Representation::Latents(_) => "grid",
+    };
     let Size { width, height } = raster.size();
     let (channels, depth) = (raster.channels(), raster.depth());
     let samples = hash(raster.samples());
@@ -166,7 +171,7 @@ fn subject(Job { raster, options }: Job) -> String {
         ("steps", steps(training.steps)),
         ("stop after", steps(training.stop_after)),
         ("seed", training.seed.to_string()),
-        ("representation", representation.map_or("default".into(), |given| given.to_string())),
+        ("representation", representation.into()),
         ("file to resume", hash(&format!("{resume:?}"))),
         ("metadata", hash(&format!("{metadata:?}"))),
         ("other options", hash(&format!("{options:?}"))),

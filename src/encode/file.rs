@@ -1,12 +1,12 @@
 //! The file around a payload: header, metadata and settings, and the room that they leave. Trains
 //! nothing and chooses nothing.
 
-use super::options::Target;
+use super::options::{self, Target};
 use super::size::Job;
 use crate::container::{Container, Representation, WeightCoding, write_varint};
 use crate::network::Topology;
 use crate::train::grid::Length;
-use crate::train::{OptimizerChoice, Training};
+use crate::train::{OptimizerChoice, SirenTraining, Training};
 
 /// Smaller files carry no settings.
 pub(super) const SETTINGS_FROM: u64 = 1024;
@@ -15,28 +15,39 @@ pub(super) const SETTINGS_FROM: u64 = 1024;
 #[derive(Clone, Copy)]
 pub(super) struct Blank<'a> {
     pub job: Job<'a>,
-    pub training: &'a Training,
     /// Most bytes of the file, where they are set.
     pub bytes: Option<u64>,
-    pub representation: Representation,
+    pub kind: Kind<'a>,
+}
+
+/// What the payload is of, and how that was trained.
+#[derive(Clone, Copy)]
+pub(super) enum Kind<'a> {
+    Siren(&'a SirenTraining),
+    Latents(&'a Training),
 }
 
 impl Blank<'_> {
     /// The file of this payload.
     pub fn container(&self, topology: &Topology, weights: Vec<u8>) -> Container {
-        let Self { job: Job { raster, options }, training, bytes, representation } = *self;
-        let omit = options.omit_settings || bytes.is_some_and(|bytes| bytes < SETTINGS_FROM);
+        let Job { raster, options } = self.job;
+        let omit = options.omit_settings || self.bytes.is_some_and(|bytes| bytes < SETTINGS_FROM);
         let mut metadata = options.metadata.clone();
         metadata.settings = (!omit).then(|| self.settings());
+        let (representation, coding, omega) = match self.kind {
+            Kind::Siren(SirenTraining { omega, .. }) => {
+                (Representation::Siren, options.coding(), Some(*omega))
+            }
+            Kind::Latents(_) => (Representation::Grid, WeightCoding::Compact, None),
+        };
         Container {
             width: raster.size().width,
             height: raster.size().height,
             depth: raster.depth(),
             topology: topology.clone(),
-            // Latent grids have no omega_0.
-            omega: (!omit && representation == Representation::Siren).then_some(training.omega),
+            omega: omega.filter(|_| !omit),
             representation,
-            coding: options.coding,
+            coding,
             metadata,
             weights,
         }
@@ -63,11 +74,15 @@ impl Blank<'_> {
     /// The encoder and those of its settings that neither the header nor the defaults tell,
     /// as options of `sirenc encode`.
     fn settings(&self) -> String {
-        let Self { job: Job { options, .. }, training, bytes, representation } = *self;
+        let options = self.job.options;
+        let (training, siren) = match self.kind {
+            Kind::Siren(siren) => (&siren.common, Some(siren)),
+            Kind::Latents(training) => (training, None),
+        };
         let of_effort = Training { effort: training.effort, ..Training::default() };
-        let steps = |training: &Training| match representation {
-            Representation::Siren => training.steps(),
-            Representation::Grid => Length::new(training).all(),
+        let steps = |training: &Training| match self.kind {
+            Kind::Siren(_) => training.steps(),
+            Kind::Latents(_) => Length::new(training).all(),
         };
         let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
         let mut add = |name: &str, value: Option<String>| {
@@ -77,16 +92,20 @@ impl Blank<'_> {
             }
         };
         let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
-        add("representation", options.representation.map(|given| given.to_string()));
+        let named = match &options.representation {
+            _ if options.resume.is_some() => None,
+            options::Representation::Siren(siren) if !siren.show() => Some("siren"),
+            options::Representation::Latents(_) => Some("grid"),
+            _ => None,
+        };
+        add("representation", named.map(str::to_owned));
         add("resume", options.resume.as_ref().map(|_| "FILE".into()));
-        match options.coding {
-            WeightCoding::F16 => add("coding", Some("f16".into())),
-            WeightCoding::Compact => {}
-        }
-        match (options.target, options.coding) {
+        let is_f16 = siren.is_some() && options.coding() == WeightCoding::F16;
+        add("coding", is_f16.then(|| "f16".into()));
+        match options.target {
             // Topology and bytes follow from the search.
-            (Target::Psnr(psnr), _) => {
-                if let Some(hidden) = &options.hidden {
+            Target::Psnr(psnr) => {
+                if let Some(hidden) = options.hidden() {
                     let features: Vec<String> = hidden.iter().map(usize::to_string).collect();
                     add("hidden-layers", Some(hidden.len().to_string()));
                     add("hidden-features", Some(features.join(",")));
@@ -95,24 +114,21 @@ impl Blank<'_> {
                 add("best-effort", options.best_effort.then(String::new));
             }
             // Latent grids have no bytes to keep to then.
-            (Target::Quality(quality), _) if representation == Representation::Grid => {
+            Target::Quality(quality) if siren.is_none() => {
                 add("quality", Some(quality.to_string()));
             }
-            (_, WeightCoding::F16) => {}
-            (_, WeightCoding::Compact) => add("bytes", bytes.map(|bytes| bytes.to_string())),
+            _ if is_f16 => {}
+            _ => add("bytes", self.bytes.map(|bytes| bytes.to_string())),
         }
         add("effort", differs(training.effort.into(), Training::default().effort.into()));
         add("steps", differs(steps(training).into(), steps(&of_effort).into()));
         add("stop-after", training.stop_after.map(|s| s.to_string()));
-        add("batch", training.batch.map(|pixels| pixels.to_string()));
-        add("learning-rate", training.learning_rate.map(|rate| rate.to_string()));
-        add("optimizer", (training.optimizer == OptimizerChoice::Adam).then(|| "adam".into()));
+        if let Some(siren) = siren {
+            add("batch", siren.batch.map(|pixels| pixels.to_string()));
+            add("learning-rate", siren.learning_rate.map(|rate| rate.to_string()));
+            add("optimizer", (siren.optimizer == OptimizerChoice::Adam).then(|| "adam".into()));
+        }
         add("seed", differs(training.seed, 0));
         text
     }
-}
-
-/// Settings as long as they can get: a run that is cut short names its steps.
-pub(super) fn longest(training: &Training) -> Training {
-    Training { stop_after: Some(training.steps()), ..training.clone() }
 }

@@ -1,13 +1,13 @@
 //! Latent grids for a wanted size or PSNR: sizes of the networks, the trainings it takes, rounding,
 //! and the last bytes that make the file fit. How latents are trained is `train`'s matter.
 
-use super::file::{Blank, SETTINGS_FROM, longest};
+use super::file::{Blank, Kind, SETTINGS_FROM};
 use super::options::{DEFAULT_QUALITY, Target};
 use super::session::{Attempt, Session};
 use super::size::{Job, least_for_quality, rising};
 use super::verify::decoded_psnr;
 use crate::coding::grids::Payload;
-use crate::container::{Container, Representation};
+use crate::container::Container;
 use crate::error::EncodeError;
 use crate::geometry::Size;
 use crate::grids::Plane;
@@ -312,14 +312,14 @@ impl<'a> Plan<'a> {
 impl<'a> Blank<'a> {
     /// A file of latent grids but for its payload.
     fn of_latents(job: Job<'a>, training: &'a Training, bytes: Option<u64>) -> Self {
-        Self { job, training, bytes, representation: Representation::Grid }
+        Self { job, bytes, kind: Kind::Latents(training) }
     }
 }
 
 /// Bytes of the payload that the target is expected to take, and most bytes of the file.
 fn payload_and_limit(job: Job, model: &Model) -> (f64, Option<u64>) {
     let Job { raster, options } = job;
-    let training = longest(&options.training);
+    let training = options.training.clone().longest();
     let most = MOST_BPP * raster.size().pixels() as f64 / 8.0;
     let range = (64.0, most.max(128.0));
     match (options.target, &options.resume) {

@@ -1,12 +1,13 @@
 //! What an encoder may be told, and what of it makes no sense. Plain data: looks at no pixel, trains
-//! nothing, writes nothing.
+//! nothing, writes nothing. What only one representation has is a type, which the other does not
+//! take.
 
-use crate::container::{Container, Metadata, Representation, TrainingOmega, WeightCoding};
+use crate::container::{self, Container, Metadata, TrainingOmega, WeightCoding};
 use crate::error::EncodeError;
 use crate::geometry::Size;
 use crate::network::Topology;
 use crate::raster::Raster;
-use crate::train::{DeviceChoice, Training};
+use crate::train::{self, DeviceChoice, OptimizerChoice, SirenTraining, Training};
 
 /// The quality of a file of no other target.
 pub const DEFAULT_QUALITY: f64 = 60.0;
@@ -20,9 +21,10 @@ const MAX_PIXELS: u64 = 1 << 31;
 
 /// How large the file becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Target {
-    /// [`DEFAULT_QUALITY`]; where the network is given ([`EncodeOptions::hidden`],
-    /// [`EncodeOptions::resume`]), what it takes.
+    /// [`DEFAULT_QUALITY`]; where the network is given ([`SirenOptions::hidden`],
+    /// [`Encoder::resume`](super::Encoder::resume)), what it takes.
     #[default]
     Auto,
     /// From 1, about 400 bytes and of small pictures fewer, to 100: as many bytes as the picture
@@ -42,6 +44,7 @@ pub enum Target {
 
 /// Ready-made topologies from the literature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Preset {
     /// The image fitting experiment of Sitzmann et al. 2020, section 4.1: three hidden
     /// layers of 256 after the first.
@@ -80,71 +83,230 @@ impl Preset {
     }
 }
 
-/// Everything an encoder may be told.
+/// How a picture is to be represented, with what only this representation can be told.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct EncodeOptions {
-    /// Size of the file.
-    pub target: Target,
-    /// How the picture is represented; without it, one SIREN for small files and small
-    /// pictures, latent grids for others.
-    pub representation: Option<Representation>,
-    /// Features of each hidden layer, first to last, instead of those that suit the target: one
-    /// SIREN.
-    pub hidden: Option<Vec<usize>>,
-    /// How the weights are written.
-    pub coding: WeightCoding,
-    /// Training settings.
-    pub training: Training,
-    /// Train the network of this file on instead of a new one; it sets the topology. In the
-    /// same weight coding the result is never worse than this.
-    pub resume: Option<Container>,
-    /// Metadata to store. `settings` is filled in by the encoder.
-    pub metadata: Metadata,
-    /// Keep the best result where [`Target::Psnr`] is not reached.
-    pub best_effort: bool,
-    /// Leave out name, settings and seed of the encoder, and the training omega_0, as files of
-    /// less than 1,024 bytes always do.
-    pub omit_settings: bool,
+#[non_exhaustive]
+pub enum Representation {
+    /// One SIREN for small files and small pictures, latent grids for others; of a file that is
+    /// resumed, its own.
+    #[default]
+    Auto,
+    /// One SIREN.
+    Siren(SirenOptions),
+    /// Latent grids.
+    Latents(LatentOptions),
 }
 
-impl EncodeOptions {
-    /// Refuses what makes no sense, or not for this picture.
-    pub(super) fn check(&self, raster: &Raster) -> Result<(), EncodeError> {
-        let Size { width, height } = raster.size();
-        if raster.size().pixels() > MAX_PIXELS {
-            return Err(EncodeError::Picture(format!("{width}x{height} is more than 2^31 pixels")));
-        }
-        self.check_training()?;
-        self.check_target()?;
-        if self.representation == Some(Representation::Grid)
-            && let Some(setting) = self.only_siren()
-        {
-            return Err(invalid(format!("latent grids take no choice of {setting}")));
-        }
-        self.check_resumed(raster)
+impl From<SirenOptions> for Representation {
+    fn from(options: SirenOptions) -> Self {
+        Self::Siren(options)
+    }
+}
+
+impl From<LatentOptions> for Representation {
+    fn from(options: LatentOptions) -> Self {
+        Self::Latents(options)
+    }
+}
+
+/// What can be told of one SIREN.
+///
+/// ```
+/// use sirenc::container::WeightCoding;
+/// use sirenc::{Encoder, Preset, SirenOptions};
+///
+/// let of_three_layers = SirenOptions::new().hidden([32, 24, 24]).coding(WeightCoding::Compact);
+/// let encoder = Encoder::new().bytes(2_000).representation(of_three_layers);
+/// let coin = Encoder::new().representation(SirenOptions::preset(Preset::Coin03));
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+#[must_use]
+pub struct SirenOptions {
+    hidden: Option<Vec<usize>>,
+    coding: Option<WeightCoding>,
+    omega: Option<TrainingOmega>,
+    optimizer: OptimizerChoice,
+    batch: Option<usize>,
+    learning_rate: Option<f64>,
+}
+
+impl SirenOptions {
+    /// A network that suits the target, in the compact coding.
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    fn check_training(&self) -> Result<(), EncodeError> {
-        let training = &self.training;
-        let TrainingOmega { first, hidden } = training.omega;
+    /// Topology and training of a published experiment, in the coding f16.
+    pub fn preset(preset: Preset) -> Self {
+        let learning_rate = preset.learning_rate();
+        Self { learning_rate, ..Self::new().hidden(preset.hidden()).coding(WeightCoding::F16) }
+    }
+
+    /// Features of each hidden layer, first to last, instead of those that suit the target.
+    pub fn hidden(self, features: impl Into<Vec<usize>>) -> Self {
+        Self { hidden: Some(features.into()), ..self }
+    }
+
+    /// How the weights are written; without it compact, or as the file to resume has it.
+    pub fn coding(self, coding: WeightCoding) -> Self {
+        Self { coding: Some(coding), ..self }
+    }
+
+    /// omega_0 of the first and of the other hidden layers, 0.001 to 1000; without it 30 for both
+    /// (Sitzmann et al. 2020, section 3.2), or as the file to resume has it.
+    pub fn omega(self, omega: TrainingOmega) -> Self {
+        Self { omega: Some(omega), ..self }
+    }
+
+    /// The optimizer.
+    pub fn optimizer(self, optimizer: OptimizerChoice) -> Self {
+        Self { optimizer, ..self }
+    }
+
+    /// Pixels in each step's batch, instead of the effort's, of which a network of fewer weights
+    /// takes as many as its weights, or 2,048; a picture with fewer is one batch.
+    pub fn batch(self, pixels: usize) -> Self {
+        Self { batch: Some(pixels), ..self }
+    }
+
+    /// Peak learning rate, above 0 and at most 1, instead of the one for the topology and the
+    /// picture: deep and wide networks take smaller steps, and so do those that are small for a
+    /// hard picture.
+    pub fn learning_rate(self, rate: f64) -> Self {
+        Self { learning_rate: Some(rate), ..self }
+    }
+
+    /// Whether there is something in the file, or in its settings, that only a SIREN of such
+    /// options has.
+    pub(super) fn show(&self) -> bool {
+        let omega = self.omega.is_some_and(|omega| omega != train::OMEGA);
+        let numbers = self.batch.is_some() || self.learning_rate.is_some();
+        let f16 = self.coding == Some(WeightCoding::F16);
+        self.hidden.is_some() || f16 || omega || numbers || self.optimizer != Default::default()
+    }
+
+    fn check(&self) -> Result<(), EncodeError> {
+        let TrainingOmega { first, hidden } = self.omega.unwrap_or(train::OMEGA);
         if !OMEGA.contains(&first) || !OMEGA.contains(&hidden) {
             return Err(invalid("omega_0 must lie from 0.001 to 1000"));
         }
-        if !(1..=9).contains(&training.effort) {
-            return Err(invalid("effort must lie from 1 to 9"));
+        if self.batch == Some(0) {
+            return Err(invalid("the batch must be at least 1"));
         }
-        if training.steps() == 0 || training.stop_after == Some(0) || training.batch == Some(0) {
-            return Err(invalid("steps, the step to stop after and batch must be at least 1"));
-        }
-        if training.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
+        if self.learning_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
             return Err(invalid("the learning rate must lie above 0 and not above 1"));
         }
         Ok(())
     }
+}
+
+/// What can be told of latent grids: nothing so far.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[must_use]
+pub struct LatentOptions {
+    _private: (),
+}
+
+impl LatentOptions {
+    /// Latents and networks that suit the target.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Everything that an encoder has been told.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Options {
+    pub target: Target,
+    pub representation: Representation,
+    pub training: Training,
+    /// The file to train on.
+    pub resume: Option<Container>,
+    /// Without `settings`, which the encoder fills in.
+    pub metadata: Metadata,
+    pub best_effort: bool,
+    pub omit_settings: bool,
+}
+
+impl Options {
+    /// The options of one SIREN, where it has any.
+    pub fn siren(&self) -> Option<&SirenOptions> {
+        match &self.representation {
+            Representation::Siren(siren) => Some(siren),
+            Representation::Auto | Representation::Latents(_) => None,
+        }
+    }
+
+    /// The coding of a SIREN's weights.
+    pub fn coding(&self) -> WeightCoding {
+        let resumed = self.resume.as_ref().map(|file| file.coding);
+        self.siren().and_then(|siren| siren.coding).or(resumed).unwrap_or_default()
+    }
+
+    /// The hidden layers of a SIREN, where they are given.
+    pub fn hidden(&self) -> Option<&[usize]> {
+        self.siren().and_then(|siren| siren.hidden.as_deref())
+    }
+
+    /// How a SIREN is trained.
+    pub fn siren_training(&self) -> SirenTraining {
+        let default = SirenOptions::new();
+        let siren = self.siren().unwrap_or(&default);
+        let resumed = self.resume.as_ref().and_then(|file| file.omega);
+        SirenTraining {
+            common: self.training.clone(),
+            omega: siren.omega.or(resumed).unwrap_or(train::OMEGA),
+            optimizer: siren.optimizer,
+            batch: siren.batch,
+            learning_rate: siren.learning_rate,
+        }
+    }
+
+    /// The topology, where it is given.
+    pub fn given(&self, raster: &Raster) -> Result<Option<Topology>, EncodeError> {
+        Ok(match (&self.resume, self.hidden()) {
+            (Some(file), _) => Some(file.topology.clone()),
+            (None, Some(hidden)) => {
+                let topology = Topology::new(raster.channels(), hidden.to_vec());
+                Some(topology.map_err(|error| invalid(error.to_string()))?)
+            }
+            (None, None) => None,
+        })
+    }
+
+    /// Whether the device trains nothing but SIRENs, by candle.
+    pub fn device_wants_siren(&self) -> bool {
+        matches!(self.training.device, DeviceChoice::Cuda | DeviceChoice::Metal)
+    }
+
+    /// Refuses what makes no sense, or not for this picture.
+    pub fn check(&self, raster: &Raster) -> Result<(), EncodeError> {
+        let Size { width, height } = raster.size();
+        if raster.size().pixels() > MAX_PIXELS {
+            return Err(EncodeError::Picture(format!("{width}x{height} is more than 2^31 pixels")));
+        }
+        let training = &self.training;
+        if !(1..=9).contains(&training.effort) {
+            return Err(invalid("effort must lie from 1 to 9"));
+        }
+        if training.steps == Some(0) || training.stop_after == Some(0) {
+            return Err(invalid("steps and the step to stop after must be at least 1"));
+        }
+        match &self.representation {
+            Representation::Auto => {}
+            Representation::Siren(siren) => siren.check()?,
+            Representation::Latents(_) if self.device_wants_siren() => {
+                return Err(invalid("latent grids take no choice of the device"));
+            }
+            Representation::Latents(_) => {}
+        }
+        self.check_target()?;
+        self.resume.as_ref().map_or(Ok(()), |file| self.check_resumed(file, raster))
+    }
 
     fn check_target(&self) -> Result<(), EncodeError> {
         match self.target {
-            Target::Quality(_) if self.hidden.is_some() && self.coding == WeightCoding::F16 => {
+            Target::Quality(_) if self.hidden().is_some() && self.coding() == WeightCoding::F16 => {
                 Err(invalid(
                     "a network of given size has one size in the coding f16: leave the quality out, \
                      or take the coding compact",
@@ -163,13 +325,22 @@ impl EncodeOptions {
         }
     }
 
-    fn check_resumed(&self, raster: &Raster) -> Result<(), EncodeError> {
-        let Some(file) = &self.resume else { return Ok(()) };
+    fn check_resumed(&self, file: &Container, raster: &Raster) -> Result<(), EncodeError> {
+        use container::Representation::{Grid, Siren};
         if file.topology.channels() != raster.channels() {
             return Err(invalid("the network to resume has other channels than the picture"));
         }
-        let &Container { width, height, representation, .. } = file;
-        if representation == Representation::Grid && raster.size() != (Size { width, height }) {
+        match (&self.representation, file.representation) {
+            (Representation::Siren(_), Grid) => {
+                return Err(invalid("the file to resume holds latent grids and not one SIREN"));
+            }
+            (Representation::Latents(_), Siren) => {
+                return Err(invalid("the file to resume holds one SIREN and not latent grids"));
+            }
+            _ => {}
+        }
+        let &Container { width, height, .. } = file;
+        if file.representation == Grid && raster.size() != (Size { width, height }) {
             return Err(invalid(format!(
                 "the latent grids to resume are of {width}x{height} pixels and go on with a picture of that size"
             )));
@@ -177,31 +348,15 @@ impl EncodeOptions {
         Ok(())
     }
 
-    /// A setting that only one SIREN has.
-    pub(super) fn only_siren(&self) -> Option<&'static str> {
-        let training = &self.training;
-        let settings = [
-            (self.hidden.is_some(), "the hidden layers"),
-            (self.coding == WeightCoding::F16, "the coding f16"),
-            (training.omega != Training::default().omega, "omega_0"),
-            (training.optimizer != Training::default().optimizer, "the optimizer"),
-            (training.batch.is_some(), "the batch"),
-            (training.learning_rate.is_some(), "the learning rate"),
-            (matches!(training.device, DeviceChoice::Cuda | DeviceChoice::Metal), "the device"),
-        ];
-        settings.into_iter().find_map(|(given, name)| given.then_some(name))
-    }
-
-    /// The topology, where it is given.
-    pub(super) fn given(&self, raster: &Raster) -> Result<Option<Topology>, EncodeError> {
-        Ok(match (&self.resume, &self.hidden) {
-            (Some(file), _) => Some(file.topology.clone()),
-            (None, Some(hidden)) => {
-                let topology = Topology::new(raster.channels(), hidden.clone());
-                Some(topology.map_err(|error| invalid(error.to_string()))?)
-            }
-            (None, None) => None,
-        })
+    /// Refuses what checkpoints cannot go on with to the same file.
+    pub fn check_for_checkpoints(&self) -> Result<(), EncodeError> {
+        if self.training.timeout.is_some() {
+            return Err(invalid("checkpoints do not go with a time-out"));
+        }
+        if self.siren().is_some_and(|siren| siren.optimizer == OptimizerChoice::Adam) {
+            return Err(invalid("checkpoints do not go with Adam"));
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod plan;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::file::Blank;
 use super::options::Target;
@@ -17,7 +17,7 @@ use crate::network::Siren;
 use crate::quantize;
 use crate::raster::Raster;
 use crate::rate::Model;
-use crate::train::{self, Observe, Trained, Training, TrainingDevice};
+use crate::train::{self, Observe, SirenTraining, Trained, Training, TrainingDevice};
 use plan::{Plan, given_bytes};
 
 /// A PSNR is out of reach where so many bits per pixel do not reach it, though at least 64 KiB
@@ -41,9 +41,10 @@ const STARTS: u32 = 4;
 /// Encodes the picture as one SIREN.
 pub(super) fn encode(session: &mut Session) -> Result<Attempt, EncodeError> {
     let options = session.job.options;
+    let training = options.siren_training();
     match options.target {
-        Target::Psnr(wanted) => search(session, wanted),
-        target => attempt(session, target, &options.training, None),
+        Target::Psnr(wanted) => search(session, wanted, &training),
+        target => attempt(session, target, &training, None),
     }
 }
 
@@ -52,19 +53,19 @@ pub(super) fn encode(session: &mut Session) -> Result<Attempt, EncodeError> {
 fn attempt(
     session: &mut Session,
     target: Target,
-    training: &Training,
+    training: &SirenTraining,
     run: Option<u32>,
 ) -> Result<Attempt, EncodeError> {
     let job = session.job;
     let plan = Plan::new(job, target)?;
     let small = plan.topology.weight_count() < STARTS_BELOW;
-    let given = job.options.hidden.is_some() || job.options.resume.is_some();
-    let once = given || training.timeout.is_some() || job.raster.is_flat();
+    let given = job.options.hidden().is_some() || job.options.resume.is_some();
+    let once = given || training.common.timeout.is_some() || job.raster.is_flat();
     let starts = if small && !once { STARTS } else { 1 };
     let mut best: Option<Attempt> = None;
     for start in 0..starts {
-        let seed = training.seed.wrapping_add(start.into());
-        let training = Training { seed, ..training.clone() };
+        let seed = training.common.seed.wrapping_add(start.into());
+        let training = training.clone().with(|common| Training { seed, ..common });
         let this = session.train(run.unwrap_or(start + 1), |device, saved, observe| {
             let trained = plan.train(job, &training, device, saved, observe)?;
             plan.code(job, training, &trained)
@@ -88,7 +89,7 @@ impl Plan {
     fn train(
         &self,
         job: Job,
-        training: &Training,
+        training: &SirenTraining,
         device: &mut TrainingDevice,
         saved: Option<&[u8]>,
         observe: &mut Observe,
@@ -105,7 +106,7 @@ impl Plan {
     fn code(
         &self,
         job: Job,
-        training: Training,
+        training: SirenTraining,
         trained: &Trained,
     ) -> Result<Attempt, EncodeError> {
         let Job { raster, options } = job;
@@ -113,9 +114,10 @@ impl Plan {
         let &Trained { steps_done, steps_planned, .. } = trained;
         let cut_short = (1..steps_planned).contains(&steps_done);
         let stop_after = cut_short.then_some(steps_done);
-        let training = Training { steps: Some(steps_planned), stop_after, ..training };
+        let steps = Some(steps_planned);
+        let training = training.with(|common| Training { steps, stop_after, ..common });
         let file = Blank::of_siren(job, &training, *most);
-        let weights = match options.coding {
+        let weights = match options.coding() {
             WeightCoding::F16 => coding::f16::encode(&trained.siren),
             WeightCoding::Compact => {
                 let room = most.map_or(usize::MAX, |most| file.room(topology, most));
@@ -125,7 +127,7 @@ impl Plan {
         let mut bytes = file.container(topology, weights).write();
         let mut psnr = decoded_psnr(raster, &bytes)?;
         if let Some(before) = &options.resume
-            && before.coding == options.coding
+            && before.coding == options.coding()
         {
             let before = file.container(topology, before.weights.clone()).write();
             let before_psnr = decoded_psnr(raster, &before)?;
@@ -162,9 +164,13 @@ fn compact_weights(raster: &Raster, trained: &Trained, room: usize) -> Vec<u8> {
 
 /// Trains networks of several sizes for the smallest file of a PSNR. The first size is the
 /// model's; what a run shows the model to be off by for this picture leads to the next.
-fn search(session: &mut Session, wanted: f64) -> Result<Attempt, EncodeError> {
+fn search(
+    session: &mut Session,
+    wanted: f64,
+    training: &SirenTraining,
+) -> Result<Attempt, EncodeError> {
     let job = session.job;
-    let mut search = Search::new(job, wanted)?;
+    let mut search = Search::new(job, wanted, training)?;
     let mut bytes = search.first();
     for run in 1.. {
         let target = search.target(bytes);
@@ -198,6 +204,7 @@ fn search(session: &mut Session, wanted: f64) -> Result<Attempt, EncodeError> {
 /// A search for the smallest file of a PSNR, by the bytes of the weights.
 struct Search<'a> {
     job: Job<'a>,
+    training: &'a SirenTraining,
     started: Instant,
     model: Model,
     wanted: f64,
@@ -214,7 +221,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(job: Job<'a>, wanted: f64) -> Result<Self, EncodeError> {
+    fn new(job: Job<'a>, wanted: f64, training: &'a SirenTraining) -> Result<Self, EncodeError> {
         let given = job.options.given(job.raster)?;
         let reach = REACH_BPP * job.raster.size().pixels() as f64 / 8.0;
         let range = match &given {
@@ -226,10 +233,11 @@ impl<'a> Search<'a> {
         };
         Ok(Self {
             job,
+            training,
             started: Instant::now(),
             model: Model::new(job.raster),
             wanted,
-            sized: job.options.coding == WeightCoding::Compact || given.is_none(),
+            sized: job.options.coding() == WeightCoding::Compact || given.is_none(),
             range,
             low: 0.0,
             high: f64::INFINITY,
@@ -239,7 +247,7 @@ impl<'a> Search<'a> {
     }
 
     fn effort(&self) -> u8 {
-        self.job.options.training.effort
+        self.training.common.effort
     }
 
     /// The size to begin with.
@@ -255,10 +263,10 @@ impl<'a> Search<'a> {
     }
 
     /// How to train, in the time that is left.
-    fn training(&self) -> Training {
-        let training = &self.job.options.training;
-        let timeout = training.timeout.map(|limit| limit.saturating_sub(self.started.elapsed()));
-        Training { timeout, ..training.clone() }
+    fn training(&self) -> SirenTraining {
+        let left = |limit: Duration| limit.saturating_sub(self.started.elapsed());
+        let timeout = self.training.common.timeout.map(left);
+        self.training.clone().with(|common| Training { timeout, ..common })
     }
 
     fn has_any(&self) -> bool {
@@ -280,7 +288,7 @@ impl<'a> Search<'a> {
     /// Whether no other run follows one that came to `psnr`.
     fn is_over(&self, run: u32, psnr: f64) -> bool {
         let near = (self.wanted..self.wanted + NEAR).contains(&psnr) || run >= RUNS;
-        let timeout = self.job.options.training.timeout;
+        let timeout = self.training.common.timeout;
         let late = timeout.is_some_and(|t| self.started.elapsed() > t.mul_f64(LAST_RUN));
         self.found.is_some() && near || late
     }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::options::{DEFAULT_QUALITY, EncodeOptions, Target};
+use super::options::{self, DEFAULT_QUALITY, Options, Target};
 use crate::container::{Metadata, Representation};
 use crate::raster::Raster;
 use crate::rate::Model;
@@ -36,7 +36,7 @@ const SIREN_BYTES: f64 = 16_000.0;
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
     pub raster: &'a Raster,
-    pub options: &'a EncodeOptions,
+    pub options: &'a Options,
 }
 
 impl Job<'_> {
@@ -70,10 +70,12 @@ impl Job<'_> {
         if let Some(file) = &options.resume {
             return file.representation;
         }
-        if let Some(given) = options.representation {
-            return given;
+        match options.representation {
+            options::Representation::Siren(_) => return Representation::Siren,
+            options::Representation::Latents(_) => return Representation::Grid,
+            options::Representation::Auto => {}
         }
-        if options.only_siren().is_some() || raster.is_flat() {
+        if options.device_wants_siren() || raster.is_flat() {
             return Representation::Siren;
         }
         let bytes = self.expected_bytes();

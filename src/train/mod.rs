@@ -2,7 +2,7 @@
 //! Uses candle, which nothing outside this directory and `encode` may. Knows no files
 //! and no weight codings.
 //!
-//! [`crate::encode`] does all of it. For experiments the parts stand alone: [`Model`] is a
+//! [`Encoder`](crate::Encoder) does all of it. For experiments the parts stand alone: [`Model`] is a
 //! SIREN in candle tensors, [`FusedLoss`] the loss and gradient of a batch as one operation
 //! of candle, [`Soap`] an optimizer of candle-nn.
 //!
@@ -42,12 +42,13 @@ mod effort;
 mod fused;
 pub(crate) mod grid;
 mod model;
+mod options;
 mod quality;
 mod sampling;
 mod schedule;
 mod soap;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
@@ -56,7 +57,6 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::coding::compact::{Quantized, Steps};
-use crate::container::TrainingOmega;
 use crate::error::EncodeError;
 #[cfg(feature = "gpu")]
 use crate::gpu::{self, Trainer, WeightedPixel};
@@ -70,104 +70,14 @@ pub use device::DeviceChoice;
 pub(crate) use device::TrainingDevice;
 pub use fused::FusedLoss;
 pub use model::Model;
+pub use options::{Control, OptimizerChoice, Progress};
+pub(crate) use options::{OMEGA, SirenTraining, Training};
 use quality::Errors;
 #[cfg(feature = "gpu")]
 use sampling::Pixel;
 use sampling::{Pixels, Sampler};
 use schedule::Schedule;
 pub use soap::{Soap, SoapParams};
-
-/// How a network is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Training {
-    /// omega_0 of the first and of the other hidden layers (Sitzmann et al. 2020,
-    /// section 3.2: 30 for both).
-    pub omega: TrainingOmega,
-    /// How long to train, 1 (about a second) to 9 (all that is known); 3 by default.
-    pub effort: u8,
-    /// Length of the learning-rate schedule in steps, instead of the effort's.
-    pub steps: Option<u32>,
-    /// Stop after so many steps of the schedule.
-    pub stop_after: Option<u32>,
-    /// Pixels in each step's batch, instead of the effort's, of which a network of fewer weights
-    /// takes as many as its weights, or 2,048; a picture with fewer is one batch.
-    pub batch: Option<usize>,
-    /// The optimizer.
-    pub optimizer: OptimizerChoice,
-    /// Peak learning rate, instead of the one for the topology and the picture: deep and wide
-    /// networks take smaller steps, and so do those that are small for a hard picture.
-    pub learning_rate: Option<f64>,
-    /// Seed of the initial weights and of the order of the pixels.
-    pub seed: u64,
-    /// Train no longer than this; the schedule is shortened to end in time.
-    pub timeout: Option<Duration>,
-    /// What trains.
-    pub device: DeviceChoice,
-}
-
-impl Default for Training {
-    fn default() -> Self {
-        Self {
-            omega: TrainingOmega { first: 30.0, hidden: 30.0 },
-            effort: 3,
-            steps: None,
-            stop_after: None,
-            batch: None,
-            optimizer: OptimizerChoice::Soap,
-            learning_rate: None,
-            seed: 0,
-            timeout: None,
-            device: DeviceChoice::Auto,
-        }
-    }
-}
-
-impl Training {
-    /// Steps of the learning-rate schedule.
-    pub fn steps(&self) -> u32 {
-        self.steps.unwrap_or_else(|| effort::length(self.effort).steps)
-    }
-
-    /// Pixels of each step's batch for a network of so many weights.
-    pub fn batch(&self, weights: usize) -> usize {
-        self.batch
-            .unwrap_or_else(|| effort::length(self.effort).batch.min(weights.max(SMALL_BATCH)))
-    }
-}
-
-/// The optimizers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OptimizerChoice {
-    /// SOAP (Vyas et al. 2024).
-    Soap,
-    /// Adam, as candle-nn has it.
-    Adam,
-}
-
-/// Where a training run stands.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// Which training run this is, from 1 on: a PSNR target or a very small network takes
-    /// several.
-    pub run: u32,
-    /// Steps done.
-    pub step: u32,
-    /// Steps planned.
-    pub steps: u32,
-    /// PSNR in dB of the recent batches.
-    pub psnr: f64,
-    /// Bytes that the latents of grids take so far.
-    pub bytes: Option<f64>,
-}
-
-/// What an observer wants next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// Train on.
-    Continue,
-    /// Stop and keep the best network so far.
-    Stop,
-}
 
 /// Called after every step; may save the run, and end it.
 pub(crate) type Observe<'a> = dyn FnMut(&Progress, &mut dyn Archived) -> Control + 'a;
@@ -190,10 +100,6 @@ pub(crate) struct Trained {
     /// Whether nothing better than one colour was found.
     pub single_colour: bool,
 }
-
-/// Small networks learn no better from batches of more pixels than they have weights, or than
-/// this where they have fewer (docs/experiments.md).
-const SMALL_BATCH: usize = 2048;
 
 /// A batch loss this many times the smoothed loss, or a smoothed loss this many times its
 /// lowest value, counts as divergence.
@@ -256,7 +162,7 @@ pub(crate) fn train(
     raster: &Raster,
     topology: &Topology,
     (initial, budget): (Option<&Siren>, Option<usize>),
-    training: &Training,
+    training: &SirenTraining,
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Trained, EncodeError> {
@@ -272,14 +178,14 @@ pub(crate) fn train(
             steps: None,
             sensitivities: Vec::new(),
             steps_done: 0,
-            steps_planned: training.steps(),
+            steps_planned: training.common.steps(),
             recoveries: 0,
             single_colour: true,
         });
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(training.common.seed);
     let rate = training.learning_rate.unwrap_or_else(|| {
-        let expected = rate::Model::new(raster).psnr_of_weights(topology, training.effort);
+        let expected = rate::Model::new(raster).psnr_of_weights(topology, training.common.effort);
         schedule::peak(topology, expected)
     });
     let (model, peak) = match initial {
@@ -309,7 +215,7 @@ pub(crate) fn train(
         device,
         #[cfg(feature = "gpu")]
         trainer,
-        schedule: Schedule::new(peak, training.steps()),
+        schedule: Schedule::new(peak, training.common.steps()),
         step: 0,
         backoff: 1.0,
         recoveries: 0,
@@ -327,7 +233,7 @@ pub(crate) fn train(
         if !run.step()? {
             break;
         }
-        if let Some(timeout) = training.timeout {
+        if let Some(timeout) = training.common.timeout {
             let elapsed = started.elapsed();
             if run.step == schedule::WARM_UP {
                 let share = timeout.as_secs_f64() / elapsed.as_secs_f64();
@@ -344,8 +250,8 @@ pub(crate) fn train(
 }
 
 /// Whether a GPU is expected to train faster than the CPU, with so many points in a batch.
-fn gpu_is_faster(training: &Training, topology: &Topology, points: usize) -> bool {
-    let steps = training.steps().min(training.stop_after.unwrap_or(u32::MAX));
+fn gpu_is_faster(training: &SirenTraining, topology: &Topology, points: usize) -> bool {
+    let steps = training.common.steps().min(training.common.stop_after.unwrap_or(u32::MAX));
     // A training step is about three evaluations.
     let step = 3.0 * topology.weight_count() as f64 * points as f64;
     let threads = rayon::current_num_threads().min(fused::most_threads(points));
@@ -355,7 +261,7 @@ fn gpu_is_faster(training: &Training, topology: &Topology, points: usize) -> boo
 /// A training run.
 struct Run<'a> {
     raster: &'a Raster,
-    training: &'a Training,
+    training: &'a SirenTraining,
     /// Pixels of a step.
     batch: usize,
     /// Bytes of the weights in the compact coding.
@@ -409,7 +315,7 @@ struct Best {
 impl Run<'_> {
     /// The step before which the run ends.
     fn end(&self) -> u32 {
-        self.schedule.steps().min(self.training.stop_after.unwrap_or(u32::MAX))
+        self.schedule.steps().min(self.training.common.stop_after.unwrap_or(u32::MAX))
     }
 
     /// One step, or one recovery. Returns whether the run can go on.
@@ -511,7 +417,7 @@ impl Run<'_> {
     }
 
     fn sensitivities(&mut self) -> Result<Vec<Sensitivity>, EncodeError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.training.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.training.common.seed);
         let sample = self.sampler.sample(SENSITIVITY_PIXELS, &mut rng)?;
         self.model.sensitivities(&sample, &mut rng)
     }
@@ -697,7 +603,8 @@ mod tests {
         mut at: impl FnMut(u32),
     ) -> Result<Vec<f64>, EncodeError> {
         let topology = Topology::uniform(Channels::Grey, 2, 6).unwrap();
-        let training = Training { steps: Some(60), batch: Some(100), ..Training::default() };
+        let common = Training { steps: Some(60), ..Training::default() };
+        let training = SirenTraining { common, batch: Some(100), ..SirenTraining::default() };
         let mut psnrs = Vec::new();
         let observe = &mut |progress: &Progress, _: &mut dyn Archived| {
             psnrs.push(progress.psnr);

@@ -1,15 +1,15 @@
 //! Which network is trained, for which size of file. Trains nothing.
 
-use super::super::file::{Blank, SETTINGS_FROM, longest};
+use super::super::file::{Blank, Kind, SETTINGS_FROM};
 use super::super::options::{DEFAULT_QUALITY, Target};
 use super::super::size::{Job, QUALITY_BYTES, least_for_quality};
 use crate::coding::compact;
-use crate::container::{Representation, WeightCoding};
+use crate::container::WeightCoding;
 use crate::error::EncodeError;
 use crate::network::{Channels, Siren, Topology, limits};
 use crate::quantize;
 use crate::rate::{COMPACT_BITS, Model};
-use crate::train::Training;
+use crate::train::{SirenTraining, Training};
 
 /// Runs of so many steps and more may have more than five layers.
 const DEEP_FROM: u32 = 1000;
@@ -31,8 +31,8 @@ pub(super) struct Plan {
 
 impl<'a> Blank<'a> {
     /// A file of one SIREN but for its weights.
-    pub(super) fn of_siren(job: Job<'a>, training: &'a Training, bytes: Option<u64>) -> Self {
-        Self { job, training, bytes, representation: Representation::Siren }
+    pub(super) fn of_siren(job: Job<'a>, training: &'a SirenTraining, bytes: Option<u64>) -> Self {
+        Self { job, bytes, kind: Kind::Siren(training) }
     }
 }
 
@@ -41,8 +41,8 @@ impl Plan {
     /// [`EncodeError::TooFewBytes`] for less than the smallest file, or that of the given network.
     pub fn new(job: Job, target: Target) -> Result<Self, EncodeError> {
         let given = job.options.given(job.raster)?;
-        let is_compact = job.options.coding == WeightCoding::Compact;
-        let training = longest(&job.options.training);
+        let is_compact = job.options.coding() == WeightCoding::Compact;
+        let training = job.options.siren_training().with(Training::longest);
         let bytes = wanted_bytes(job, target, given.as_ref(), &training);
         let file = Blank::of_siren(job, &training, bytes);
         let smallest = least_bytes(&file, given.as_ref().filter(|_| !is_compact));
@@ -51,7 +51,7 @@ impl Plan {
         {
             return Err(EncodeError::TooFewBytes { wanted, smallest });
         }
-        let topology = given.unwrap_or_else(|| suited(&file));
+        let topology = given.unwrap_or_else(|| suited(&file, training.common.steps()));
         let budget = bytes.filter(|_| is_compact).map(|bytes| file.room(&topology, bytes));
         Ok(Self { topology, bytes, budget })
     }
@@ -59,11 +59,11 @@ impl Plan {
     /// Bytes of the file for so many bytes of weights in the compact coding, or for a network
     /// as good in another.
     pub fn file_bytes(job: Job, weights: f64) -> u64 {
-        let weights = match job.options.coding {
+        let weights = match job.options.coding() {
             WeightCoding::F16 => weights * 16.0 / COMPACT_BITS,
             WeightCoding::Compact => weights,
         };
-        let training = longest(&job.options.training);
+        let training = job.options.siren_training().with(Training::longest);
         let file = Blank::of_siren(job, &training, Some(weights as u64));
         file.size(&smallest(job.raster.channels()), weights as usize)
     }
@@ -74,9 +74,9 @@ fn wanted_bytes(
     job: Job,
     target: Target,
     given: Option<&Topology>,
-    training: &Training,
+    training: &SirenTraining,
 ) -> Option<u64> {
-    let coding = job.options.coding;
+    let coding = job.options.coding();
     let target = match target {
         Target::Auto if given.is_none() => Target::Quality(DEFAULT_QUALITY),
         target => target,
@@ -109,7 +109,7 @@ fn least_bytes(file: &Blank, given: Option<&Topology>) -> u64 {
     }
     let Job { raster, options } = file.job;
     let smallest = smallest(raster.channels());
-    let weights = match options.coding {
+    let weights = match options.coding() {
         WeightCoding::F16 => 2 * smallest.weight_count(),
         WeightCoding::Compact => {
             let channels = raster.channels().count();
@@ -120,20 +120,20 @@ fn least_bytes(file: &Blank, given: Option<&Topology>) -> u64 {
     file.size(&smallest, weights)
 }
 
-/// The topology that suits the size of a file.
-fn suited(file: &Blank) -> Topology {
+/// The topology that suits the size of a file, for a training of so many steps.
+fn suited(file: &Blank, steps: u32) -> Topology {
     let Job { raster, options } = file.job;
     let smallest = smallest(raster.channels());
     if raster.is_flat() {
         return smallest;
     }
-    let bits = match options.coding {
+    let bits = match options.coding() {
         WeightCoding::F16 => 16.0,
         WeightCoding::Compact => COMPACT_BITS,
     };
     let room = file.bytes.map_or(0, |bytes| file.room(&smallest, bytes));
     let weights = (room as f64 * 8.0 / bits) as usize;
-    let mut layers = (1..=layers_for(weights, file.training.steps())).rev();
+    let mut layers = (1..=layers_for(weights, steps)).rev();
     layers.find_map(|layers| widest(raster.channels(), layers, weights)).unwrap_or(smallest)
 }
 
