@@ -6,8 +6,8 @@ mod common;
 
 use std::time::Instant;
 
-use common::{grid_options, picture_of_bytes};
-use sirenc::{Channels, Control, Decoder, Raster, RenderOptions, Target, encode};
+use common::{grid_encoder, picture_of_bytes};
+use sirenc::{Channels, Decoder, Raster, RenderOptions, Target};
 
 /// Short sides, and the pixels of each picture.
 const SIDES: [u32; 5] = [2, 8, 20, 64, 181];
@@ -18,11 +18,11 @@ const RUNS: usize = 5;
 
 /// Seconds of an encode and of a decode.
 fn seconds(raster: &Raster) -> (f64, f64) {
-    let options = grid_options(Target::Bpp(0.6), STEPS);
+    let encoder = grid_encoder(Target::Bpp(0.6), STEPS);
     let mut least = (f64::INFINITY, f64::INFINITY);
     for _ in 0..RUNS {
         let start = Instant::now();
-        let file = encode(raster, &options, |_| Control::Continue).unwrap().bytes;
+        let file = encoder.encode(raster).unwrap().bytes;
         let encoded = start.elapsed().as_secs_f64();
         let start = Instant::now();
         Decoder::new(&file).unwrap().render(&RenderOptions::default()).unwrap();

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use sirenc::container::WeightCoding;
-use sirenc::{Control, EncodeOptions, Preset, Raster, Samples, Size, encode};
+use sirenc::{Encoder, Preset, Raster, Samples, SirenOptions, Size};
 
 /// dB.
 const TARGETS: [f64; 4] = [24.0, 26.0, 28.0, 29.0];
@@ -19,13 +18,8 @@ fn main() {
         if targets.peek().is_none() {
             return;
         }
-        let mut options = EncodeOptions {
-            hidden: Some(Preset::Coin03.hidden()),
-            coding: WeightCoding::F16,
-            ..Default::default()
-        };
-        options.training.effort = effort;
-        let encoded = encode(&raster, &options, |_| Control::Continue).unwrap();
+        let coin = SirenOptions::preset(Preset::Coin03);
+        let encoded = Encoder::new().representation(coin).effort(effort).encode(&raster).unwrap();
         let seconds = encoded.elapsed.as_secs_f64();
         println!("  effort {effort}: {:.2} dB in {seconds:.1} s", encoded.psnr);
         while let Some(target) = targets.next_if(|&&target| encoded.psnr >= target) {

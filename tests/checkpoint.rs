@@ -8,46 +8,45 @@ use std::fs;
 use std::process::Child;
 use std::time::Duration;
 
-use common::{grid_options, picture_of_bytes};
-use sirenc::container::{Representation, WeightCoding};
+use common::{grid_encoder, picture_of_bytes};
+use sirenc::container::WeightCoding;
+use sirenc::Representation;
 use sirenc::{
-    Channels, Checkpoints, Control, Decoder, EncodeError, EncodeOptions, Encoded, Metadata,
-    OptimizerChoice, Progress, Raster, Samples, Size, Target, Training, encode,
-    encode_with_checkpoints,
+    Channels, Checkpoints, Control, Decoder, EncodeError, Encoded, Encoder, LatentOptions,
+    Metadata, OptimizerChoice, Progress, Raster, Samples, SirenOptions, Size, Target,
 };
 use workplace::Workplace;
 
 /// Encodes as one SIREN in so many steps.
-fn siren_options(target: Target, steps: u32) -> EncodeOptions {
-    let training = Training { steps: Some(steps), batch: Some(128), ..Training::default() };
-    let representation = Some(Representation::Siren);
-    EncodeOptions { target, representation, training, ..EncodeOptions::default() }
+fn siren_encoder(target: Target, steps: u32) -> Encoder {
+    let siren = SirenOptions::new().batch(128);
+    Encoder::new().target(target).representation(siren).steps(steps)
 }
 
 /// The result of going on from a checkpoint, and those of every step after it.
 fn go_on(
     raster: &Raster,
-    options: &EncodeOptions,
+    encoder: &Encoder,
     from: Option<&[u8]>,
     observe: impl FnMut(&Progress) -> Control,
 ) -> (Result<Encoded, EncodeError>, Vec<Vec<u8>>) {
     let mut saved = Vec::new();
     let mut save = |bytes: &[u8]| saved.push(bytes.to_vec());
     let checkpoints = Checkpoints { from, every: Duration::ZERO, save: &mut save };
-    let encoded = encode_with_checkpoints(raster, options, checkpoints, observe);
-    (encoded, saved)
+    let encoding = encoder.clone().on_progress(observe).checkpoints(checkpoints);
+    (encoding.encode(raster), saved)
 }
 
 /// Breaks an encode off after some of its steps, and compares what comes of going on. Gives the
 /// numbers of its trainings and their steps.
 fn goes_on_from(
     raster: &Raster,
-    options: &EncodeOptions,
+    encoder: &Encoder,
     picked: impl Fn(u32, u32) -> bool,
 ) -> Vec<(u32, u32)> {
-    let whole = encode(raster, options, |_| Control::Continue).unwrap();
+    let whole = encoder.encode(raster).unwrap();
     let mut steps = Vec::new();
-    let (encoded, saved) = go_on(raster, options, None, |progress| {
+    let (encoded, saved) = go_on(raster, encoder, None, |progress| {
         steps.push((progress.run, progress.step));
         Control::Continue
     });
@@ -55,7 +54,7 @@ fn goes_on_from(
     assert_eq!(saved.len(), steps.len());
     for (at, &(run, step)) in steps.iter().enumerate().filter(|(_, s)| picked(s.0, s.1)) {
         let mut rest = steps[at + 1..].iter();
-        let (encoded, again) = go_on(raster, options, Some(&saved[at]), |progress| {
+        let (encoded, again) = go_on(raster, encoder, Some(&saved[at]), |progress| {
             assert_eq!(rest.next(), Some(&(progress.run, progress.step)));
             Control::Continue
         });
@@ -77,14 +76,14 @@ fn a_size_is_gone_on_with_from_any_step() {
     // 25 steps each at a quarter and at a half of the size, 50 at full size, the last two of the
     // networks alone.
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let mut options = grid_options(Target::Bytes(1500), 100);
+    let encoder = grid_encoder(Target::Bytes(1500), 100);
     let picked = [1, 24, 25, 26, 49, 50, 51, 75, 97, 98, 99, 100];
-    let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
+    let steps = goes_on_from(&raster, &encoder, |_, step| picked.contains(&step));
     assert_eq!(steps.len(), 100);
     for stop_after in [20, 60, 99] {
-        options.training.stop_after = Some(stop_after);
+        let encoder = encoder.clone().stop_after(stop_after);
         let picked = [19, 20, 59, 60, 99];
-        let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
+        let steps = goes_on_from(&raster, &encoder, |_, step| picked.contains(&step));
         assert_eq!(steps.len(), stop_after as usize);
     }
 }
@@ -92,10 +91,10 @@ fn a_size_is_gone_on_with_from_any_step() {
 #[test]
 fn all_starts_of_a_small_siren_are_gone_on_with() {
     let raster = picture_of_bytes(24, 16, Channels::Rgb);
-    let options = siren_options(Target::Bytes(160), 60);
+    let encoder = siren_encoder(Target::Bytes(160), 60);
     // Weights are rounded from step 48 on, their steps fixed from step 57 on.
     let picked = [1, 20, 21, 30, 47, 48, 50, 57, 60];
-    let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
+    let steps = goes_on_from(&raster, &encoder, |_, step| picked.contains(&step));
     assert_eq!(steps.last(), Some(&(4, 60)));
     assert_eq!(steps.len(), 240);
 }
@@ -103,44 +102,41 @@ fn all_starts_of_a_small_siren_are_gone_on_with() {
 #[test]
 fn a_siren_is_gone_on_with_from_any_step() {
     let raster = picture_of_bytes(40, 24, Channels::Rgba);
-    let mut options = siren_options(Target::Bytes(900), 130);
+    let encoder = siren_encoder(Target::Bytes(900), 130);
     let picked = [1, 21, 49, 50, 51, 99, 100, 104, 110, 124, 129, 130];
-    let steps = goes_on_from(&raster, &options, |_, step| picked.contains(&step));
+    let steps = goes_on_from(&raster, &encoder, |_, step| picked.contains(&step));
     assert_eq!(steps.len(), 130);
-    options.training.stop_after = Some(107);
-    let steps = goes_on_from(&raster, &options, |_, step| [90, 105, 107].contains(&step));
+    let encoder = encoder.stop_after(107);
+    let steps = goes_on_from(&raster, &encoder, |_, step| [90, 105, 107].contains(&step));
     assert_eq!(steps.len(), 107);
     // Every batch is the whole picture.
-    options.training.batch = None;
-    goes_on_from(&raster, &options, |_, step| step == 60);
+    let encoder = encoder.representation(SirenOptions::new());
+    goes_on_from(&raster, &encoder, |_, step| step == 60);
 }
 
 #[test]
 fn a_siren_that_diverges_is_gone_on_with() {
     let raster = picture_of_bytes(40, 24, Channels::Grey);
-    let mut options = siren_options(Target::Auto, 200);
-    options.hidden = Some(vec![16; 3]);
-    options.coding = WeightCoding::F16;
-    options.training.learning_rate = Some(1.0);
-    assert!(encode(&raster, &options, |_| Control::Continue).unwrap().recoveries > 0);
-    goes_on_from(&raster, &options, |_, step| step % 14 == 1);
+    let siren = SirenOptions::new().batch(128).hidden([16; 3]).coding(WeightCoding::F16);
+    let encoder = Encoder::new().representation(siren.learning_rate(1.0)).steps(200);
+    assert!(encoder.encode(&raster).unwrap().recoveries > 0);
+    goes_on_from(&raster, &encoder, |_, step| step % 14 == 1);
 }
 
 #[test]
 fn a_psnr_is_gone_on_with_in_any_run_of_a_siren() {
     let raster = picture_of_bytes(32, 24, Channels::Grey);
-    let mut options = siren_options(Target::Psnr(33.0), 60);
-    options.best_effort = true;
-    let steps = goes_on_from(&raster, &options, |_, step| step % 23 == 8);
+    let encoder = siren_encoder(Target::Psnr(33.0), 60).best_effort(true);
+    let steps = goes_on_from(&raster, &encoder, |_, step| step % 23 == 8);
     assert!(steps.last().unwrap().0 > 1, "{:?}", steps.last());
 }
 
 #[test]
 fn a_resumed_siren_is_gone_on_with() {
     let raster = picture_of_bytes(40, 24, Channels::GreyAlpha);
-    let first = encode(&raster, &siren_options(Target::Bytes(600), 60), |_| Control::Continue);
-    let mut more = siren_options(Target::Auto, 40);
-    more.resume = Some(Decoder::new(&first.unwrap().bytes).unwrap().container().clone());
+    let first = siren_encoder(Target::Bytes(600), 60).encode(&raster).unwrap();
+    let file = Decoder::new(&first.bytes).unwrap().container().clone();
+    let more = siren_encoder(Target::Auto, 40).resume(file);
     let steps = goes_on_from(&raster, &more, |_, step| [1, 25, 36].contains(&step));
     assert_eq!(steps.len(), 40);
 }
@@ -148,10 +144,9 @@ fn a_resumed_siren_is_gone_on_with() {
 #[test]
 fn a_psnr_is_gone_on_with_in_any_round() {
     let raster = picture_of_bytes(64, 48, Channels::Grey);
-    let mut options = grid_options(Target::Psnr(32.0), 60);
-    options.best_effort = true;
+    let encoder = grid_encoder(Target::Psnr(32.0), 60).best_effort(true);
     let picked = |run, step| run > 1 && step % 13 == 1 || run == 1 && step == 31;
-    let steps = goes_on_from(&raster, &options, picked);
+    let steps = goes_on_from(&raster, &encoder, picked);
     assert!(steps.last().unwrap().0 > 1, "{:?}", steps.last());
 }
 
@@ -159,11 +154,9 @@ fn a_psnr_is_gone_on_with_in_any_round() {
 fn a_resumed_file_is_gone_on_with() {
     // Several tiles.
     let raster = picture_of_bytes(300, 80, Channels::GreyAlpha);
-    let first =
-        encode(&raster, &grid_options(Target::Bytes(2000), 20), |_| Control::Continue).unwrap();
-    let mut more = grid_options(Target::Auto, 20);
-    more.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
-    more.representation = None;
+    let first = grid_encoder(Target::Bytes(2000), 20).encode(&raster).unwrap();
+    let file = Decoder::new(&first.bytes).unwrap().container().clone();
+    let more = Encoder::new().steps(20).resume(file);
     let steps = goes_on_from(&raster, &more, |_, step| step == 4);
     assert_eq!(steps.len(), 10);
 }
@@ -171,18 +164,18 @@ fn a_resumed_file_is_gone_on_with() {
 #[test]
 fn a_run_that_is_stopped_can_be_gone_on_with() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    for options in [grid_options, siren_options].map(|of| of(Target::Bytes(1500), 100)) {
-        let whole = encode(&raster, &options, |_| Control::Continue).unwrap();
+    for encoder in [grid_encoder, siren_encoder].map(|of| of(Target::Bytes(1500), 100)) {
+        let whole = encoder.encode(&raster).unwrap();
         let mut saved = Vec::new();
         let mut save = |bytes: &[u8]| saved.push(bytes.to_vec());
         let every = Duration::MAX;
         let checkpoints = Checkpoints { from: None, every, save: &mut save };
-        let early = encode_with_checkpoints(&raster, &options, checkpoints, |progress| {
+        let early = encoder.clone().checkpoints(checkpoints).on_progress(|progress| {
             if progress.step == 60 { Control::Stop } else { Control::Continue }
         });
-        assert_eq!(early.unwrap().steps_done, 60);
+        assert_eq!(early.encode(&raster).unwrap().steps_done, 60);
         assert_eq!(saved.len(), 1);
-        let (encoded, _) = go_on(&raster, &options, Some(&saved[0]), |_| Control::Continue);
+        let (encoded, _) = go_on(&raster, &encoder, Some(&saved[0]), |_| Control::Continue);
         assert!(encoded.unwrap().bytes == whole.bytes);
     }
 }
@@ -190,21 +183,21 @@ fn a_run_that_is_stopped_can_be_gone_on_with() {
 #[test]
 fn a_siren_that_is_stopped_before_any_result_can_be_gone_on_with() {
     let raster = picture_of_bytes(24, 16, Channels::Rgb);
-    let options = siren_options(Target::Bytes(160), 40);
-    let whole = encode(&raster, &options, |_| Control::Continue).unwrap();
-    let (encoded, saved) = go_on(&raster, &options, None, |_| Control::Stop);
+    let encoder = siren_encoder(Target::Bytes(160), 40);
+    let whole = encoder.encode(&raster).unwrap();
+    let (encoded, saved) = go_on(&raster, &encoder, None, |_| Control::Stop);
     assert!(matches!(encoded, Err(EncodeError::Cancelled)));
-    let (encoded, _) = go_on(&raster, &options, Some(&saved[0]), |_| Control::Continue);
+    let (encoded, _) = go_on(&raster, &encoder, Some(&saved[0]), |_| Control::Continue);
     assert!(encoded.unwrap().bytes == whole.bytes);
 }
 
 #[test]
 fn checkpoints_of_other_encodes_are_refused() {
     let raster = picture_of_bytes(24, 16, Channels::Rgb);
-    let ours = grid_options(Target::Bytes(900), 8);
+    let ours = grid_encoder(Target::Bytes(900), 8);
     let saved = go_on(&raster, &ours, None, |_| Control::Continue).1.pop().unwrap();
-    let refused = |raster: &Raster, options: &EncodeOptions, saved: &[u8], what: &str| {
-        let (encoded, again) = go_on(raster, options, Some(saved), |_| unreachable!());
+    let refused = |raster: &Raster, encoder: &Encoder, saved: &[u8], what: &str| {
+        let (encoded, again) = go_on(raster, encoder, Some(saved), |_| unreachable!());
         let Err(error) = encoded else { panic!("{what}") };
         assert!(matches!(error, EncodeError::CheckpointMismatch { .. }), "{error}");
         assert!(error.to_string().contains(what), "{error} lacks {what}");
@@ -215,27 +208,26 @@ fn checkpoints_of_other_encodes_are_refused() {
     let other = Raster::new(raster.size(), Channels::Rgb, Samples::U8(samples)).unwrap();
     refused(&other, &ours, &saved, "picture 24x16 RGB");
     refused(&picture_of_bytes(16, 24, Channels::Rgb), &ours, &saved, "picture 16x24 RGB");
-    type Change = fn(&mut EncodeOptions);
-    let changes: [(&str, Change); 9] = [
-        ("target Bytes(900) there, target Bytes(901) here", |o| o.target = Target::Bytes(901)),
-        ("effort 3 there, effort 4 here", |o| o.training.effort = 4),
-        ("steps 8 there, steps default here", |o| o.training.steps = None),
-        ("stop after default there", |o| o.training.stop_after = Some(7)),
-        ("seed 0 there, seed 1 here", |o| o.training.seed = 1),
-        ("representation grid there", |o| {
-            (o.representation, o.target) = (None, Target::Bytes(900));
+    type Change = fn(Encoder) -> Encoder;
+    let by_default = Encoder::new().bytes(900).representation(LatentOptions::new());
+    refused(&raster, &by_default, &saved, "steps 8 there, steps default here");
+    let changes: [(&str, Change); 8] = [
+        ("target Bytes(900) there, target Bytes(901) here", |e| e.bytes(901)),
+        ("effort 3 there, effort 4 here", |e| e.effort(4)),
+        ("stop after default there", |e| e.stop_after(7)),
+        ("seed 0 there, seed 1 here", |e| e.seed(1)),
+        ("representation grid there", |e| {
             let file = common::uniform(Channels::Rgb, 1, 9);
             let size = Size { width: 24, height: 16 };
-            o.resume = Some(common::grid_container(size, 3, file, (6, 5), 1));
+            let file = common::grid_container(size, 3, file, (6, 5), 1);
+            e.representation(Representation::Auto).resume(file)
         }),
-        ("metadata", |o| o.metadata = Metadata { xmp: Some(vec![7]), ..Metadata::default() }),
-        ("other options", |o| o.best_effort = true),
-        ("other options", |o| o.omit_settings = true),
+        ("metadata", |e| e.metadata(Metadata { xmp: Some(vec![7]), ..Metadata::default() })),
+        ("other options", |e| e.best_effort(true)),
+        ("other options", |e| e.omit_settings(true)),
     ];
     for (what, change) in changes {
-        let mut other = ours.clone();
-        change(&mut other);
-        refused(&raster, &other, &saved, what);
+        refused(&raster, &change(ours.clone()), &saved, what);
     }
     let version = env!("CARGO_PKG_VERSION").as_bytes();
     let at = saved.windows(version.len()).position(|bytes| bytes == version).unwrap();
@@ -251,15 +243,15 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn damaged_checkpoints_are_refused() {
-    are_refused_where_damaged(&grid_options(Target::Psnr(40.0), 8));
-    are_refused_where_damaged(&siren_options(Target::Bytes(90), 8));
+    are_refused_where_damaged(&grid_encoder(Target::Psnr(40.0), 8));
+    are_refused_where_damaged(&siren_encoder(Target::Bytes(90), 8));
 }
 
-fn are_refused_where_damaged(options: &EncodeOptions) {
+fn are_refused_where_damaged(encoder: &Encoder) {
     let raster = picture_of_bytes(12, 8, Channels::Grey);
-    let saved = go_on(&raster, options, None, |_| Control::Continue).1.pop().unwrap();
+    let saved = go_on(&raster, encoder, None, |_| Control::Continue).1.pop().unwrap();
     let is_refused = |bytes: &[u8], what: &str| {
-        let (encoded, again) = go_on(&raster, options, Some(bytes), |_| unreachable!());
+        let (encoded, again) = go_on(&raster, encoder, Some(bytes), |_| unreachable!());
         assert!(matches!(encoded, Err(EncodeError::CheckpointDamaged)), "{what}: {encoded:?}");
         assert!(again.is_empty());
     };
@@ -284,16 +276,14 @@ fn are_refused_where_damaged(options: &EncodeOptions) {
 #[test]
 fn some_encodes_have_no_checkpoints() {
     let raster = picture_of_bytes(48, 32, Channels::Rgb);
-    let refused = |options: &EncodeOptions, what: &str| {
-        let error = go_on(&raster, options, None, |_| unreachable!()).0.unwrap_err();
+    let refused = |encoder: &Encoder, what: &str| {
+        let error = go_on(&raster, encoder, None, |_| unreachable!()).0.unwrap_err();
         assert!(matches!(error, EncodeError::Settings(_)), "{error}");
         assert!(error.to_string().contains(what), "{error}");
     };
-    let mut by_adam = siren_options(Target::Bytes(500), 8);
-    by_adam.training.optimizer = OptimizerChoice::Adam;
-    refused(&by_adam, "Adam");
-    let mut timed = grid_options(Target::Bytes(900), 8);
-    timed.training.timeout = Some(Duration::from_secs(9));
+    let adam = SirenOptions::new().optimizer(OptimizerChoice::Adam);
+    refused(&siren_encoder(Target::Bytes(500), 8).representation(adam), "Adam");
+    let timed = grid_encoder(Target::Bytes(900), 8).timeout(Duration::from_secs(9));
     refused(&timed, "time-out");
 }
 

@@ -140,6 +140,28 @@ fn the_command_in_info_makes_the_file_again() {
 }
 
 #[test]
+fn latent_grids_are_not_told_what_only_a_siren_has() {
+    let w = Workplace::new();
+    w.png("a.png", Channels::Rgb, BitDepth::Eight);
+    for (options, name) in [
+        ("--coding f16", "the coding f16"),
+        ("--omega0 20", "omega_0"),
+        ("--omega0-hidden 20", "omega_0"),
+        ("--optimizer adam", "the optimizer"),
+        ("--batch 100", "the batch"),
+        ("--learning-rate 0.01", "the learning rate"),
+        ("--device cuda", "the device"),
+    ] {
+        let error = format!("a.png: invalid settings: latent grids take no choice of {name}");
+        w.fails(&format!("encode a.png --representation grid {options}"), &error);
+    }
+    w.run("encode a.png --representation grid --hidden-layers 3 --hidden-features 9").code(2);
+    // What is as usual anyway does not matter.
+    let usual = "--coding compact --omega0 30 --optimizer soap --bytes 700 --steps 9";
+    w.run(&format!("encode a.png --representation grid {usual}")).success();
+}
+
+#[test]
 fn every_output_format_is_written_whole() {
     let w = Workplace::new();
     for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {

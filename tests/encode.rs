@@ -7,25 +7,26 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Random, picture};
-use sirenc::container::{Representation, WeightCoding};
+use sirenc::container::{TrainingOmega, WeightCoding};
+use sirenc::Representation;
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
-    Raster, RenderOptions, Samples, Size, Target, Training, encode, psnr,
+    BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, LatentOptions, Metadata,
+    OptimizerChoice, Raster, RenderOptions, Samples, SirenOptions, Size, Target, psnr,
 };
 
 const SIZE: Size = Size { width: 40, height: 24 };
 
-fn options(steps: u32) -> EncodeOptions {
-    EncodeOptions {
-        hidden: Some(vec![16; 3]),
-        coding: WeightCoding::F16,
-        training: Training { steps: Some(steps), ..Training::default() },
-        ..EncodeOptions::default()
-    }
+/// A network of given size.
+fn siren() -> SirenOptions {
+    SirenOptions::new().hidden([16; 3]).coding(WeightCoding::F16)
 }
 
-fn run(raster: &Raster, options: &EncodeOptions) -> Result<Encoded, EncodeError> {
-    encode(raster, options, |_| Control::Continue)
+fn encoder(steps: u32) -> Encoder {
+    Encoder::new().representation(siren()).steps(steps)
+}
+
+fn run(raster: &Raster, encoder: &Encoder) -> Result<Encoded, EncodeError> {
+    encoder.encode(raster)
 }
 
 #[test]
@@ -33,7 +34,7 @@ fn every_kind_of_picture_comes_back() {
     for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
         for depth in [BitDepth::Eight, BitDepth::Sixteen] {
             let raster = picture(SIZE, channels, depth);
-            let encoded = run(&raster, &options(300)).unwrap();
+            let encoded = run(&raster, &encoder(300)).unwrap();
             assert!(encoded.psnr > 30.0, "{channels} {depth:?}: {} dB", encoded.psnr);
             let decoder = Decoder::new(&encoded.bytes).unwrap();
             let decoded = decoder.render(&RenderOptions::default()).unwrap();
@@ -50,7 +51,7 @@ fn every_kind_of_picture_comes_back() {
 fn what_nobody_sees_is_not_stored() {
     let file = |channels, samples: Vec<u8>| {
         let raster = Raster::new(SIZE, channels, Samples::U8(samples)).unwrap();
-        run(&raster, &options(30)).unwrap().bytes
+        run(&raster, &encoder(30)).unwrap().bytes
     };
     let pixels = || (0..SIZE.pixels() as u32).map(|i| (i % 40, i / 40));
     let grey = |x: u32, y: u32| (5 * x + 3 * y) as u8;
@@ -83,14 +84,9 @@ fn edges_of_what_can_be_seen_do_not_bleed() {
     let pixel = |i: u32| [if alpha(i) > 0 { 255 } else { 0 }, alpha(i)];
     let samples = (0..64 * 64).flat_map(pixel).collect();
     let raster = Raster::new(size, Channels::GreyAlpha, Samples::U8(samples)).unwrap();
-    for representation in [Representation::Siren, Representation::Grid] {
-        let options = EncodeOptions {
-            target: Target::Bytes(1000),
-            representation: Some(representation),
-            training: Training { steps: Some(300), ..Training::default() },
-            ..EncodeOptions::default()
-        };
-        let encoded = run(&raster, &options).unwrap();
+    for representation in [SirenOptions::new().into(), Representation::from(LatentOptions::new())] {
+        let encoder = Encoder::new().bytes(1000).steps(300);
+        let encoded = run(&raster, &encoder.representation(representation.clone())).unwrap();
         let decoder = Decoder::new(&encoded.bytes).unwrap();
         let decoded = decoder.render(&RenderOptions::default()).unwrap();
         let Samples::U8(samples) = decoded.samples() else { panic!("8 bits") };
@@ -106,22 +102,19 @@ fn the_same_seed_gives_the_same_file_on_any_number_of_threads() {
     let raster = picture(Size { width: 90, height: 70 }, Channels::Rgb, BitDepth::Eight);
     let threads = |count| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
-        pool.install(|| run(&raster, &options(30)).unwrap().bytes)
+        pool.install(|| run(&raster, &encoder(30)).unwrap().bytes)
     };
     let one = threads(1);
     assert_eq!(one, threads(1));
     assert_eq!(one, threads(3));
-    let mut other = options(30);
-    other.training.seed = 1;
-    assert_ne!(one, run(&raster, &other).unwrap().bytes);
+    assert_ne!(one, run(&raster, &encoder(30).seed(1)).unwrap().bytes);
 }
 
 #[test]
 fn divergence_is_recovered_from() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let mut options = options(400);
-    options.training.learning_rate = Some(1.0);
-    let encoded = run(&raster, &options).unwrap();
+    let encoder = encoder(400).representation(siren().learning_rate(1.0));
+    let encoded = run(&raster, &encoder).unwrap();
     assert!(encoded.recoveries > 0);
     assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
 }
@@ -140,7 +133,7 @@ fn odd_pictures_are_no_failure() {
         pixels(2, 2, |i| if i % 2 == 0 { 255 } else { 0 }),
         pixels(64, 64, |i| (Random(i).next() * 256.0) as u8),
     ] {
-        let encoded = run(&raster, &options(60)).unwrap();
+        let encoded = run(&raster, &encoder(60)).unwrap();
         let size = raster.size();
         assert_eq!(Decoder::new(&encoded.bytes).unwrap().size(), size);
         assert!(encoded.psnr > 4.0, "{size:?}: {} dB", encoded.psnr);
@@ -167,9 +160,7 @@ fn no_picture_ends_below_its_mean_colour() {
         let flat = Samples::U8(vec![mean.round() as u8; 576]);
         let flat = psnr(raster, &Raster::new(size, Channels::Grey, flat).unwrap());
         for effort in 1..=3 {
-            let mut options = EncodeOptions::default();
-            options.training.effort = effort;
-            let encoded = run(raster, &options).unwrap();
+            let encoded = run(raster, &Encoder::new().effort(effort)).unwrap();
             let found = encoded.psnr;
             // Binary16 may round the mean colour to the next level.
             assert!(found > flat - 0.05, "{index}, effort {effort}: {found}, flat {flat} dB");
@@ -182,14 +173,14 @@ fn a_flat_picture_is_exact() {
     let size = Size { width: 20, height: 30 };
     let samples = Samples::U8([200, 13, 90].repeat(600));
     let raster = Raster::new(size, Channels::Rgb, samples).unwrap();
-    let encoded = run(&raster, &options(1000)).unwrap();
+    let encoded = run(&raster, &encoder(1000)).unwrap();
     assert_eq!(encoded.psnr, f64::INFINITY);
     assert_eq!(encoded.steps_done, 0);
     for (coding, weights) in [(WeightCoding::F16, 2 * 9), (WeightCoding::Compact, 16)] {
-        let target = Target::Bytes(1000);
-        let options =
-            EncodeOptions { target, coding, omit_settings: true, ..EncodeOptions::default() };
-        let encoded = encode(&raster, &options, |_| unreachable!("nothing to train")).unwrap();
+        let siren = SirenOptions::new().coding(coding);
+        let encoder = Encoder::new().bytes(1000).representation(siren).omit_settings(true);
+        let encoding = encoder.on_progress(|_| unreachable!("nothing to train"));
+        let encoded = encoding.encode(&raster).unwrap();
         assert_eq!((encoded.psnr, encoded.bytes.len()), (f64::INFINITY, 29 + weights));
     }
 }
@@ -198,9 +189,10 @@ fn a_flat_picture_is_exact() {
 fn stopping_keeps_the_best_and_says_so() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
     let stop = |at: u32| {
-        encode(&raster, &options(500), |progress| {
+        let encoding = encoder(500).on_progress(|progress| {
             if progress.step == at { Control::Stop } else { Control::Continue }
-        })
+        });
+        encoding.encode(&raster)
     };
     let encoded = stop(200).unwrap();
     assert_eq!((encoded.steps_done, encoded.steps_planned), (200, 500));
@@ -209,63 +201,57 @@ fn stopping_keeps_the_best_and_says_so() {
     let settings = decoder.metadata().settings.clone().unwrap();
     assert!(settings.contains("--steps 500 --stop-after 200"), "{settings}");
     // The settings make the same file again.
-    let mut again = options(500);
-    again.training.stop_after = Some(200);
-    assert_eq!(run(&raster, &again).unwrap().bytes, encoded.bytes);
+    assert_eq!(run(&raster, &encoder(500).stop_after(200)).unwrap().bytes, encoded.bytes);
 }
 
 #[test]
 fn a_resumed_network_gets_better_and_never_worse() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let first = run(&raster, &options(60)).unwrap();
-    let resumed = |steps: u32, learning_rate: Option<f64>| {
-        let mut options = options(steps);
-        options.target = Target::Auto;
-        options.training.learning_rate = learning_rate;
-        options.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
-        run(&raster, &options).unwrap()
+    let first = run(&raster, &encoder(60)).unwrap();
+    let file = Decoder::new(&first.bytes).unwrap().container().clone();
+    let resumed = |steps: u32, siren: SirenOptions| {
+        let encoder = encoder(steps).representation(siren).resume(file.clone());
+        run(&raster, &encoder).unwrap()
     };
-    let longer = resumed(300, None);
+    let longer = resumed(300, siren());
     assert_eq!(longer.topology, first.topology);
     assert!(longer.psnr > first.psnr + 1.0, "{} -> {} dB", first.psnr, longer.psnr);
-    assert!(resumed(1, None).psnr >= first.psnr);
-    assert!(resumed(30, Some(1.0)).psnr >= first.psnr);
+    assert!(resumed(1, siren()).psnr >= first.psnr);
+    assert!(resumed(30, siren().learning_rate(1.0)).psnr >= first.psnr);
     let grey = picture(SIZE, Channels::Grey, BitDepth::Eight);
-    let mut options = options(10);
-    options.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
-    assert!(matches!(run(&grey, &options), Err(EncodeError::Settings(_))));
+    let refused = encoder(10).resume(file.clone());
+    assert!(matches!(run(&grey, &refused), Err(EncodeError::Settings(_))));
+    // Coding and omega_0 are those of the file, where nothing else is said.
+    let by_default = run(&raster, &Encoder::new().steps(60).resume(file.clone())).unwrap();
+    let again = Decoder::new(&by_default.bytes).unwrap().container().clone();
+    assert_eq!((again.coding, again.omega), (file.coding, file.omega));
+    let latents = Encoder::new().representation(LatentOptions::new()).resume(file);
+    let error = run(&raster, &latents).unwrap_err().to_string();
+    assert!(error.contains("holds one SIREN"), "{error}");
 }
 
 #[test]
 fn adam_trains_too() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let mut options = options(400);
-    options.training.optimizer = OptimizerChoice::Adam;
-    let encoded = run(&raster, &options).unwrap();
+    let adam = siren().optimizer(OptimizerChoice::Adam);
+    let encoded = run(&raster, &encoder(400).representation(adam)).unwrap();
     assert!(encoded.psnr > 25.0, "{} dB", encoded.psnr);
 }
 
 #[test]
 fn time_outs_hold() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let mut options = options(1_000_000);
-    options.training.timeout = Some(Duration::from_secs(1));
+    let encoder = encoder(1_000_000).timeout(Duration::from_secs(1));
     let started = Instant::now();
-    let encoded = run(&raster, &options).unwrap();
+    let encoded = run(&raster, &encoder).unwrap();
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert!(encoded.steps_planned < 1_000_000);
     assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
 }
 
-/// Options without a network.
-fn free(target: Target, steps: u32) -> EncodeOptions {
-    EncodeOptions {
-        target,
-        representation: Some(Representation::Siren),
-        hidden: None,
-        coding: WeightCoding::Compact,
-        ..options(steps)
-    }
+/// One SIREN of any size.
+fn free(target: Target, steps: u32) -> Encoder {
+    Encoder::new().target(target).representation(SirenOptions::new()).steps(steps)
 }
 
 #[test]
@@ -273,8 +259,9 @@ fn byte_targets_hold() {
     let raster = picture(Size { width: 64, height: 48 }, Channels::Rgb, BitDepth::Eight);
     for bytes in [110, 130, 200, 400, 1000, 1100, 5000] {
         for coding in [WeightCoding::F16, WeightCoding::Compact] {
-            let options = EncodeOptions { coding, ..free(Target::Bytes(bytes), 300) };
-            let len = run(&raster, &options).unwrap().bytes.len() as u64;
+            let siren = SirenOptions::new().coding(coding);
+            let encoder = free(Target::Bytes(bytes), 300).representation(siren);
+            let len = run(&raster, &encoder).unwrap().bytes.len() as u64;
             assert!(len <= bytes, "{len} of {bytes}");
             // Binary16 has no other way than another topology.
             let least = if coding == WeightCoding::Compact { 95 } else { 80 };
@@ -290,12 +277,9 @@ fn byte_targets_hold() {
 fn a_given_network_fits_its_bytes() {
     let raster = picture(Size { width: 64, height: 48 }, Channels::Rgb, BitDepth::Eight);
     for bytes in [300, 500, 900] {
-        let options = EncodeOptions {
-            coding: WeightCoding::Compact,
-            target: Target::Bytes(bytes),
-            ..options(300)
-        };
-        let encoded = run(&raster, &options).unwrap();
+        let compact = siren().coding(WeightCoding::Compact);
+        let encoder = encoder(300).bytes(bytes).representation(compact);
+        let encoded = run(&raster, &encoder).unwrap();
         assert_eq!(encoded.topology.hidden(), [16; 3]);
         let len = encoded.bytes.len() as u64;
         assert!(len <= bytes && len * 100 >= bytes * 95, "{len} of {bytes}");
@@ -333,13 +317,13 @@ fn quality_rises_with_bytes() {
 fn quality_tells_in_small_pictures_too() {
     let small = |width: u32, side| blocks_of(Size { width, height: width / 2 }, side);
     let siren = |quality: f64| free(Target::Quality(quality), 300);
-    let grids = |quality: f64| common::grid_options(Target::Quality(quality), 100);
-    for (raster, options) in [
-        (small(16, 3), &siren as &dyn Fn(f64) -> EncodeOptions),
+    let grids = |quality: f64| common::grid_encoder(Target::Quality(quality), 100);
+    for (raster, encoder) in [
+        (small(16, 3), &siren as &dyn Fn(f64) -> Encoder),
         (small(60, 10), &siren),
         (small(60, 10), &grids),
     ] {
-        let all = [1.0, 30.0, 60.0, 100.0].map(|quality| run(&raster, &options(quality)).unwrap());
+        let all = [1.0, 30.0, 60.0, 100.0].map(|quality| run(&raster, &encoder(quality)).unwrap());
         let all = all.map(|encoded| (encoded.bytes.len(), encoded.psnr));
         let rises = all.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
         assert!(rises && all[3].1 > all[0].1 + 6.0, "{all:?}");
@@ -349,50 +333,49 @@ fn quality_tells_in_small_pictures_too() {
 #[test]
 fn a_psnr_is_reached_or_refused() {
     let mut runs = 0;
-    let encoded = encode(&blocks(12), &free(Target::Psnr(16.0), 300), |progress| {
+    let encoding = free(Target::Psnr(16.0), 300).on_progress(|progress| {
         runs = progress.run;
         Control::Continue
     });
-    let encoded = encoded.unwrap();
+    let encoded = encoding.encode(&blocks(12)).unwrap();
     assert!((16.0..17.5).contains(&encoded.psnr), "{} dB", encoded.psnr);
     assert!((1..=8).contains(&runs), "{runs}");
     let noise = (0..32 * 32 * 3).map(|i| (Random(i).next() * 256.0) as u8).collect();
     let noise = Raster::new(Size { width: 32, height: 32 }, Channels::Rgb, Samples::U8(noise));
     let noise = noise.unwrap();
-    let mut options = EncodeOptions { hidden: Some(vec![8; 2]), ..free(Target::Psnr(40.0), 60) };
-    let error = run(&noise, &options).unwrap_err();
+    let encoder = free(Target::Psnr(40.0), 60).representation(SirenOptions::new().hidden([8; 2]));
+    let error = run(&noise, &encoder).unwrap_err();
     let EncodeError::PsnrUnreached { wanted: 40.0, best, .. } = error else { panic!("{error}") };
-    options.best_effort = true;
-    assert_eq!(run(&noise, &options).unwrap().psnr, best);
+    assert_eq!(run(&noise, &encoder.best_effort(true)).unwrap().psnr, best);
 }
 
 #[test]
 fn settings_that_make_no_sense_are_errors() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let refused = |change: fn(&mut EncodeOptions)| {
-        let mut options = options(80);
-        change(&mut options);
-        let error = run(&raster, &options).unwrap_err();
+    let refused = |encoder: Encoder| {
+        let error = run(&raster, &encoder).unwrap_err();
         assert!(matches!(error, EncodeError::Settings(_)), "{error}");
     };
-    refused(|o| o.training.steps = Some(0));
-    refused(|o| o.training.stop_after = Some(0));
-    refused(|o| o.training.batch = Some(0));
-    refused(|o| o.training.effort = 0);
-    refused(|o| o.training.effort = 10);
-    refused(|o| o.training.learning_rate = Some(f64::NAN));
-    refused(|o| o.training.omega.first = 0.0);
-    refused(|o| o.training.omega.hidden = 1e-40);
-    refused(|o| o.training.omega.hidden = f32::INFINITY);
-    refused(|o| o.hidden = Some(vec![]));
-    refused(|o| o.hidden = Some(vec![2000]));
-    refused(|o| o.hidden = Some(vec![usize::MAX; 3]));
-    refused(|o| o.hidden = Some(vec![1; 100_000]));
-    refused(|o| o.target = Target::Bpp(-1.0));
-    refused(|o| o.target = Target::Bpp(f64::INFINITY));
-    refused(|o| o.target = Target::Quality(0.0));
-    refused(|o| o.target = Target::Psnr(f64::NAN));
-    refused(|o| o.target = Target::Psnr(f64::MAX));
+    refused(encoder(0));
+    refused(encoder(80).stop_after(0));
+    refused(encoder(80).effort(0));
+    refused(encoder(80).effort(10));
+    refused(encoder(80).bpp(-1.0));
+    refused(encoder(80).bpp(f64::INFINITY));
+    refused(encoder(80).quality(0.0));
+    refused(encoder(80).psnr(f64::NAN));
+    refused(encoder(80).psnr(f64::MAX));
+    let refused = |siren: SirenOptions| refused(encoder(80).representation(siren));
+    let omega = |first, hidden| siren().omega(TrainingOmega { first, hidden });
+    refused(siren().batch(0));
+    refused(siren().learning_rate(f64::NAN));
+    refused(omega(0.0, 30.0));
+    refused(omega(30.0, 1e-40));
+    refused(omega(30.0, f32::INFINITY));
+    refused(siren().hidden([]));
+    refused(siren().hidden([2000]));
+    refused(siren().hidden([usize::MAX; 3]));
+    refused(siren().hidden(vec![1; 100_000]));
 }
 
 /// Sizes beyond all that the picture can use are those of one that it can.
@@ -400,12 +383,12 @@ fn settings_that_make_no_sense_are_errors() {
 fn the_largest_sizes_follow_the_picture() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
     let most = 2 * 40 * 24 * 3 + 4096;
-    let siren = EncodeOptions { hidden: None, ..options(3) };
-    for given in [free(Target::Auto, 3), common::grid_options(Target::Auto, 3), siren] {
+    let f16 = encoder(3).representation(SirenOptions::new().coding(WeightCoding::F16));
+    for given in [free(Target::Auto, 3), common::grid_encoder(Target::Auto, 3), f16] {
         let targets =
             [Target::Bytes(most), Target::Bytes(u64::MAX), Target::Bpp(1e9), Target::Bpp(f64::MAX)];
         let files = targets.map(|target| {
-            let encoded = run(&raster, &EncodeOptions { target, ..given.clone() }).unwrap();
+            let encoded = run(&raster, &given.clone().target(target)).unwrap();
             assert!(encoded.bytes.len() as u64 <= most);
             encoded.bytes
         });
@@ -416,20 +399,21 @@ fn the_largest_sizes_follow_the_picture() {
 #[test]
 fn the_longest_training_ends_when_it_is_told_to() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let whole = options(2).hidden;
-    for hidden in [whole, None] {
-        let representation = hidden.is_none().then_some(Representation::Grid);
-        let training = Training { timeout: Some(Duration::MAX), ..Training::default() };
-        let mut options = EncodeOptions { hidden, representation, training, ..Default::default() };
-        options.training.steps = Some(40);
-        assert_eq!(run(&raster, &options).unwrap().steps_done, 40);
-        options.training.steps = Some(u32::MAX);
-        options.training.batch = options.hidden.as_ref().map(|_| usize::MAX);
+    let siren = SirenOptions::new().hidden([16; 3]);
+    let latents = Representation::from(LatentOptions::new());
+    for (representation, of_all_pixels) in
+        [(siren.clone().into(), siren.batch(usize::MAX).into()), (latents.clone(), latents)]
+    {
+        let encoder = Encoder::new().timeout(Duration::MAX);
+        let short = encoder.clone().representation(representation).steps(40);
+        assert_eq!(run(&raster, &short).unwrap().steps_done, 40);
         let mut done = 0;
-        let ended = encode(&raster, &options, |progress| {
+        let long = encoder.representation(of_all_pixels).steps(u32::MAX);
+        let long = long.on_progress(|progress| {
             done = progress.step;
             if done < 30 { Control::Continue } else { Control::Stop }
         });
+        let ended = long.encode(&raster);
         assert!(matches!(ended, Ok(_) | Err(EncodeError::Cancelled)) && done == 30);
     }
 }
@@ -437,18 +421,21 @@ fn the_longest_training_ends_when_it_is_told_to() {
 #[test]
 fn metadata_travels() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let mut options = options(80);
-    options.metadata.icc = Some(vec![1, 2, 3]);
-    options.metadata.exif = Some(vec![4; 1000]);
-    options.metadata.xmp = Some(b"<x/>".to_vec());
-    let decoder = Decoder::new(&run(&raster, &options).unwrap().bytes).unwrap();
+    let given = Metadata {
+        icc: Some(vec![1, 2, 3]),
+        exif: Some(vec![4; 1000]),
+        xmp: Some(b"<x/>".to_vec()),
+        ..Metadata::default()
+    };
+    let encoder = encoder(80).metadata(given.clone());
+    let decoder = Decoder::new(&run(&raster, &encoder).unwrap().bytes).unwrap();
     let metadata = decoder.metadata();
-    assert_eq!(metadata.icc, options.metadata.icc);
-    assert_eq!(metadata.exif, options.metadata.exif);
-    assert_eq!(metadata.xmp, options.metadata.xmp);
+    assert_eq!(metadata.icc, given.icc);
+    assert_eq!(metadata.exif, given.exif);
+    assert_eq!(metadata.xmp, given.xmp);
     assert!(metadata.settings.as_ref().unwrap().starts_with("sirenc "));
-    options.omit_settings = true;
-    let bare = Decoder::new(&run(&raster, &options).unwrap().bytes).unwrap();
+    let bare = run(&raster, &encoder.omit_settings(true)).unwrap();
+    let bare = Decoder::new(&bare.bytes).unwrap();
     assert_eq!((bare.metadata().settings.as_ref(), bare.container().omega), (None, None));
 }
 
@@ -456,8 +443,6 @@ fn metadata_travels() {
 #[test]
 fn a_device_that_is_not_built_in_is_an_error() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
-    let mut options = options(80);
-    options.training.device = sirenc::DeviceChoice::Cuda;
-    let error = run(&raster, &options).unwrap_err();
+    let error = run(&raster, &encoder(80).device(sirenc::DeviceChoice::Cuda)).unwrap_err();
     assert!(matches!(error, EncodeError::Device { device: "cuda", .. }), "{error}");
 }

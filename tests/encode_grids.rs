@@ -5,15 +5,15 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{grid_options, picture_of_bytes};
+use common::{grid_encoder, picture_of_bytes};
 use sirenc::container::Representation;
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, Raster,
-    RenderOptions, Samples, Size, Target, encode, psnr,
+    BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, Raster, RenderOptions,
+    Samples, Size, Target, psnr,
 };
 
-fn run(raster: &Raster, options: &EncodeOptions) -> Encoded {
-    encode(raster, options, |_| Control::Continue).unwrap()
+fn run(raster: &Raster, encoder: &Encoder) -> Encoded {
+    encoder.encode(raster).unwrap()
 }
 
 fn decoded(encoded: &Encoded) -> Raster {
@@ -25,7 +25,7 @@ fn a_size_is_kept_and_nearly_used() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
     let mut last = 0.0;
     for bytes in [700, 1000, 1500] {
-        let encoded = run(&raster, &grid_options(Target::Bytes(bytes), 300));
+        let encoded = run(&raster, &grid_encoder(Target::Bytes(bytes), 300));
         let used = encoded.bytes.len() as u64;
         assert!(used <= bytes && used * 10 > bytes * 8, "{used} of {bytes} bytes");
         let psnr = psnr(&raster, &decoded(&encoded));
@@ -33,7 +33,7 @@ fn a_size_is_kept_and_nearly_used() {
         assert!(psnr > last && psnr > 22.0, "{bytes} bytes: {psnr} dB after {last}");
         last = psnr;
     }
-    let error = encode(&raster, &grid_options(Target::Bytes(200), 40), |_| Control::Continue);
+    let error = grid_encoder(Target::Bytes(200), 40).encode(&raster);
     let Err(EncodeError::TooFewBytes { wanted: 200, smallest }) = error else { panic!() };
     assert!((200..900).contains(&smallest), "{smallest}");
 }
@@ -41,25 +41,23 @@ fn a_size_is_kept_and_nearly_used() {
 #[test]
 fn a_psnr_is_reached_or_refused() {
     let raster = picture_of_bytes(64, 48, Channels::Grey);
-    let encoded = run(&raster, &grid_options(Target::Psnr(30.0), 120));
+    let encoded = run(&raster, &grid_encoder(Target::Psnr(30.0), 120));
     assert!((30.0..32.0).contains(&encoded.psnr), "{} dB", encoded.psnr);
-    let error = encode(&raster, &grid_options(Target::Psnr(90.0), 40), |_| Control::Continue);
+    let error = grid_encoder(Target::Psnr(90.0), 40).encode(&raster);
     assert!(matches!(error, Err(EncodeError::PsnrUnreached { .. })));
 }
 
 #[test]
 fn the_seed_decides_and_not_the_threads() {
     let raster = picture_of_bytes(300, 40, Channels::Rgb);
-    let options = grid_options(Target::Bytes(2500), 24);
+    let encoder = grid_encoder(Target::Bytes(2500), 24);
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| run(&raster, &options).bytes)
+        pool.install(|| run(&raster, &encoder).bytes)
     };
     let one = with_threads(1);
     assert!(one == with_threads(3));
-    let mut other = options.clone();
-    other.training.seed = 1;
-    assert!(one != run(&raster, &other).bytes);
+    assert!(one != run(&raster, &encoder.clone().seed(1)).bytes);
 }
 
 #[test]
@@ -67,7 +65,7 @@ fn odd_pictures_become_files() {
     for (width, height) in [(1, 1), (2, 3), (1, 70), (33, 1), (17, 16)] {
         for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
             let raster = picture_of_bytes(width, height, channels);
-            let encoded = run(&raster, &grid_options(Target::Auto, 20));
+            let encoded = run(&raster, &grid_encoder(Target::Auto, 20));
             assert_eq!(decoded(&encoded).size(), raster.size());
             assert_eq!(decoded(&encoded).channels(), channels);
         }
@@ -75,19 +73,19 @@ fn odd_pictures_become_files() {
     let samples = (0..60 * 40u32).map(|i| (i * 27) as u16).collect();
     let size = Size { width: 60, height: 40 };
     let raster = Raster::new(size, Channels::Grey, Samples::U16(samples)).unwrap();
-    let encoded = run(&raster, &grid_options(Target::Bytes(900), 60));
+    let encoded = run(&raster, &grid_encoder(Target::Bytes(900), 60));
     assert_eq!(decoded(&encoded).depth(), BitDepth::Sixteen);
 }
 
 #[test]
 fn a_run_that_is_stopped_keeps_what_it_has() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let options = grid_options(Target::Bytes(1500), 100);
     let stop_at = |last: u32| {
-        encode(&raster, &options, |progress| {
+        let encoding = grid_encoder(Target::Bytes(1500), 100).on_progress(|progress| {
             assert!(progress.bytes.is_some() && progress.psnr.is_finite());
             if progress.step == last { Control::Stop } else { Control::Continue }
-        })
+        });
+        encoding.encode(&raster)
     };
     let encoded = stop_at(70).unwrap();
     assert_eq!((encoded.steps_done, encoded.steps_planned), (70, 100));
@@ -105,10 +103,9 @@ fn a_run_that_is_stopped_keeps_what_it_has() {
 #[test]
 fn a_run_ends_in_time() {
     let raster = picture_of_bytes(400, 300, Channels::Rgb);
-    let mut options = grid_options(Target::Bpp(0.5), 100_000);
-    options.training.timeout = Some(Duration::from_secs(3));
+    let encoder = grid_encoder(Target::Bpp(0.5), 100_000).timeout(Duration::from_secs(3));
     let started = Instant::now();
-    let encoded = run(&raster, &options);
+    let encoded = run(&raster, &encoder);
     assert!(encoded.steps_planned < 100_000);
     // Twice the time: the machine may have other things to do.
     assert!(started.elapsed() < Duration::from_secs(6));
@@ -117,16 +114,15 @@ fn a_run_ends_in_time() {
 #[test]
 fn training_goes_on_from_a_file() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let first = run(&raster, &grid_options(Target::Bytes(1500), 40));
-    let mut more = grid_options(Target::Auto, 60);
-    more.resume = Some(Decoder::new(&first.bytes).unwrap().container().clone());
-    more.representation = None;
+    let first = run(&raster, &grid_encoder(Target::Bytes(1500), 40));
+    let file = Decoder::new(&first.bytes).unwrap().container().clone();
+    let more = Encoder::new().steps(60).resume(file);
     let second = run(&raster, &more);
     assert!(second.psnr >= first.psnr, "{} dB after {}", second.psnr, first.psnr);
     assert!(second.bytes.len() <= first.bytes.len() + 40);
     // Its latents are of its size.
     let other = picture_of_bytes(96, 65, Channels::Rgb);
-    let error = encode(&other, &more, |_| Control::Continue).unwrap_err().to_string();
+    let error = more.encode(&other).unwrap_err().to_string();
     assert!(error.contains("of 96x64 pixels"), "{error}");
 }
 
@@ -137,11 +133,11 @@ fn a_small_picture_whose_file_is_too_large_is_trained_again() {
     let size = Size { width: 120, height: 80 };
     let raster = Raster::new(size, Channels::Rgb, Samples::U8(small.into_raw())).unwrap();
     let mut runs = 0;
-    let encoded = encode(&raster, &grid_options(Target::Bytes(2000), 100), |progress| {
+    let encoding = grid_encoder(Target::Bytes(2000), 100).on_progress(|progress| {
         runs = runs.max(progress.run);
         Control::Continue
     });
-    let encoded = encoded.unwrap();
+    let encoded = encoding.encode(&raster).unwrap();
     assert!(runs > 1);
     assert!(encoded.bytes.len() <= 2000);
     assert!(encoded.psnr > 30.5, "{} dB", encoded.psnr);
@@ -151,9 +147,8 @@ fn a_small_picture_whose_file_is_too_large_is_trained_again() {
 #[test]
 fn the_representation_follows_the_size() {
     let of = |(width, height), bytes| {
-        let mut options = grid_options(Target::Bytes(bytes), 30);
-        options.representation = None;
-        run(&picture_of_bytes(width, height, Channels::Rgb), &options).representation
+        let encoder = Encoder::new().bytes(bytes).steps(30);
+        run(&picture_of_bytes(width, height, Channels::Rgb), &encoder).representation
     };
     assert_eq!(of((96, 64), 400), Representation::Siren);
     assert_eq!(of((192, 128), 5000), Representation::Grid);
@@ -187,7 +182,7 @@ fn narrow_pictures_are_as_good_as_wide_ones() {
         let wide = transposed(&narrow);
         let target = Target::Bytes(600 + 8 * u64::from(width));
         let psnr_of = |raster: &Raster| {
-            let encoded = run(raster, &grid_options(target, 120));
+            let encoded = run(raster, &grid_encoder(target, 120));
             let found = psnr(raster, &decoded(&encoded));
             // Without what nobody sees of it, so a little better.
             assert!(channels.has_alpha() || (found - encoded.psnr).abs() < 1e-9);

@@ -132,16 +132,12 @@ fn damaged_files_are_decoding_errors() {
 #[test]
 fn the_encoder_encodes() {
     use image::{ExtendedColorType, ImageEncoder};
-    use sirenc::{EncodeOptions, SirenEncoder, Training};
+    use sirenc::{Encoder, SirenEncoder, SirenOptions};
 
-    let options = EncodeOptions {
-        hidden: Some(vec![8, 8]),
-        training: Training { steps: Some(50), ..Training::default() },
-        ..EncodeOptions::default()
-    };
+    let encoder = Encoder::new().representation(SirenOptions::new().hidden([8, 8])).steps(50);
     let encode = |buffer: &[u8], width, colour| {
         let mut file = Vec::new();
-        let mut encoder = SirenEncoder::new(&mut file, options.clone());
+        let mut encoder = SirenEncoder::new(&mut file, encoder.clone());
         encoder.set_icc_profile(vec![9; 9]).unwrap();
         encoder.write_image(buffer, width, 4, colour).map(|()| file)
     };

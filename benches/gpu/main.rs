@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use case::{Case, Timing, WARM_UP, median, shortest, time};
-use sirenc::container::{Representation, WeightCoding};
 use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, Variant};
 use sirenc::train::siren::Batch;
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, DeviceChoice, EncodeOptions, Encoded, Field, Grid,
-    Preset, Raster, Render, RenderOptions, Samples, Sampling, Scale, Size, Target, View, encode,
+    BitDepth, Channels, Control, Decoder, DeviceChoice, Encoded, Encoder, Field, Grid,
+    LatentOptions, Preset, Raster, Render, RenderOptions, Samples, Sampling, Scale, SirenOptions,
+    Size, View,
 };
 
 /// dB that encodes at coin-0.3 are to reach.
@@ -153,13 +153,9 @@ impl Table {
         let mut reach = |device| {
             let mut last = None;
             for &effort in efforts {
-                let mut options = EncodeOptions {
-                    hidden: Some(Preset::Coin03.hidden()),
-                    coding: WeightCoding::F16,
-                    ..Default::default()
-                };
-                options.training.effort = effort;
-                let encoded = self.encode(&what, raster, options, device)?.0;
+                let coin = SirenOptions::preset(Preset::Coin03);
+                let encoder = Encoder::new().representation(coin);
+                let encoded = self.encode(&what, raster, encoder, effort, device)?.0;
                 last = Some(encoded_cell(&encoded));
                 if encoded.psnr >= WANTED {
                     break;
@@ -175,13 +171,9 @@ impl Table {
     fn grids(&mut self, name: &str, raster: &Raster) {
         let what = format!("{name}, latent grids, {BPP} bpp");
         let mut run = |device| {
-            let mut options = EncodeOptions {
-                representation: Some(Representation::Grid),
-                target: Target::Bpp(BPP),
-                ..Default::default()
-            };
-            options.training.effort = if self.small { 1 } else { 7 };
-            self.encode(&what, raster, options, device)
+            let encoder = Encoder::new().representation(LatentOptions::new()).bpp(BPP);
+            let effort = if self.small { 1 } else { 7 };
+            self.encode(&what, raster, encoder, effort, device)
         };
         let [gpu, cpu] = [DeviceChoice::Gpu, DeviceChoice::Cpu].map(&mut run);
         let cell = |run: &Option<(Encoded, f64)>| run.as_ref().map(|(e, _)| encoded_cell(e));
@@ -200,18 +192,20 @@ impl Table {
         &mut self,
         what: &str,
         raster: &Raster,
-        mut options: EncodeOptions,
+        encoder: Encoder,
+        effort: u8,
         device: DeviceChoice,
     ) -> Option<(Encoded, f64)> {
-        options.training.device = device;
+        let mut encoder = encoder.effort(effort).device(device);
         if self.small {
-            options.training.steps = Some(40);
+            encoder = encoder.steps(40);
         }
         let mut times = Vec::new();
-        let result = encode(raster, &options, |_| {
+        let encoding = encoder.on_progress(|_| {
             times.push(Instant::now());
             Control::Continue
         });
+        let result = encoding.encode(raster);
         let encoded = match result {
             Ok(encoded) => encoded,
             Err(error) => {
@@ -219,7 +213,7 @@ impl Table {
                 return None;
             }
         };
-        let (on, effort) = (&encoded.device, options.training.effort);
+        let on = &encoded.device;
         self.notes.push(format!("{what}: effort {effort} on {on}, {}", encoded_cell(&encoded).1));
         if let Some(failure) = &encoded.device_failure {
             self.notes.push(format!("{what}: {failure}"));

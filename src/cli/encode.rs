@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use sirenc::container::{Metadata, Representation, WeightCoding};
+use sirenc::Representation as Wanted;
+use sirenc::container::{Representation, TrainingOmega, WeightCoding};
 use sirenc::network::limits;
 use sirenc::{
-    Checkpoints, Control, EncodeError, EncodeOptions, Encoded, OptimizerChoice, Preset, Progress,
-    Target, Training,
+    Checkpoints, Control, EncodeError, Encoded, Encoder, LatentOptions, OptimizerChoice, Preset,
+    Progress, SirenOptions,
 };
 
 use super::batch::{self, Done, Facts, Flags};
@@ -19,6 +20,9 @@ use super::devices::{self, DeviceName};
 use super::metadata::Selection;
 use super::output::{Destination, key};
 use super::{Outcome, input, interrupt, number, positive, progress};
+
+/// The usual omega_0, of all layers.
+const OMEGA: f32 = 30.0;
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -177,9 +181,9 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     }
     let wanted = input::has_picture_extension;
     let jobs = batch::jobs(&options.inputs, wanted, output, "siren", flags)?;
-    let settings = settings(options, jobs.len() > 1)?;
+    let encoder = encoder(options, jobs.len() > 1)?;
     batch::run(&jobs, flags, |input, destination, facts| {
-        encode_one(input, destination, options, &settings, facts)
+        encode_one(input, destination, options, &encoder, facts)
     })
 }
 
@@ -187,7 +191,7 @@ fn encode_one(
     input: &Path,
     destination: &Destination,
     options: &Options,
-    settings: &EncodeOptions,
+    encoder: &Encoder,
     facts: &mut Facts,
 ) -> Result<Done> {
     let checkpoint = options.checkpoint.clone().map(Destination::Named);
@@ -198,10 +202,12 @@ fn encode_one(
     let picture = input::picture(input)?;
     let raster = &picture.raster;
     facts.picture(raster.size(), raster.channels(), raster.depth());
-    let mut settings = settings.clone();
-    settings.metadata = picture.metadata;
-    options.selection.apply(&mut settings.metadata);
-    let bar = progress::bar(&input.display().to_string(), settings.training.steps().into());
+    let mut metadata = picture.metadata;
+    options.selection.apply(&mut metadata);
+    let encoder = encoder.clone().metadata(metadata);
+    options.check_latents().with_context(|| input.display().to_string())?;
+    // The first step tells how many there are.
+    let bar = progress::bar(&input.display().to_string(), 0);
     let pixels = picture.raster.size().pixels() as f64;
     let observe = |at: &Progress| {
         bar.set_length(at.steps.into());
@@ -213,8 +219,9 @@ fn encode_one(
     };
     let encoded = {
         let _span = interrupt::TrainingSpan::begin();
+        let encoding = encoder.on_progress(observe);
         let encoded = match &checkpoint {
-            None => sirenc::encode(&picture.raster, &settings, observe),
+            None => encoding.encode(raster),
             Some(file) => {
                 let mut save = |bytes: &[u8]| {
                     // Training is worth more than its checkpoint.
@@ -223,8 +230,7 @@ fn encode_one(
                     }
                 };
                 let (from, every) = (saved.as_deref(), options.checkpoint_every);
-                let checkpoints = Checkpoints { from, every, save: &mut save };
-                sirenc::encode_with_checkpoints(&picture.raster, &settings, checkpoints, observe)
+                encoding.checkpoints(Checkpoints { from, every, save: &mut save }).encode(raster)
             }
         };
         bar.finish_and_clear();
@@ -313,83 +319,128 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
     text
 }
 
-fn settings(options: &Options, several: bool) -> Result<EncodeOptions> {
-    let preset = options.preset.map(PresetName::library);
-    let mut target = Target::Auto;
-    let mut hidden = preset.map(Preset::hidden);
-    let mut coding = if preset.is_some() { WeightCoding::F16 } else { WeightCoding::Compact };
-    let mut training = Training { effort: options.effort, ..Training::default() };
-    let mut resume = None;
+/// An encoder that has been told all options but those of one picture.
+fn encoder(options: &Options, several: bool) -> Result<Encoder> {
     if several && options.checkpoint.is_some() {
         bail!("--checkpoint is of one picture: give one input");
     }
+    let mut encoder = devices::accelerated(Encoder::new())
+        .effort(options.effort)
+        .device(options.device.library())
+        .best_effort(options.best_effort)
+        .omit_settings(options.no_settings);
+    let mut resumed = None;
     if let Some(path) = &options.resume {
         if several {
             bail!("--resume trains one picture on: give one input");
         }
         let decoder = input::siren(path)?;
-        training.omega = decoder.container().omega.unwrap_or(training.omega);
-        coding = decoder.container().coding;
-        resume = Some(decoder.container().clone());
+        resumed = Some(decoder.container().representation);
+        encoder = encoder.resume(decoder.container().clone());
     }
-    if let Some(quality) = options.quality {
-        target = Target::Quality(quality);
-    }
-    if let Some(psnr) = options.psnr {
-        target = Target::Psnr(psnr);
-    }
-    if let Some(bpp) = options.bpp {
-        target = Target::Bpp(bpp);
-    }
-    if let Some(bytes) = options.bytes {
-        target = Target::Bytes(bytes);
-    }
-    if let Some(layers) = options.hidden_layers {
-        hidden = Some(match options.hidden_features.as_slice() {
-            &[features] => vec![features; layers],
-            features if features.len() == layers => features.to_vec(),
-            features => bail!(
-                "--hidden-features lists {} numbers for {layers} hidden layers",
-                features.len()
-            ),
-        });
-    }
-    match options.coding {
-        Some(CodingName::F16) => coding = WeightCoding::F16,
-        Some(CodingName::Compact) => coding = WeightCoding::Compact,
-        None => {}
-    }
-    if let Some(omega) = options.omega0 {
-        training.omega.first = omega;
-        training.omega.hidden = omega;
-    }
-    training.omega.hidden = options.omega0_hidden.unwrap_or(training.omega.hidden);
-    training.steps = options.steps;
-    training.stop_after = options.stop_after;
-    training.batch = options.batch;
-    training.learning_rate = options.learning_rate.or(preset.and_then(Preset::learning_rate));
-    training.optimizer = match options.optimizer {
-        OptimizerName::Soap => OptimizerChoice::Soap,
-        OptimizerName::Adam => OptimizerChoice::Adam,
+    encoder = encoder.representation(options.representation(resumed)?);
+    encoder = match (options.quality, options.psnr, options.bpp, options.bytes) {
+        (Some(quality), ..) => encoder.quality(quality),
+        (_, Some(psnr), ..) => encoder.psnr(psnr),
+        (.., Some(bpp), _) => encoder.bpp(bpp),
+        (.., Some(bytes)) => encoder.bytes(bytes),
+        (None, None, None, None) => encoder,
     };
-    training.seed = options.seed.unwrap_or(training.seed);
-    training.timeout = options.timeout;
-    training.device = options.device.library();
-    let representation = options.representation.map(|name| match name {
-        RepresentationName::Siren => Representation::Siren,
-        RepresentationName::Grid => Representation::Grid,
-    });
-    Ok(EncodeOptions {
-        target,
-        representation,
-        hidden,
-        coding,
-        training,
-        resume,
-        metadata: Metadata::default(),
-        best_effort: options.best_effort,
-        omit_settings: options.no_settings,
-    })
+    if let Some(steps) = options.steps {
+        encoder = encoder.steps(steps);
+    }
+    if let Some(steps) = options.stop_after {
+        encoder = encoder.stop_after(steps);
+    }
+    if let Some(seed) = options.seed {
+        encoder = encoder.seed(seed);
+    }
+    if let Some(timeout) = options.timeout {
+        encoder = encoder.timeout(timeout);
+    }
+    Ok(encoder)
+}
+
+impl Options {
+    /// How the picture is represented, where a file of this representation may be resumed.
+    fn representation(&self, resumed: Option<Representation>) -> Result<Wanted> {
+        let siren = self.siren()?;
+        Ok(match (resumed, self.representation) {
+            // What is said of one SIREN alone counts for nothing then.
+            (Some(Representation::Grid), _) => Wanted::Auto,
+            (Some(Representation::Siren), _) => siren.into(),
+            (None, Some(RepresentationName::Siren)) => siren.into(),
+            (None, Some(RepresentationName::Grid)) => LatentOptions::new().into(),
+            (None, None) if self.only_siren().is_some() => siren.into(),
+            (None, None) => Wanted::Auto,
+        })
+    }
+
+    /// What is said of one SIREN.
+    fn siren(&self) -> Result<SirenOptions> {
+        let preset = self.preset.map(PresetName::library);
+        let mut siren = preset.map_or_else(SirenOptions::new, SirenOptions::preset);
+        if let Some(layers) = self.hidden_layers {
+            siren = siren.hidden(match self.hidden_features.as_slice() {
+                &[features] => vec![features; layers],
+                features if features.len() == layers => features.to_vec(),
+                features => bail!(
+                    "--hidden-features lists {} numbers for {layers} hidden layers",
+                    features.len()
+                ),
+            });
+        }
+        siren = match self.coding {
+            Some(CodingName::F16) => siren.coding(WeightCoding::F16),
+            Some(CodingName::Compact) => siren.coding(WeightCoding::Compact),
+            None => siren,
+        };
+        if let Some(omega) = self.omega() {
+            siren = siren.omega(omega);
+        }
+        if let Some(pixels) = self.batch {
+            siren = siren.batch(pixels);
+        }
+        if let Some(rate) = self.learning_rate {
+            siren = siren.learning_rate(rate);
+        }
+        Ok(siren.optimizer(match self.optimizer {
+            OptimizerName::Soap => OptimizerChoice::Soap,
+            OptimizerName::Adam => OptimizerChoice::Adam,
+        }))
+    }
+
+    fn omega(&self) -> Option<TrainingOmega> {
+        let given = self.omega0.is_some() || self.omega0_hidden.is_some();
+        let first = self.omega0.unwrap_or(OMEGA);
+        let hidden = self.omega0_hidden.unwrap_or(first);
+        given.then_some(TrainingOmega { first, hidden })
+    }
+
+    /// What is said that only one SIREN has.
+    fn only_siren(&self) -> Option<&'static str> {
+        let usual = TrainingOmega { first: OMEGA, hidden: OMEGA };
+        let options = [
+            (self.preset.is_some() || self.hidden_layers.is_some(), "the hidden layers"),
+            (matches!(self.coding, Some(CodingName::F16)), "the coding f16"),
+            (self.omega().is_some_and(|omega| omega != usual), "omega_0"),
+            (matches!(self.optimizer, OptimizerName::Adam), "the optimizer"),
+            (self.batch.is_some(), "the batch"),
+            (self.learning_rate.is_some(), "the learning rate"),
+        ];
+        options.into_iter().find_map(|(given, name)| given.then_some(name))
+    }
+
+    /// Refuses what latent grids do not have, where they are asked for by name.
+    fn check_latents(&self) -> Result<(), EncodeError> {
+        match (self.representation, self.only_siren()) {
+            (Some(RepresentationName::Grid), Some(name)) => {
+                let text = format!("latent grids take no choice of {name}");
+                Err(EncodeError::Settings(text))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl PresetName {

@@ -225,11 +225,7 @@ pub fn picture_of_bytes(width: u32, height: u32, channels: Channels) -> Raster {
 
 /// Encodes as latent grids in so many steps.
 #[cfg(feature = "encode")]
-pub fn grid_options(target: sirenc::Target, steps: u32) -> sirenc::EncodeOptions {
-    sirenc::EncodeOptions {
-        target,
-        representation: Some(Representation::Grid),
-        training: sirenc::Training { steps: Some(steps), ..sirenc::Training::default() },
-        ..sirenc::EncodeOptions::default()
-    }
+pub fn grid_encoder(target: sirenc::Target, steps: u32) -> sirenc::Encoder {
+    let latents = sirenc::LatentOptions::new();
+    sirenc::Encoder::new().target(target).representation(latents).steps(steps)
 }

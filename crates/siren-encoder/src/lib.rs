@@ -1,8 +1,15 @@
 //! The encoder of the `.siren` image format: trains networks on a picture and writes a file.
 //!
-//! [`encode`] takes a [`Raster`](siren_image::Raster) and [`EncodeOptions`];
-//! [`encode_with_checkpoints`] goes on where an earlier process ended. [`train`] has the trainers for
-//! experiments.
+//! ```
+//! # fn encode(raster: &siren_image::Raster) -> Result<(), siren_encoder::EncodeError> {
+//! let encoded = siren_encoder::Encoder::new().bytes(6_000).effort(5).encode(raster)?;
+//! println!("{} bytes, {:.2} dB", encoded.bytes.len(), encoded.psnr);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Encoder::on_progress`] shows how far it is and cancels, [`Encoder::checkpoints`] go on where an
+//! earlier process ended. [`train`] has the trainers for experiments.
 //!
 //! # How it is built
 //!
@@ -21,10 +28,10 @@ mod rate;
 pub mod train;
 
 pub use encode::{
-    Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
-    encode_with_checkpoints,
+    Checkpoints, DEFAULT_QUALITY, Encoded, Encoder, Encoding, LatentOptions, Preset,
+    Representation, SirenOptions, Target,
 };
 pub use error::EncodeError;
 #[cfg(feature = "image")]
 pub use plugin::SirenEncoder;
-pub use train::{Control, DeviceChoice, OptimizerChoice, Progress, Training};
+pub use train::{Control, DeviceChoice, OptimizerChoice, Progress};

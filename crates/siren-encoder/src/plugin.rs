@@ -8,39 +8,36 @@ use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
 
 use siren_image::{Channels, Raster, Samples, Size};
 
-use crate::encode::{EncodeOptions, encode};
+use crate::encode::Encoder;
 use crate::error::EncodeError;
-use crate::train::Control;
 
 /// Encodes a `.siren` file for the `image` crate.
 ///
-/// Training takes from seconds to minutes; [`EncodeOptions`] sets how long.
+/// Training takes from seconds to minutes; the [`Encoder`] is told how long.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use siren_encoder::{EncodeOptions, SirenEncoder, Target};
+/// use siren_encoder::{Encoder, SirenEncoder};
 ///
 /// let picture = image::DynamicImage::from(image::RgbImage::from_fn(16, 16, |x, y| {
 ///     image::Rgb([x as u8 * 16, y as u8 * 16, 128])
 /// }));
-/// let mut options = EncodeOptions::default();
-/// options.target = Target::Bytes(400);
-/// options.training.steps = Some(20);
+/// let encoder = Encoder::new().bytes(400).steps(20);
 /// let mut file = Vec::new();
-/// picture.write_with_encoder(SirenEncoder::new(&mut file, options))?;
+/// picture.write_with_encoder(SirenEncoder::new(&mut file, encoder))?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct SirenEncoder<W> {
     sink: W,
-    options: EncodeOptions,
+    encoder: Encoder,
 }
 
 impl<W: Write> SirenEncoder<W> {
     /// An encoder that writes one file to `sink`.
-    pub fn new(sink: W, options: EncodeOptions) -> Self {
-        Self { sink, options }
+    pub fn new(sink: W, encoder: Encoder) -> Self {
+        Self { sink, encoder }
     }
 }
 
@@ -79,19 +76,19 @@ impl<W: Write> ImageEncoder for SirenEncoder<W> {
         let empty = || EncodeError::Picture(format!("{width}x{height} holds no pixels"));
         let encoded = raster
             .ok_or_else(empty)
-            .and_then(|raster| encode(&raster, &self.options, |_| Control::Continue))
+            .and_then(|raster| self.encoder.encode(&raster))
             .map_err(|error| ImageError::Encoding(EncodingError::new(hint(), error)))?;
         self.sink.write_all(&encoded.bytes)?;
         Ok(())
     }
 
     fn set_icc_profile(&mut self, icc_profile: Vec<u8>) -> Result<(), UnsupportedError> {
-        self.options.metadata.icc = Some(icc_profile);
+        self.encoder.metadata_mut().icc = Some(icc_profile);
         Ok(())
     }
 
     fn set_exif_metadata(&mut self, exif: Vec<u8>) -> Result<(), UnsupportedError> {
-        self.options.metadata.exif = Some(exif);
+        self.encoder.metadata_mut().exif = Some(exif);
         Ok(())
     }
 }

@@ -5,17 +5,18 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use super::{Attempt, EncodeOptions};
+use super::options::{Options, Representation};
+use super::session::Attempt;
+use super::size::Job;
 use crate::error::EncodeError;
 use crate::train::archive::{Archive, Archived};
 use crate::train::{Control, Observe, Progress};
-use siren_image::Raster;
 use siren_image::Size;
 
 /// Goes up where training changes and the version does not.
 const REVISION: u32 = 8;
 
-/// Checkpoints of an encode, for [`encode_with_checkpoints`](crate::encode_with_checkpoints).
+/// Checkpoints of an encode, for [`Encoder::checkpoints`](super::Encoder::checkpoints).
 pub struct Checkpoints<'a> {
     /// The one to go on from, as `save` got it.
     pub from: Option<&'a [u8]>,
@@ -59,13 +60,9 @@ pub(super) struct Trainings<'a> {
 }
 
 impl<'a> Trainings<'a> {
-    pub fn new(
-        raster: &Raster,
-        options: &EncodeOptions,
-        checkpoints: Option<Checkpoints<'a>>,
-    ) -> Result<Self, EncodeError> {
+    pub fn new(job: Job, checkpoints: Option<Checkpoints<'a>>) -> Result<Self, EncodeError> {
         let mut trainings = Self {
-            subject: checkpoints.as_ref().map_or(String::new(), |_| subject(raster, options)),
+            subject: checkpoints.as_ref().map_or(String::new(), |_| subject(job)),
             finished: Vec::new(),
             asked: 0,
             saved: None,
@@ -155,8 +152,13 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 /// All that decides the file, a line each.
-fn subject(raster: &Raster, options: &EncodeOptions) -> String {
-    let EncodeOptions { target, representation, training, resume, metadata, .. } = options;
+fn subject(Job { raster, options }: Job) -> String {
+    let Options { target, training, resume, metadata, .. } = options;
+    let representation = match options.representation {
+        Representation::Auto => "default",
+        Representation::Siren(_) => "siren",
+        Representation::Latents(_) => "grid",
+    };
     let Size { width, height } = raster.size();
     let (channels, depth) = (raster.channels(), raster.depth());
     let samples = hash(raster.samples());
@@ -169,7 +171,7 @@ fn subject(raster: &Raster, options: &EncodeOptions) -> String {
         ("steps", steps(training.steps)),
         ("stop after", steps(training.stop_after)),
         ("seed", training.seed.to_string()),
-        ("representation", representation.map_or("default".into(), |given| given.to_string())),
+        ("representation", representation.into()),
         ("file to resume", hash(&format!("{resume:?}"))),
         ("metadata", hash(&format!("{metadata:?}"))),
         ("other options", hash(&format!("{options:?}"))),

@@ -19,7 +19,7 @@ use super::adam::Moments;
 use super::archive::{Archive, Archived};
 use super::device::{TrainingDevice, Work};
 use super::soap::{self, SoapParams};
-use super::{Control, Observe, OptimizerChoice, Progress, RESUMED, Training};
+use super::{Control, Observe, OptimizerChoice, Progress, RESUMED, SirenTraining};
 use crate::error::EncodeError;
 use crate::quantize::{self, Sensitivity};
 use crate::rate;
@@ -47,7 +47,7 @@ pub(crate) struct Start<'a> {
     /// The bytes that the weights may take in the compact coding: the later part of the run trains the
     /// network with its weights rounded.
     pub budget: Option<usize>,
-    pub training: &'a Training,
+    pub training: &'a SirenTraining,
 }
 
 /// The result of a training run.
@@ -134,7 +134,7 @@ pub(crate) fn train(
             steps: None,
             sensitivities: Vec::new(),
             steps_done: 0,
-            steps_planned: training.steps(),
+            steps_planned: training.common.steps(),
             recoveries: 0,
             single_colour: true,
         });
@@ -150,7 +150,7 @@ pub(crate) fn train(
         if !run.step()? {
             break;
         }
-        if let Some(timeout) = training.timeout {
+        if let Some(timeout) = training.common.timeout {
             let elapsed = started.elapsed();
             if run.step == schedule::WARM_UP {
                 let share = timeout.as_secs_f64() / elapsed.as_secs_f64();
@@ -175,7 +175,7 @@ fn points(start: &Start) -> usize {
 /// What the training takes.
 fn work(start: &Start) -> Work {
     let &Start { topology, training, .. } = start;
-    let steps = training.steps().min(training.stop_after.unwrap_or(u32::MAX));
+    let steps = training.common.steps().min(training.common.stop_after.unwrap_or(u32::MAX));
     let points = points(start);
     // A training step is about three evaluations.
     let step = 3.0 * topology.weight_count() as f64 * points as f64;
@@ -186,7 +186,7 @@ fn work(start: &Start) -> Work {
 /// A training run.
 struct Run<'a> {
     raster: &'a Raster,
-    training: &'a Training,
+    training: &'a SirenTraining,
     /// Pixels of a step.
     batch: usize,
     /// Bytes of the weights in the compact coding.
@@ -240,9 +240,10 @@ impl<'a> Run<'a> {
     fn new(start: &Start<'a>, device: &'a mut TrainingDevice) -> Result<Self, EncodeError> {
         let &Start { raster, topology, initial, budget, training } = start;
         let flat = quality::mean_colour(raster);
-        let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(training.common.seed);
         let rate = training.learning_rate.unwrap_or_else(|| {
-            let expected = rate::Model::new(raster).psnr_of_weights(topology, training.effort);
+            let expected =
+                rate::Model::new(raster).psnr_of_weights(topology, training.common.effort);
             schedule::peak(topology, expected)
         });
         let (model, peak) = match initial {
@@ -271,7 +272,7 @@ impl<'a> Run<'a> {
             model,
             sampler: Sampler::new(raster.size(), rng),
             device,
-            schedule: Schedule::new(peak, training.steps()),
+            schedule: Schedule::new(peak, training.common.steps()),
             step: 0,
             backoff: 1.0,
             recoveries: 0,
@@ -283,7 +284,7 @@ impl<'a> Run<'a> {
 
     /// The step before which the run ends.
     fn end(&self) -> u32 {
-        self.schedule.steps().min(self.training.stop_after.unwrap_or(u32::MAX))
+        self.schedule.steps().min(self.training.common.stop_after.unwrap_or(u32::MAX))
     }
 
     /// One step, or one recovery. Returns whether the run can go on.
@@ -367,7 +368,7 @@ impl<'a> Run<'a> {
 
     /// The sensitivities of the layers, on a sample of the pixels.
     fn sensitivities(&self) -> Vec<Sensitivity> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.training.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(self.training.common.seed);
         let sample = self.sampler.sample(SENSITIVITY_PIXELS, &mut rng);
         let count = self.raster.channels().count() * sample.len();
         let signs = (0..count).map(|_| if rng.random() { 1.0 } else { -1.0 });

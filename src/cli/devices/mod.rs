@@ -2,15 +2,19 @@
 //! and what is said where it fails.
 
 #[cfg(feature = "gpu")]
-use anyhow::Context;
+mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_gpu.rs"]
+mod gpu;
+
 use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-#[cfg(any(feature = "encode", not(feature = "gpu")))]
-use sirenc::EncodeError;
 use sirenc::Render;
-#[cfg(feature = "gpu")]
-use sirenc::gpu::Gpu;
+
+#[cfg(feature = "encode")]
+pub(super) use gpu::accelerated;
+use gpu::{AutomaticGpu, Gpu};
 
 use super::{Outcome, output};
 
@@ -53,21 +57,15 @@ impl DeviceName {
 /// What renders, for all files of a command.
 pub(super) enum RenderDevice {
     Cpu,
-    #[cfg(feature = "gpu")]
     Auto(AutomaticGpu),
-    #[cfg(feature = "gpu")]
     Gpu(Gpu),
 }
 
 impl RenderDevice {
     pub fn open(name: DeviceName) -> Result<Self> {
         match name {
-            #[cfg(feature = "gpu")]
             DeviceName::Auto => Ok(Self::Auto(AutomaticGpu::default())),
-            #[cfg(feature = "gpu")]
-            DeviceName::Gpu => Ok(Self::Gpu(Gpu::open().context("device gpu")?)),
-            #[cfg(not(feature = "gpu"))]
-            DeviceName::Gpu => Err(EncodeError::not_built("gpu").into()),
+            DeviceName::Gpu => Ok(Self::Gpu(Gpu::open()?)),
             _ => Ok(Self::Cpu),
         }
     }
@@ -76,15 +74,12 @@ impl RenderDevice {
     pub fn take(&self, render: Render) -> Result<Render> {
         match self {
             Self::Cpu => Ok(render),
-            #[cfg(feature = "gpu")]
             Self::Auto(gpu) => Ok(gpu.take(render)),
-            #[cfg(feature = "gpu")]
-            Self::Gpu(gpu) => render.on(|job| gpu.backend(job)).context("device gpu"),
+            Self::Gpu(gpu) => gpu.take(render),
         }
     }
 
     /// Tells of a GPU that was taken without being asked for, and of one that failed.
-    #[cfg(feature = "gpu")]
     pub fn report(&self, input: &std::path::Path, render: &Render) {
         if let Some(error) = render.failure() {
             warn_of_failure(&error.to_string());
@@ -92,46 +87,9 @@ impl RenderDevice {
             super::progress::message(&format!("{}: rendered on {device}", input.display()));
         }
     }
-
-    #[cfg(not(feature = "gpu"))]
-    pub fn report(&self, _: &std::path::Path, _: &Render) {}
-}
-
-/// The GPU that is taken where none was asked for, opened for the first render that is worth it, and
-/// once more where it was lost.
-#[cfg(feature = "gpu")]
-#[derive(Default)]
-pub(super) struct AutomaticGpu(std::cell::RefCell<Option<Gpu>>);
-
-#[cfg(feature = "gpu")]
-impl AutomaticGpu {
-    /// Moves a render to it, where it is expected to be faster, its start included.
-    fn take(&self, render: Render) -> Render {
-        let threads = rayon::current_num_threads();
-        // A GPU has no derivatives.
-        let worth_it = render.field() == sirenc::Field::Value
-            && sirenc::speed::gpu_is_faster(render.operations(), threads, 0);
-        if !worth_it {
-            return render;
-        }
-        match self.open() {
-            Ok(None) => render,
-            Ok(Some(gpu)) => render.on_or_cpu(|job| gpu.backend(job)),
-            Err(error) => render.on_or_cpu(|_| Err(error.into())),
-        }
-    }
-
-    fn open(&self) -> Result<Option<Gpu>, sirenc::gpu::GpuError> {
-        let mut opened = self.0.borrow_mut();
-        if opened.as_ref().is_none_or(Gpu::is_lost) {
-            *opened = Gpu::automatic()?;
-        }
-        Ok(opened.clone())
-    }
 }
 
 /// Says that a GPU failed and the CPU went on.
-#[cfg(any(feature = "encode", feature = "gpu"))]
 pub(super) fn warn_of_failure(failure: &str) {
     super::progress::message(&format!("warning: {failure}; went on on the CPU"));
 }
@@ -139,7 +97,7 @@ pub(super) fn warn_of_failure(failure: &str) {
 pub(super) fn run() -> Result<Outcome> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut lines = vec![format!("cpu: {threads} threads")];
-    lines.extend(adapters());
+    lines.extend(gpu::adapters());
     #[cfg(feature = "encode")]
     for (name, choice) in
         [("cuda", sirenc::DeviceChoice::Cuda), ("metal", sirenc::DeviceChoice::Metal)]
@@ -150,32 +108,11 @@ pub(super) fn run() -> Result<Outcome> {
     output::print((lines.join("\n") + "\n").as_bytes())
 }
 
-#[cfg(feature = "gpu")]
-fn adapters() -> Vec<String> {
-    use sirenc::gpu::{ADAPTER_VARIABLE, Adapter};
-    let line = |adapter: Adapter| {
-        let Adapter { name, driver, backend, software, automatic } = adapter;
-        let only = match (software, automatic) {
-            (true, _) => format!(" (software: used only where {ADAPTER_VARIABLE} names it)"),
-            (_, false) => " (not taken by --device auto)".to_owned(),
-            (_, true) => String::new(),
-        };
-        format!("gpu: {name}, {driver}, {backend}{only}")
-    };
-    let lines: Vec<String> = sirenc::gpu::adapters().into_iter().map(line).collect();
-    if lines.is_empty() { vec!["gpu: none was found".into()] } else { lines }
-}
-
-#[cfg(not(feature = "gpu"))]
-fn adapters() -> Vec<String> {
-    vec![format!("gpu: {}", reason(EncodeError::not_built("gpu")))]
-}
-
-/// Why a device cannot be used.
-#[cfg(any(feature = "encode", not(feature = "gpu")))]
-fn reason(error: EncodeError) -> String {
+/// Why a device of candle's cannot be used.
+#[cfg(feature = "encode")]
+fn reason(error: sirenc::EncodeError) -> String {
     match error {
-        EncodeError::Device { reason, .. } => reason,
+        sirenc::EncodeError::Device { reason, .. } => reason,
         other => other.to_string(),
     }
 }

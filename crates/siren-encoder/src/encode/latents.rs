@@ -1,15 +1,18 @@
-//! Latent grids for a wanted size or PSNR: sizes of the networks, training, rounding, and the
-//! last bytes that make the file fit.
+//! Latent grids for a wanted size or PSNR: sizes of the networks, the trainings it takes, rounding,
+//! and the last bytes that make the file fit. How latents are trained is `train`'s matter.
 
-use super::checkpoint::Trainings;
-use super::{Attempt, Blank, EncodeOptions, Target, decoded_psnr};
+use super::file::{Blank, Kind, SETTINGS_FROM};
+use super::options::{DEFAULT_QUALITY, Target};
+use super::session::{Attempt, Session};
+use super::size::{Job, least_for_quality, rising};
+use super::verify::decoded_psnr;
 use crate::error::EncodeError;
 use crate::rate::Model;
+use crate::train::Training;
 use crate::train::latents::{self, Goal, Length, Networks, Shape, Start, Trained};
-use crate::train::{Control, Progress, Training, TrainingDevice};
 use siren_image::Size;
 use siren_image::coding::grids::Payload;
-use siren_image::container::{Container, Representation};
+use siren_image::container::Container;
 use siren_image::grids::Plane;
 use siren_image::network::Topology;
 use siren_image::raster::{Raster, decibels};
@@ -68,32 +71,38 @@ const MOST_PSNR: f64 = 50.0;
 /// What grids gain over a SIREN of as many bytes, in dB, for the first lambda.
 const GAIN: f64 = 1.5;
 
-/// Encodes `raster` as latent grids.
-pub(super) fn attempt(
-    raster: &Raster,
-    options: &EncodeOptions,
-    device: &mut TrainingDevice,
-    trainings: &mut Trainings,
-    observe: &mut dyn FnMut(&Progress) -> Control,
-) -> Result<Attempt, EncodeError> {
+/// Encodes the picture as latent grids.
+pub(super) fn encode(session: &mut Session) -> Result<Attempt, EncodeError> {
+    let Job { raster, options } = session.job;
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
-    let mut plan = Plan::new(raster, options, earlier.as_ref())?;
-    let mut best = plan.train(earlier, device, trainings, observe)?;
+    let mut plan = Plan::new(session.job, earlier.as_ref())?;
+    let mut best = plan.train(session, 1, earlier)?;
     let may_correct = options.training.timeout.is_none()
         && options.resume.is_none()
         && raster.size().pixels() <= CORRECTED_PIXELS;
-    let mut last = (best.surplus, best.lambda);
+    if may_correct {
+        best = correct(session, &mut plan, best)?;
+    }
+    match options.target {
+        Target::Psnr(wanted) => approach(session, &plan, wanted, best),
+        _ => Ok(best),
+    }
+}
+
+/// Runs that aim lower, while the file is far larger than its limit before bytes are taken away.
+fn correct(session: &mut Session, plan: &mut Plan, first: Attempt) -> Result<Attempt, EncodeError> {
+    let far = FAR_BEYOND * plan.limit.unwrap_or_default() as f64;
+    let mut last = (first.surplus, first.lambda);
+    let mut best = first;
     for run in 2..2 + CORRECTIONS {
         let (surplus, lambda) = last;
-        let far = FAR_BEYOND * plan.limit.unwrap_or_default() as f64;
-        if !may_correct || surplus as f64 <= far {
+        if surplus as f64 <= far {
             break;
         }
         let bits = (plan.bits - SURPLUS * 8.0 * surplus as f64).max(LEAST_BITS);
         plan.lambda = lambda * plan.bits / bits;
         (plan.bits, plan.goal) = (bits, Goal::Bits(bits));
-        let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
-        let next = match plan.train(None, device, trainings, &mut observe) {
+        let next = match plan.train(session, run, None) {
             Err(EncodeError::Cancelled) => break,
             next => next?,
         };
@@ -102,11 +111,21 @@ pub(super) fn attempt(
             best = next;
         }
     }
-    let Target::Psnr(wanted) = options.target else { return Ok(best) };
+    Ok(best)
+}
+
+/// Runs that end nearer to a PSNR, for the smallest file of it.
+fn approach(
+    session: &mut Session,
+    plan: &Plan,
+    wanted: f64,
+    first: Attempt,
+) -> Result<Attempt, EncodeError> {
     let stopped_early = |attempt: &Attempt| attempt.steps_done < attempt.steps_planned;
-    let mut stopped = stopped_early(&best);
-    let (mut last, mut lambda) = (best.psnr, best.lambda);
+    let mut stopped = stopped_early(&first);
+    let (mut last, mut lambda) = (first.psnr, first.lambda);
     let mut goal = wanted + ABOVE;
+    let mut best = first;
     for run in 2..2 + ROUNDS {
         if stopped || (wanted..wanted + NEAR).contains(&last) {
             break;
@@ -117,9 +136,8 @@ pub(super) fn attempt(
         let length = if far { plan.length } else { plan.length.share(ROUND_STEPS) };
         lambda *= 10f64.powf((last - wanted) / 10.0);
         let plan = Plan { goal: Goal::Psnr(goal), lambda, length, ..plan.clone() };
-        let mut observe = |progress: &Progress| observe(&Progress { run, ..*progress });
         let earlier = if far { None } else { Some(Earlier::new(&Container::read(&best.bytes)?)?) };
-        let next = match plan.train(earlier, device, trainings, &mut observe) {
+        let next = match plan.train(session, run, earlier) {
             Err(EncodeError::Cancelled) => break,
             next => next?,
         };
@@ -134,21 +152,16 @@ pub(super) fn attempt(
             best = next;
         }
     }
-    if best.psnr < wanted && !options.best_effort {
-        if stopped {
-            return Err(EncodeError::Cancelled);
-        }
-        let (best, bytes) = (best.psnr, best.bytes.len() as u64);
-        return Err(EncodeError::PsnrUnreached { wanted, best, bytes });
+    if best.psnr >= wanted || session.job.options.best_effort {
+        return Ok(best);
     }
-    Ok(best)
+    Err(if stopped { EncodeError::Cancelled } else { session.unreached(&best) })
 }
 
 /// What is trained, for which size of file.
 #[derive(Clone)]
 struct Plan<'a> {
-    raster: &'a Raster,
-    options: &'a EncodeOptions,
+    job: Job<'a>,
     /// Most bytes of the file.
     limit: Option<u64>,
     /// Sizes of the networks and levels.
@@ -162,101 +175,45 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// `earlier` is the file to resume.
-    fn new(
-        raster: &'a Raster,
-        options: &'a EncodeOptions,
-        earlier: Option<&Earlier>,
-    ) -> Result<Self, EncodeError> {
-        let pixels = raster.size().pixels() as f64;
+    fn new(job: Job<'a>, earlier: Option<&Earlier>) -> Result<Self, EncodeError> {
+        let Job { raster, options } = job;
         let training = &options.training;
         let model = Model::new(raster);
-        let range = (64.0, (MOST_BPP * pixels / 8.0).max(128.0));
-        let (payload, limit) = match options.target {
-            Target::Bpp(_) | Target::Bytes(_) => {
-                let limit = options.target.file_bytes(raster, options).expect("a size is wanted");
-                (room(raster, options, limit) as f64, Some(limit))
-            }
-            Target::Quality(quality) => (model.bytes_of_quality(quality, range), None),
-            Target::Psnr(psnr) => (model.bytes_of_psnr(psnr - GAIN, training.effort, range), None),
-            Target::Auto => match &options.resume {
-                Some(file) => {
-                    // As large as the file, with settings.
-                    let longest = super::longest(training);
-                    let limit = blank(raster, options, &longest, Some(super::SETTINGS_FROM))
-                        .size(&file.topology, file.weights.len());
-                    (file.weights.len() as f64, Some(limit))
-                }
-                None => (model.bytes_of_quality(super::DEFAULT_QUALITY, range), None),
-            },
-        };
+        let (payload, limit) = payload_and_limit(job, &model);
         let shape = match earlier {
             Some(earlier) => earlier.networks.shape(),
             None => shape(raster, payload, training.effort),
         };
-        let overhead = shape.weight_count() as f64 * WEIGHT_BITS / 8.0
-            + shape.streams(raster.size()) as f64 * STREAM_BYTES;
-        let aim = if limit.is_some() { AIM } else { 1.0 };
-        let bits = match options.target {
-            Target::Psnr(_) => 8.0 * payload,
-            _ => 8.0 * (aim * payload - overhead),
-        };
-        if let Some(limit) = limit
-            && bits < LEAST_BITS
-        {
-            let smallest = limit + (2.0 - bits / 8.0) as u64;
-            return Err(EncodeError::TooFewBytes { wanted: limit, smallest });
-        }
-        let least = match options.target {
-            Target::Quality(quality) => least_bits(raster, quality),
-            Target::Auto if limit.is_none() => least_bits(raster, super::DEFAULT_QUALITY),
-            _ => LEAST_BITS,
-        };
-        let bits = bits.max(least);
-        let goal = match options.target {
-            Target::Psnr(psnr) => Goal::Psnr(psnr + ABOVE),
-            _ => Goal::Bits(bits),
-        };
-        let psnr = match options.target {
-            Target::Psnr(psnr) => psnr,
+        let bits = bits(job, shape, payload, limit)?;
+        let (goal, psnr) = match options.target {
+            Target::Psnr(psnr) => (Goal::Psnr(psnr + ABOVE), psnr),
             // A few coefficients may be all that a drawing has.
-            _ => (model.psnr(payload, training.effort) + GAIN).min(MOST_PSNR),
+            _ => {
+                let psnr = (model.psnr(payload, training.effort) + GAIN).min(MOST_PSNR);
+                (Goal::Bits(bits), psnr)
+            }
         };
         // Where the squared error falls with one over the bits, this is its slope.
-        let lambda = 10f64.powf(-psnr / 10.0) * pixels / bits;
-        Ok(Self {
-            raster,
-            options,
-            limit,
-            shape,
-            goal,
-            bits,
-            lambda,
-            length: Length::new(training),
-        })
+        let lambda = 10f64.powf(-psnr / 10.0) * raster.size().pixels() as f64 / bits;
+        Ok(Self { job, limit, shape, goal, bits, lambda, length: Length::new(training) })
     }
 
     /// A training run and its file.
     fn train(
         &self,
+        session: &mut Session,
+        run: u32,
         earlier: Option<Earlier>,
-        device: &mut TrainingDevice,
-        trainings: &mut Trainings,
-        observe: &mut dyn FnMut(&Progress) -> Control,
     ) -> Result<Attempt, EncodeError> {
-        trainings.next(observe, |saved, observe| {
-            self.finish(&mut latents::train(
-                self.raster,
-                self.start(earlier),
-                device,
-                saved,
-                observe,
-            )?)
+        session.train(run, |device, saved, observe| {
+            let start = self.start(earlier);
+            self.finish(&mut latents::train(self.job.raster, start, device, saved, observe)?)
         })
     }
 
     /// What a run starts from: `earlier`, else trained or random networks.
     fn start(&self, earlier: Option<Earlier>) -> Start {
-        let training = &self.options.training;
+        let training = &self.job.options.training;
         let (networks, planes) = match earlier {
             Some(Earlier { networks, planes }) => (networks, Some(planes)),
             None => (latents::networks(self.shape, self.lambda, training.seed), None),
@@ -274,57 +231,37 @@ impl<'a> Plan<'a> {
         }
     }
 
+    fn fits(&self, file: &[u8]) -> bool {
+        self.limit.is_none_or(|limit| file.len() as u64 <= limit)
+    }
+
     /// Rounds what was trained so that the file keeps to its limit.
     fn finish(&self, trained: &mut Trained<'_>) -> Result<Attempt, EncodeError> {
+        let Job { raster, options } = self.job;
         let (done, planned) = (trained.steps_done, trained.steps_planned);
         let training = Training {
             steps: Some(planned),
             stop_after: (done < planned).then_some(done),
-            ..self.options.training.clone()
+            ..options.training.clone()
         };
-        let blank = blank(self.raster, self.options, &training, self.limit);
-        let topology = Topology::uniform(self.raster.channels(), 1, self.shape.sines)
-            .expect("within the limits");
+        let blank = Blank::of_latents(self.job, &training, self.limit);
+        let topology =
+            Topology::uniform(raster.channels(), 1, self.shape.sines).expect("within the limits");
         let networks = trained.round_networks();
         let file =
             |trained: &Trained| blank.container(&topology, trained.payload(&networks)).write();
-        let fits = |file: &[u8]| self.limit.is_none_or(|limit| file.len() as u64 <= limit);
-        let mut bytes = file(trained);
-        let surplus = self.limit.map_or(0, |limit| bytes.len().saturating_sub(limit as usize));
-        let (mut low, mut high) = (0.0, 1.0);
-        while !fits(&bytes) && high < MOST_THINNING {
-            let before = trained.latents();
-            trained.thin_out(high);
-            bytes = file(trained);
-            if !fits(&bytes) {
-                (low, high) = (high, THINNING * high);
-                continue;
-            }
-            for _ in 0..(done / STEPS_PER_HALVING).min(MOST_HALVINGS) {
-                let middle = 0.5 * (low + high);
-                trained.set_latents(&before);
-                trained.thin_out(middle);
-                let next = file(trained);
-                if fits(&next) {
-                    (high, bytes) = (middle, next);
-                } else {
-                    low = middle;
-                }
-            }
-        }
-        if !fits(&bytes) {
-            let limit = self.limit.unwrap_or_default();
-            return Err(EncodeError::TooFewBytes { wanted: limit, smallest: bytes.len() as u64 });
-        }
-        let mut psnr = decoded_psnr(self.raster, &bytes)?;
-        if let Some(file) = &self.options.resume {
-            let before = blank.container(&topology, file.weights.clone()).write();
-            let before_psnr = decoded_psnr(self.raster, &before)?;
-            if fits(&before) && before_psnr > psnr {
+        let whole = file(trained);
+        let surplus = self.limit.map_or(0, |limit| whole.len().saturating_sub(limit as usize));
+        let mut bytes = if self.fits(&whole) { whole } else { self.thin_out(trained, &file)? };
+        let mut psnr = decoded_psnr(raster, &bytes)?;
+        if let Some(earlier) = &options.resume {
+            let before = blank.container(&topology, earlier.weights.clone()).write();
+            let before_psnr = decoded_psnr(raster, &before)?;
+            if self.fits(&before) && before_psnr > psnr {
                 (bytes, psnr) = (before, before_psnr);
             }
         }
-        if done < planned && psnr <= flat_psnr(self.raster) {
+        if done < planned && psnr <= flat_psnr(raster) {
             return Err(EncodeError::Cancelled);
         }
         Ok(Attempt {
@@ -332,22 +269,102 @@ impl<'a> Plan<'a> {
             psnr,
             steps_done: done,
             steps_planned: planned,
-            recoveries: 0,
-            single_colour: false,
             lambda: trained.lambda,
             surplus: if done < planned { 0 } else { surplus },
+            ..Attempt::default()
         })
+    }
+
+    /// Takes away what costs the picture least, until the file keeps to its limit.
+    fn thin_out<'r>(
+        &self,
+        trained: &mut Trained<'r>,
+        file: &impl Fn(&Trained<'r>) -> Vec<u8>,
+    ) -> Result<Vec<u8>, EncodeError> {
+        let (mut low, mut high) = (0.0, 1.0);
+        let mut smallest = 0;
+        while high < MOST_THINNING {
+            let before = trained.latents();
+            trained.thin_out(high);
+            let mut bytes = file(trained);
+            if !self.fits(&bytes) {
+                (low, high) = (high, THINNING * high);
+                smallest = bytes.len() as u64;
+                continue;
+            }
+            for _ in 0..(trained.steps_done / STEPS_PER_HALVING).min(MOST_HALVINGS) {
+                let middle = 0.5 * (low + high);
+                trained.set_latents(&before);
+                trained.thin_out(middle);
+                let next = file(trained);
+                if self.fits(&next) {
+                    (high, bytes) = (middle, next);
+                } else {
+                    low = middle;
+                }
+            }
+            return Ok(bytes);
+        }
+        Err(EncodeError::TooFewBytes { wanted: self.limit.unwrap_or_default(), smallest })
     }
 }
 
-/// A file but for its payload.
-fn blank<'a>(
-    raster: &'a Raster,
-    options: &'a EncodeOptions,
-    training: &'a Training,
-    bytes: Option<u64>,
-) -> Blank<'a> {
-    Blank { raster, options, training, bytes, representation: Representation::Grid }
+impl<'a> Blank<'a> {
+    /// A file of latent grids but for its payload.
+    fn of_latents(job: Job<'a>, training: &'a Training, bytes: Option<u64>) -> Self {
+        Self { job, bytes, kind: Kind::Latents(training) }
+    }
+}
+
+/// Bytes of the payload that the target is expected to take, and most bytes of the file.
+fn payload_and_limit(job: Job, model: &Model) -> (f64, Option<u64>) {
+    let Job { raster, options } = job;
+    let training = options.training.clone().longest();
+    let most = MOST_BPP * raster.size().pixels() as f64 / 8.0;
+    let range = (64.0, most.max(128.0));
+    match (options.target, &options.resume) {
+        (Target::Bpp(_) | Target::Bytes(_), _) => {
+            let limit = job.file_bytes(options.target).expect("a size is wanted");
+            let smallest = Topology::uniform(raster.channels(), 1, 1).expect("within the limits");
+            let room = Blank::of_latents(job, &training, Some(limit)).room(&smallest, limit);
+            (room as f64, Some(limit))
+        }
+        (Target::Quality(quality), _) => (model.bytes_of_quality(quality, range), None),
+        (Target::Psnr(psnr), _) => (model.bytes_of_psnr(psnr - GAIN, training.effort, range), None),
+        (Target::Auto, Some(file)) => {
+            // As large as the file, with settings.
+            let blank = Blank::of_latents(job, &training, Some(SETTINGS_FROM));
+            let limit = blank.size(&file.topology, file.weights.len());
+            (file.weights.len() as f64, Some(limit))
+        }
+        (Target::Auto, None) => (model.bytes_of_quality(DEFAULT_QUALITY, range), None),
+    }
+}
+
+/// Bits of the latents in a payload of so many bytes.
+///
+/// # Errors
+/// [`EncodeError::TooFewBytes`] where the limit leaves next to none.
+fn bits(job: Job, shape: Shape, payload: f64, limit: Option<u64>) -> Result<f64, EncodeError> {
+    let Job { raster, options } = job;
+    let overhead = shape.weight_count() as f64 * WEIGHT_BITS / 8.0
+        + shape.streams(raster.size()) as f64 * STREAM_BYTES;
+    let aim = if limit.is_some() { AIM } else { 1.0 };
+    let bits = match options.target {
+        Target::Psnr(_) => 8.0 * payload,
+        _ => 8.0 * (aim * payload - overhead),
+    };
+    if let Some(wanted) = limit
+        && bits < LEAST_BITS
+    {
+        let smallest = wanted + (2.0 - bits / 8.0) as u64;
+        return Err(EncodeError::TooFewBytes { wanted, smallest });
+    }
+    Ok(bits.max(match options.target {
+        Target::Quality(quality) => least_bits(raster, quality),
+        Target::Auto if limit.is_none() => least_bits(raster, DEFAULT_QUALITY),
+        _ => LEAST_BITS,
+    }))
 }
 
 /// PSNR in dB of the picture's mean colour.
@@ -364,17 +381,10 @@ fn flat_psnr(raster: &Raster) -> f64 {
     decibels((squares - of_means) / raster.sample_count() as f64)
 }
 
-/// Most bytes of the payload in a file of `limit` bytes.
-fn room(raster: &Raster, options: &EncodeOptions, limit: u64) -> usize {
-    let longest = super::longest(&options.training);
-    let blank = blank(raster, options, &longest, Some(limit));
-    blank.room(&Topology::uniform(raster.channels(), 1, 1).expect("within the limits"), limit)
-}
-
 /// Fewest bits of the latents for a quality: of a small picture, the model expects all of fewer bytes
 /// than the networks take.
 fn least_bits(raster: &Raster, quality: f64) -> f64 {
-    super::rising(LEAST_BITS, 8.0 * super::least_for_quality(raster, 100.0), quality)
+    rising(LEAST_BITS, 8.0 * least_for_quality(raster, 100.0), quality)
 }
 
 /// Sizes for a payload of about so many bytes.
