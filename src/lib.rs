@@ -74,6 +74,7 @@ mod raster;
 mod rate;
 mod reduce;
 mod render;
+mod settings;
 #[cfg(any(feature = "encode", feature = "gpu"))]
 mod speed;
 #[cfg(feature = "encode")]
@@ -96,5 +97,6 @@ pub use plugin::SirenEncoder;
 pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
 pub use render::{Field, Render, Sampling};
+pub use settings::{Settings, SettingsError};
 #[cfg(feature = "encode")]
 pub use train::{Control, DeviceChoice, OptimizerChoice, Progress};
