@@ -9,8 +9,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use common::{grid_encoder, picture_of_bytes};
-use sirenc::container::WeightCoding;
 use sirenc::Representation;
+use sirenc::container::WeightCoding;
 use sirenc::{
     Channels, Checkpoints, Control, Decoder, EncodeError, Encoded, Encoder, LatentOptions,
     Metadata, OptimizerChoice, Progress, Raster, Samples, SirenOptions, Size, Target,

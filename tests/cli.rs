@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt;
-use common::{container, uniform};
+use common::{container, grid_container, uniform};
 use image::{ExtendedColorType, ImageEncoder};
 use predicates::prelude::*;
-use sirenc::{BitDepth, Channels, Samples, Size};
+use sirenc::container::{Container, TrainingOmega};
+use sirenc::{BitDepth, Channels, Samples, Size, Topology};
 use workplace::{Workplace, python_has_numpy};
 
 impl Workplace {
@@ -126,6 +127,8 @@ fn the_command_in_info_makes_the_file_again() {
         format!("{QUICK} --coding f16 --seed 5 {omegas}"),
         format!("{QUICK} --bytes 1100 --seed 5 {omegas}"),
         "-e 1 --steps 30 --bytes 1200".into(),
+        "-e 1 --steps 30 --bytes 1200 --representation siren".into(),
+        "-e 1 --steps 30 --bytes 1200 --representation grid".into(),
         "-e 1 --steps 30 --psnr 8 --hidden-layers 3 --hidden-features 60".into(),
     ] {
         w.run(&format!("encode a.png {options} -o a.siren --force")).success();
@@ -159,6 +162,81 @@ fn latent_grids_are_not_told_what_only_a_siren_has() {
     // What is as usual anyway does not matter.
     let usual = "--coding compact --omega0 30 --optimizer soap --bytes 700 --steps 9";
     w.run(&format!("encode a.png --representation grid {usual}")).success();
+}
+
+#[test]
+fn info_tells_the_command_of_early_files_too() {
+    let w = Workplace::new();
+    let siren = |settings: &str| {
+        let mut file = container(20, 10, Topology::new(Channels::Rgb, vec![9, 7]).unwrap(), 5);
+        file.omega = Some(TrainingOmega { first: 30.0, hidden: 25.0 });
+        file.metadata.settings = Some(settings.into());
+        file
+    };
+    let grid = |settings: &str| {
+        let size = Size { width: 20, height: 10 };
+        let mut file = grid_container(size, 2, uniform(Channels::Rgb, 1, 9), (6, 5), 1);
+        file.metadata.settings = Some(settings.into());
+        file
+    };
+    let command = |file: Container| -> Option<String> {
+        fs::write(w.path("a.siren"), file.write()).unwrap();
+        let info = w.run("info a.siren --json").success();
+        let facts: serde_json::Value = serde_json::from_slice(&info.get_output().stdout).unwrap();
+        let command = facts["command"].as_str()?;
+        Some(command.strip_prefix("sirenc encode IN ").unwrap().to_owned())
+    };
+    let layers = "--hidden-layers 2 --hidden-features 9,7";
+    let omega = "--omega0 30 --omega0-hidden 25";
+    for (early, now, expected) in [
+        ("", "", format!("{layers} {omega}")),
+        (
+            " --bytes 2290 --effort 7 --steps 9 --stop-after 8 --seed 5",
+            " bytes=2290 effort=7 steps=9 stop_after=8 seed=5",
+            format!("{layers} {omega} --bytes 2290 --effort 7 --steps 9 --stop-after 8 --seed 5"),
+        ),
+        (
+            " --coding f16 --batch 300 --learning-rate 0.002 --optimizer adam",
+            " coding=f16 batch=300 learning_rate=0.002 optimizer=adam",
+            format!(
+                "{layers} {omega} --coding f16 --batch 300 --learning-rate 0.002 --optimizer adam"
+            ),
+        ),
+        (
+            " --representation siren --psnr 24.5 --best-effort",
+            " representation=siren psnr=24.5 best_effort=yes",
+            format!("{omega} --representation siren --psnr 24.5 --best-effort"),
+        ),
+        (
+            " --hidden-layers 2 --hidden-features 9,7 --psnr 8",
+            " hidden=9,7 psnr=8",
+            format!("{omega} --hidden-layers 2 --hidden-features 9,7 --psnr 8"),
+        ),
+        (
+            " --resume FILE --coding f16 --effort 1",
+            " resume=yes coding=f16 effort=1",
+            "--resume FILE --coding f16 --effort 1".into(),
+        ),
+    ] {
+        for text in [early, now] {
+            let told = command(siren(&format!("sirenc 0.1.0{text}")));
+            assert_eq!(told.as_deref(), Some(&*expected), "{text}");
+        }
+    }
+    for (early, now, expected) in [
+        ("", "", "--representation grid"),
+        (" --representation grid --effort 7", " effort=7", "--representation grid --effort 7"),
+        (" --quality 4.5", " quality=4.5", "--representation grid --quality 4.5"),
+        (" --resume FILE --bytes 1037", " resume=yes bytes=1037", "--resume FILE --bytes 1037"),
+    ] {
+        for text in [early, now] {
+            let told = command(grid(&format!("sirenc 0.1.0{text}")));
+            assert_eq!(told.as_deref(), Some(expected), "{text}");
+        }
+    }
+    for text in ["other 0.1.0 effort=7", "sirenc", "sirenc 0.1.0 $(ls)", "sirenc 9.0.0 new=1"] {
+        assert_eq!(command(siren(text)), None, "{text}");
+    }
 }
 
 #[test]

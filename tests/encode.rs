@@ -7,8 +7,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Random, picture};
-use sirenc::container::{TrainingOmega, WeightCoding};
 use sirenc::Representation;
+use sirenc::container::{TrainingOmega, WeightCoding};
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, LatentOptions, Metadata,
     OptimizerChoice, Raster, RenderOptions, Samples, SirenOptions, Size, Target, psnr,
@@ -199,7 +199,7 @@ fn stopping_keeps_the_best_and_says_so() {
     assert!(encoded.psnr > 20.0, "{} dB", encoded.psnr);
     let decoder = Decoder::new(&encoded.bytes).unwrap();
     let settings = decoder.metadata().settings.clone().unwrap();
-    assert!(settings.contains("--steps 500 --stop-after 200"), "{settings}");
+    assert!(settings.contains("steps=500 stop_after=200"), "{settings}");
     // The settings make the same file again.
     assert_eq!(run(&raster, &encoder(500).stop_after(200)).unwrap().bytes, encoded.bytes);
 }

@@ -97,7 +97,7 @@ fn a_run_that_is_stopped_keeps_what_it_has() {
     // The settings make it again.
     let decoder = Decoder::new(&encoded.bytes).unwrap();
     let settings = decoder.metadata().settings.clone().unwrap();
-    assert!(settings.contains("--stop-after 70"), "{settings}");
+    assert!(settings.contains("stop_after=70"), "{settings}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use sirenc_fuzz::open;
 
+#[path = "../../src/cli/command.rs"]
+mod command;
 #[path = "../../src/cli/describe.rs"]
 mod describe;
 #[path = "../../src/cli/terminal.rs"]

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 use sirenc::coding;
-use sirenc::container::{Container, Representation, TrainingOmega};
+use sirenc::container::Container;
 use sirenc::{DecodeError, Decoder};
 
+use super::command;
 use super::terminal::harmless;
 
 /// What there is to say of a file.
@@ -37,12 +38,6 @@ impl<'a> Description<'a> {
     fn bits_by_layer(&self) -> String {
         let bits: Vec<String> = self.bits_per_weight.iter().map(|b| format!("{b:.1}")).collect();
         format!("by layer {}", bits.join(", "))
-    }
-
-    /// The command that makes the file again.
-    fn command(&self) -> Option<String> {
-        let options = options_of(self.decoder.container())?;
-        Some(format!("sirenc encode IN {options}"))
     }
 
     /// For people.
@@ -97,7 +92,7 @@ impl<'a> Description<'a> {
         if let Some(settings) = &metadata.settings {
             lines.push(("encoder", settings.clone()));
         }
-        if let Some(command) = self.command() {
+        if let Some(command) = command::of(container) {
             lines.push(("made by", command));
         }
         lines.iter().map(|(name, value)| format!("{name:15} {}\n", harmless(value))).collect()
@@ -146,50 +141,7 @@ impl<'a> Description<'a> {
             "exif_bytes": length(&metadata.exif),
             "xmp_bytes": length(&metadata.xmp),
             "settings": metadata.settings,
-            "command": self.command(),
+            "command": command::of(container),
         })
     }
-}
-
-/// The `sirenc encode` options that make a file again, from its header and settings; the
-/// input is left to the reader. `None` where the file does not tell.
-fn options_of(container: &Container) -> Option<String> {
-    let settings = container.metadata.settings.as_deref()?;
-    let training = settings.strip_prefix("sirenc ")?.split_once(' ').map_or("", |(_, rest)| rest);
-    // A stranger's settings; people paste the command into a shell.
-    let harmless = |c: char| c.is_ascii_alphanumeric() || " -.,".contains(c);
-    if !training.chars().all(harmless) {
-        return None;
-    }
-    if training.starts_with("--resume") {
-        // The resumed file has topology and omega_0.
-        return Some(training.to_owned());
-    }
-    if container.representation == Representation::Grid {
-        let given = training.contains("--representation");
-        let name = if given { "" } else { "--representation grid " };
-        return Some(format!("{name}{training}").trim_end().to_owned());
-    }
-    let TrainingOmega { first, hidden } = container.omega?;
-    let topology = &container.topology;
-    let features: Vec<String> = match topology.uniform_features() {
-        Some(features) => vec![features.to_string()],
-        None => topology.hidden().iter().map(usize::to_string).collect(),
-    };
-    let layers = topology.hidden().len();
-    let features = features.join(",");
-    // A search for a PSNR finds the topology again.
-    let mut text = match training.contains("--psnr") {
-        true => String::new(),
-        false => format!("--hidden-layers {layers} --hidden-features {features} "),
-    };
-    text.push_str(&format!("--omega0 {first}"));
-    if hidden != first {
-        text.push_str(&format!(" --omega0-hidden {hidden}"));
-    }
-    if !training.is_empty() {
-        text.push(' ');
-        text.push_str(training);
-    }
-    Some(text)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::Representation as Wanted;
 use sirenc::container::{Representation, TrainingOmega, WeightCoding};
@@ -241,7 +241,13 @@ fn encode_one(
                 use EncodeError::{CheckpointDamaged, CheckpointMismatch};
                 let of_checkpoint = matches!(error, CheckpointDamaged | CheckpointMismatch { .. });
                 let path = options.checkpoint.as_deref().filter(|_| of_checkpoint);
-                return Err(error).with_context(|| path.unwrap_or(input).display().to_string());
+                let error = match error {
+                    EncodeError::PsnrUnreached { .. } => {
+                        anyhow!("{error}, or keep the best with --best-effort")
+                    }
+                    error => error.into(),
+                };
+                return Err(error.context(path.unwrap_or(input).display().to_string()));
             }
         }
     };

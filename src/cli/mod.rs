@@ -3,6 +3,7 @@
 
 mod batch;
 mod colour;
+mod command;
 mod compare;
 mod decode;
 mod describe;

@@ -24,7 +24,7 @@ pub enum EncodeError {
     /// The wanted PSNR was not reached at any size.
     #[error(
         "{wanted} dB is beyond reach: {best:.2} dB in {bytes} bytes was the best; \
-         ask for less or for more effort, or keep the best with --best-effort"
+         ask for less or for more effort"
     )]
     PsnrUnreached {
         /// The PSNR asked for, in dB.

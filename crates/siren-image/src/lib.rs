@@ -49,6 +49,7 @@ mod plugin;
 pub mod raster;
 mod reduce;
 mod render;
+mod settings;
 pub mod speed;
 
 pub use container::{BitDepth, Metadata};
@@ -61,3 +62,4 @@ pub use network::{Channels, Jet, Siren, Topology};
 pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
 pub use render::{Field, Render, Sampling};
+pub use settings::{Settings, SettingsError};

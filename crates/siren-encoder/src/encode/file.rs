@@ -1,10 +1,11 @@
 //! The file around a payload: header, metadata and settings, and the room that they leave. Trains
 //! nothing and chooses nothing.
 
-use super::options::{self, Target};
+use super::options::Target;
 use super::size::Job;
 use crate::train::latents::Length;
 use crate::train::{OptimizerChoice, SirenTraining, Training};
+use siren_image::Settings;
 use siren_image::container::{Container, Representation, WeightCoding, write_varint};
 use siren_image::network::Topology;
 
@@ -33,7 +34,7 @@ impl Blank<'_> {
         let Job { raster, options } = self.job;
         let omit = options.omit_settings || self.bytes.is_some_and(|bytes| bytes < SETTINGS_FROM);
         let mut metadata = options.metadata.clone();
-        metadata.settings = (!omit).then(|| self.settings());
+        metadata.settings = (!omit).then(|| self.settings().to_string());
         let (representation, coding, omega) = match self.kind {
             Kind::Siren(SirenTraining { omega, .. }) => {
                 (Representation::Siren, options.coding(), Some(*omega))
@@ -71,64 +72,73 @@ impl Blank<'_> {
         room
     }
 
-    /// The encoder and those of its settings that neither the header nor the defaults tell,
-    /// as options of `sirenc encode`.
-    fn settings(&self) -> String {
+    /// The encoder and those of its settings that neither the header nor the defaults tell.
+    fn settings(&self) -> Settings {
         let options = self.job.options;
-        let (training, siren) = match self.kind {
-            Kind::Siren(siren) => (&siren.common, Some(siren)),
-            Kind::Latents(training) => (training, None),
-        };
-        let of_effort = Training { effort: training.effort, ..Training::default() };
-        let steps = |training: &Training| match self.kind {
-            Kind::Siren(_) => training.steps(),
-            Kind::Latents(_) => Length::new(training).all(),
-        };
-        let mut text = concat!("sirenc ", env!("CARGO_PKG_VERSION")).to_owned();
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                text.push_str(&format!(" --{name}"));
-                text.extend((!value.is_empty()).then(|| format!(" {value}")));
+        let mut settings = Settings::new("sirenc", env!("CARGO_PKG_VERSION"));
+        settings.resume = options.resume.is_some();
+        match self.kind {
+            Kind::Siren(siren) => {
+                self.tell_siren(siren, &mut settings);
+                self.tell_training(&siren.common, Training::steps, &mut settings);
             }
-        };
-        let differs = |a: u64, b: u64| (a != b).then(|| a.to_string());
-        let named = match &options.representation {
-            _ if options.resume.is_some() => None,
-            options::Representation::Siren(siren) if !siren.show() => Some("siren"),
-            options::Representation::Latents(_) => Some("grid"),
-            _ => None,
-        };
-        add("representation", named.map(str::to_owned));
-        add("resume", options.resume.as_ref().map(|_| "FILE".into()));
-        let is_f16 = siren.is_some() && options.coding() == WeightCoding::F16;
-        add("coding", is_f16.then(|| "f16".into()));
-        match options.target {
-            // Topology and bytes follow from the search.
-            Target::Psnr(psnr) => {
-                if let Some(hidden) = options.hidden() {
-                    let features: Vec<String> = hidden.iter().map(usize::to_string).collect();
-                    add("hidden-layers", Some(hidden.len().to_string()));
-                    add("hidden-features", Some(features.join(",")));
+            Kind::Latents(training) => {
+                match options.target {
+                    Target::Psnr(_) => self.tell_psnr(&mut settings),
+                    // There are no bytes to keep to then.
+                    Target::Quality(quality) => settings.quality = Some(quality),
+                    _ => settings.bytes = self.bytes,
                 }
-                add("psnr", Some(psnr.to_string()));
-                add("best-effort", options.best_effort.then(String::new));
+                let steps = |training: &Training| Length::new(training).all();
+                self.tell_training(training, steps, &mut settings);
             }
-            // Latent grids have no bytes to keep to then.
-            Target::Quality(quality) if siren.is_none() => {
-                add("quality", Some(quality.to_string()));
+        }
+        settings
+    }
+
+    /// What a SIREN has been told.
+    fn tell_siren(&self, siren: &SirenTraining, settings: &mut Settings) {
+        let options = self.job.options;
+        let is_f16 = options.coding() == WeightCoding::F16;
+        settings.coding = is_f16.then_some(WeightCoding::F16);
+        settings.batch = siren.batch;
+        settings.learning_rate = siren.learning_rate;
+        let is_adam = siren.optimizer == OptimizerChoice::Adam;
+        settings.optimizer = is_adam.then(|| "adam".into());
+        if let Target::Psnr(_) = options.target {
+            // The topology follows from the search, unless a file is resumed, which has it.
+            if let Some(told) = options.siren().filter(|_| options.resume.is_none()) {
+                settings.hidden = options.hidden().map(<[usize]>::to_vec);
+                let named = !told.implies_siren();
+                settings.representation = named.then_some(Representation::Siren);
             }
-            _ if is_f16 => {}
-            _ => add("bytes", self.bytes.map(|bytes| bytes.to_string())),
+            self.tell_psnr(settings);
+        } else if !is_f16 {
+            settings.bytes = self.bytes;
         }
-        add("effort", differs(training.effort.into(), Training::default().effort.into()));
-        add("steps", differs(steps(training).into(), steps(&of_effort).into()));
-        add("stop-after", training.stop_after.map(|s| s.to_string()));
-        if let Some(siren) = siren {
-            add("batch", siren.batch.map(|pixels| pixels.to_string()));
-            add("learning-rate", siren.learning_rate.map(|rate| rate.to_string()));
-            add("optimizer", (siren.optimizer == OptimizerChoice::Adam).then(|| "adam".into()));
+    }
+
+    fn tell_psnr(&self, settings: &mut Settings) {
+        let options = self.job.options;
+        if let Target::Psnr(psnr) = options.target {
+            settings.psnr = Some(psnr);
+            settings.best_effort = options.best_effort;
         }
-        add("seed", differs(training.seed, 0));
-        text
+    }
+
+    /// How long the training is by `steps`, and its seed.
+    fn tell_training(
+        &self,
+        training: &Training,
+        steps: impl Fn(&Training) -> u32,
+        settings: &mut Settings,
+    ) {
+        let default = Training::default();
+        let of_effort = Training { effort: training.effort, ..Training::default() };
+        let differs = |a: u32, b: u32| (a != b).then_some(a);
+        settings.effort = Some(training.effort).filter(|&effort| effort != default.effort);
+        settings.steps = differs(steps(training), steps(&of_effort));
+        settings.stop_after = training.stop_after;
+        settings.seed = Some(training.seed).filter(|&seed| seed != default.seed);
     }
 }

@@ -176,9 +176,8 @@ impl SirenOptions {
         Self { learning_rate: Some(rate), ..self }
     }
 
-    /// Whether there is something in the file, or in its settings, that only a SIREN of such
-    /// options has.
-    pub(super) fn show(&self) -> bool {
+    /// Whether settings or header tell of something here that only a SIREN has.
+    pub(super) fn implies_siren(&self) -> bool {
         let omega = self.omega.is_some_and(|omega| omega != train::OMEGA);
         let numbers = self.batch.is_some() || self.learning_rate.is_some();
         let f16 = self.coding == Some(WeightCoding::F16);
