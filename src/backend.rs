@@ -11,7 +11,7 @@ use crate::error::DeviceError;
 use crate::geometry::Grid;
 use crate::grids::Grids;
 use crate::network::Siren;
-use crate::render::Field;
+use crate::view::Field;
 
 /// A device that has a function and a grid of points, and evaluates rows of it.
 pub trait Backend: Debug + Send {

@@ -11,7 +11,7 @@ use crate::error::DeviceError;
 use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::Grid;
 use crate::network::Channels;
-use crate::render::Field;
+use crate::view::Field;
 
 /// A function and a grid of points. A clone is the same one, and several may work at once.
 #[derive(Debug, Clone)]
@@ -70,10 +70,7 @@ impl Cpu {
             Function::Siren(evaluator) => evaluator.siren().topology().channels(),
             Function::Grids { evaluator, .. } => evaluator.grids().channels(),
         };
-        match self.field {
-            Field::Value => channels,
-            _ => channels.without_alpha(),
-        }
+        self.field.channels(channels)
     }
 
     /// As [`Backend::rows`], by as many callers at once as like; it cannot fail.

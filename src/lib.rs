@@ -9,19 +9,19 @@
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use sirenc::{Decoder, RenderOptions, Scale, View};
+//! use sirenc::{Decoder, View};
 //!
 //! let bytes = std::fs::read("samples/coffee.siren")?;
-//! let decoder = Decoder::new(&bytes)?;
-//! let view = View { scale: Scale::LongerSide(256), ..View::default() };
-//! let raster = decoder.render(&RenderOptions { view, ..RenderOptions::default() })?;
+//! let raster = Decoder::new(&bytes)?.render(&View::fit(256))?;
 //! assert_eq!((raster.size().width, raster.size().height), (256, 171));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`Render`] gives a large render strip by strip, [`Decoder::sample`] one point with its
-//! derivatives, [`Evaluator`](eval::Evaluator) blocks of arbitrary points.
+//! A [`View`] says what is wanted: a thumbnail as above, [`View::scaled`] with a
+//! [`crop`](View::crop) for a region, [`field`](View::field) for gradients. [`Render`] gives a large
+//! render strip by strip, [`Decoder::sample`] one point with its derivatives,
+//! [`Evaluator`](eval::Evaluator) blocks of arbitrary points.
 //!
 //! # Encoding
 //!
@@ -31,7 +31,23 @@
 //! # With the `image` crate
 //!
 //! [`register`] makes `image::open("x.siren")` work; [`SirenDecoder`] and [`SirenEncoder`]
-//! are that crate's traits (feature `image`, on by default).
+//! are that crate's traits (feature `image`, on by default). A [`Raster`] becomes a
+//! `DynamicImage`, and the other way round:
+//!
+//! ```
+//! # #[cfg(feature = "image")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use sirenc::{Decoder, Raster, View};
+//!
+//! let bytes = std::fs::read("samples/coffee.siren")?;
+//! let thumbnail = Decoder::new(&bytes)?.render(&View::fit(32))?;
+//! let picture = image::DynamicImage::from(thumbnail).flipv();
+//! assert_eq!(Raster::try_from(picture)?.size().width, 32);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "image"))]
+//! # fn main() {}
+//! ```
 //!
 //! # How it is built
 //!
@@ -71,16 +87,17 @@ mod render;
 pub mod speed;
 #[cfg(feature = "encode")]
 pub mod train;
+mod view;
 
 pub use container::{BitDepth, Metadata};
-pub use decode::{Decoder, RenderOptions};
+pub use decode::Decoder;
 #[cfg(feature = "encode")]
 pub use encode::{
     Checkpoints, DEFAULT_QUALITY, EncodeOptions, Encoded, Preset, Target, encode,
     encode_with_checkpoints,
 };
-pub use error::{DecodeError, DeviceError, EncodeError, Limit};
-pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
+pub use error::{DecodeError, DeviceError, EncodeError, Limit, RasterError};
+pub use geometry::{Crop, Grid, Scale, Size, plane_point};
 pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};
 #[cfg(all(feature = "image", feature = "encode"))]
@@ -88,6 +105,7 @@ pub use plugin::SirenEncoder;
 #[cfg(feature = "image")]
 pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
-pub use render::{Field, Render, Sampling};
+pub use render::Render;
 #[cfg(feature = "encode")]
 pub use train::{Control, DeviceChoice, OptimizerChoice, Progress, Training};
+pub use view::{Field, Sampling, View};

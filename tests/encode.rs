@@ -10,7 +10,7 @@ use common::{Random, picture};
 use sirenc::container::{Representation, WeightCoding};
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, OptimizerChoice,
-    Raster, RenderOptions, Samples, Size, Target, Training, encode, psnr,
+    Raster, Samples, Size, Target, Training, View, encode, psnr,
 };
 
 const SIZE: Size = Size { width: 40, height: 24 };
@@ -36,7 +36,7 @@ fn every_kind_of_picture_comes_back() {
             let encoded = run(&raster, &options(300)).unwrap();
             assert!(encoded.psnr > 30.0, "{channels} {depth:?}: {} dB", encoded.psnr);
             let decoder = Decoder::new(&encoded.bytes).unwrap();
-            let decoded = decoder.render(&RenderOptions::default()).unwrap();
+            let decoded = decoder.render(&View::native()).unwrap();
             assert_eq!(decoded.size(), SIZE);
             assert_eq!((decoded.channels(), decoded.depth()), (channels, depth));
             assert!((psnr(&raster, &decoded) - encoded.psnr).abs() < 1e-9);
@@ -92,7 +92,7 @@ fn edges_of_what_can_be_seen_do_not_bleed() {
         };
         let encoded = run(&raster, &options).unwrap();
         let decoder = Decoder::new(&encoded.bytes).unwrap();
-        let decoded = decoder.render(&RenderOptions::default()).unwrap();
+        let decoded = decoder.render(&View::native()).unwrap();
         let Samples::U8(samples) = decoded.samples() else { panic!("8 bits") };
         // On white there is nothing to see.
         let on_white = |pixel: &[u8]| 255 - (255 - u32::from(pixel[0])) * u32::from(pixel[1]) / 255;

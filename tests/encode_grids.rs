@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::{grid_options, picture_of_bytes};
 use sirenc::container::Representation;
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, Raster,
-    RenderOptions, Samples, Size, Target, encode, psnr,
+    BitDepth, Channels, Control, Decoder, EncodeError, EncodeOptions, Encoded, Raster, Samples,
+    Size, Target, View, encode, psnr,
 };
 
 fn run(raster: &Raster, options: &EncodeOptions) -> Encoded {
@@ -17,7 +17,7 @@ fn run(raster: &Raster, options: &EncodeOptions) -> Encoded {
 }
 
 fn decoded(encoded: &Encoded) -> Raster {
-    Decoder::new(&encoded.bytes).unwrap().render(&RenderOptions::default()).unwrap()
+    Decoder::new(&encoded.bytes).unwrap().render(&View::native()).unwrap()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use sirenc::eval::Evaluator;
 use sirenc::gpu::{Batch, Gpu, Variant};
 use sirenc::{
     BitDepth, Channels, Control, Decoder, DeviceChoice, EncodeOptions, Encoded, Field, Grid,
-    Preset, Raster, Render, RenderOptions, Samples, Sampling, Scale, Size, Target, View, encode,
+    Preset, Raster, Render, Samples, Sampling, Size, Target, View, encode,
 };
 
 /// dB that encodes at coin-0.3 are to reach.
@@ -189,9 +189,9 @@ impl Table {
         row(&format!("training step, latent grids of {name}"), step(&gpu), step(&cpu));
         let Some((encoded, _)) = cpu else { return };
         let decoder = Decoder::new(&encoded.bytes).unwrap();
-        let view = View { crop: None, scale: Scale::Exact(self.large) };
-        let options = RenderOptions { view, sampling: Sampling::Point, ..Default::default() };
-        self.render(&format!("latent grids of {name}"), &decoder.prepare(&options).unwrap());
+        let view = View::exact(self.large);
+        let view = view.sampling(Sampling::Point);
+        self.render(&format!("latent grids of {name}"), &decoder.prepare(&view).unwrap());
     }
 
     /// A file, and the seconds of half of the steps in the later half of the training.

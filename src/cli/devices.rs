@@ -154,7 +154,7 @@ pub(super) fn run() -> Result<Outcome> {
 fn adapters() -> Vec<String> {
     use sirenc::gpu::{ADAPTER_VARIABLE, Adapter};
     let line = |adapter: Adapter| {
-        let Adapter { name, driver, backend, software, automatic } = adapter;
+        let Adapter { name, driver, backend, software, automatic, .. } = adapter;
         let only = match (software, automatic) {
             (true, _) => format!(" (software: used only where {ADAPTER_VARIABLE} names it)"),
             (_, false) => " (not taken by --device auto)".to_owned(),

@@ -154,6 +154,7 @@ pub fn encode(planes: &[Plane], networks: &Networks) -> Vec<u8> {
 
 /// Bytes of the parts of a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sizes {
     /// What stands before the networks.
     pub table: usize,

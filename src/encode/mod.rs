@@ -14,7 +14,7 @@ use crate::coding::{self, compact};
 use crate::container::{
     Container, Metadata, Representation, TrainingOmega, WeightCoding, write_varint,
 };
-use crate::decode::{Decoder, RenderOptions};
+use crate::decode::Decoder;
 use crate::error::{DecodeError, EncodeError};
 use crate::geometry::Size;
 use crate::limits::Limits;
@@ -27,6 +27,7 @@ use crate::train::{
     self, Control, DeviceChoice, Observe, OptimizerChoice, Progress, Trained, Training,
     TrainingDevice,
 };
+use crate::view::View;
 pub use checkpoint::Checkpoints;
 use checkpoint::Trainings;
 
@@ -565,8 +566,9 @@ fn compact_weights(raster: &Raster, trained: &Trained, room: usize) -> Vec<u8> {
 /// PSNR of what the decoder makes of a file at native size, on some rows of a large picture.
 fn decoded_psnr(raster: &Raster, bytes: &[u8]) -> Result<f64, EncodeError> {
     let verification = |error: DecodeError| EncodeError::Verification(error.to_string());
-    let decoder = Decoder::with_limits(bytes, Limits::NONE).map_err(verification)?;
-    let render = decoder.prepare(&RenderOptions::default()).map_err(verification)?;
+    let render = Decoder::with_limits(bytes, Limits::NONE)
+        .and_then(|decoder| decoder.prepare(&View::native()))
+        .map_err(verification)?;
     let Size { width, height } = raster.size();
     let rows = (TOGETHER / width).max(1);
     let strips = height.div_ceil(rows);

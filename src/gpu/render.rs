@@ -10,7 +10,7 @@ use crate::backend::{Function, Job, Rows};
 use crate::container::BitDepth;
 use crate::geometry::{Grid, Size};
 use crate::network::Siren;
-use crate::render::Field;
+use crate::view::Field;
 
 /// Pixels of one dispatch: little memory.
 const MOST_PIXELS: u32 = 1 << 20;

@@ -8,9 +8,10 @@ use super::pipeline::{
     Access, EVALUATIONS, Header, bind, bindings, compile_sum, counted_error, pass, sum_workgroups,
 };
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
-use crate::geometry::{Grid, Size, View};
+use crate::geometry::{Grid, Size};
 use crate::network::Topology;
 use crate::raster::{Raster, Samples};
+use crate::view::View;
 
 /// A pixel of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]

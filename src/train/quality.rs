@@ -4,9 +4,10 @@
 use rayon::prelude::*;
 
 use crate::eval::{BLOCK, Evaluator, Points};
-use crate::geometry::{Grid, View};
+use crate::geometry::Grid;
 use crate::network::Siren;
 use crate::raster::Raster;
+use crate::view::View;
 
 /// Picked pixels along the side of a tile: 16 pixels tell its error well enough.
 const TILE: usize = 4;

@@ -7,8 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use super::archive::Archive;
 use super::quality::Errors;
 use crate::error::EncodeError;
-use crate::geometry::{Grid, Size, View};
+use crate::geometry::{Grid, Size};
 use crate::raster::Raster;
+use crate::view::View;
 
 /// Share of the mean density that every tile gets on top of its own.
 const EVERYWHERE: f32 = 0.3;
