@@ -74,6 +74,7 @@ pub mod grids;
 mod kernel;
 mod limits;
 pub mod network;
+mod parallel;
 #[cfg(feature = "image")]
 mod plugin;
 #[cfg(feature = "encode")]

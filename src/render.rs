@@ -5,8 +5,6 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-
 use crate::backend::{Backend, Function, Job, Rows};
 use crate::container::BitDepth;
 use crate::cpu::{Cpu, eight, sixteen};
@@ -15,6 +13,7 @@ use crate::eval::{Evaluator, GridEvaluator};
 use crate::fallback::Fallback;
 use crate::geometry::{Grid, Size};
 use crate::network::Channels;
+use crate::parallel;
 use crate::raster::{Raster, Samples};
 use crate::reduce::{self, Reduction, Refined};
 use crate::view::Field;
@@ -59,7 +58,7 @@ impl Demand {
         let rows = strip_rows(evaluated, size);
         let pixel = channels.count() as u64;
         let (width, fine_width) = (u64::from(size.width), u64::from(evaluated.width));
-        let threads = rayon::current_num_threads() as u64;
+        let threads = parallel::threads() as u64;
         let strip = u64::from(rows) * width * pixel * depth.bytes() as u64;
         let Some(refined) = refined else {
             return Self { points: size.pixels(), memory: strip, threads };
@@ -311,16 +310,18 @@ impl Render {
             let here = out.len() / (width * count);
             let fine = &mut fine[..here * fine_width * count];
             self.evaluate(top..top + here as u32, Rows::Values(fine));
-            let fine = fine.par_chunks_mut(fine_width * count);
-            fine.zip(out.par_chunks_mut(width * count)).for_each(|(fine, out)| {
+            let (fine, out) = ((fine, fine_width * count), (out, width * count));
+            parallel::each_pair(fine, out, |fine, out| {
                 fine.iter_mut().for_each(|unit| *unit = shown(*unit));
                 reduce::premultiply(channels, fine);
                 reduction.across(fine, count, out);
             });
         }
-        samples.par_chunks_mut(width * count).enumerate().for_each_init(
+        parallel::each_chunk(
+            samples,
+            width * count,
             || vec![0.0; width * count],
-            |row, (index, samples)| {
+            |row, index, samples| {
                 reduction.down(rows.start + index as u32, &across, fine_rows.start, row);
                 reduce::straighten(channels, row);
                 samples.iter_mut().zip(row).for_each(|(sample, unit)| *sample = quantize(*unit));

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::compact::{self, QuantizedLayer, read_layer, sort_features, width_for, write_layer};
 use super::entropy::{Logistic, Malformed, Reader, WIDTHS, Writer};
 use super::latents::{self, Context, INPUTS, IntegerLayer, MAX_FEATURES, OUTPUTS, TILE, tiles};
@@ -16,6 +14,7 @@ use crate::geometry::Size;
 use crate::grids::{Plane, Region};
 use crate::kernel::Level;
 use crate::network::{Layer, Topology, check_range, limits};
+use crate::parallel;
 
 /// Most levels of a picture.
 pub const MAX_LEVELS: usize = limits::MAX_LEVELS;
@@ -137,11 +136,13 @@ pub fn encode(planes: &[Plane], networks: &Networks) -> Vec<u8> {
         groups.map(|tiles| (level, tiles.to_vec())).collect::<Vec<_>>()
     });
     let groups: Vec<_> = groups.collect();
-    let streams = |(level, tiles): &(usize, Vec<Region>)| {
+    let streams = |group: &[(usize, Vec<Region>)]| {
+        let (level, tiles) = &group[0];
         let (plane, coarser) = (&planes[*level], planes.get(level + 1));
         latents::encode(&networks.context, *level, plane, coarser, tiles)
     };
-    let streams: Vec<Vec<u8>> = groups.par_iter().flat_map_iter(streams).collect();
+    let streams = parallel::map_chunks(&groups, 1, streams).into_iter();
+    let streams: Vec<Vec<u8>> = streams.flatten().collect();
     let mut out = Vec::new();
     for number in [planes.len(), h1, h2, networks_stream.len()] {
         write_varint(number as u32, &mut out);
@@ -419,8 +420,8 @@ impl Payload {
                 DecodeError::MalformedLatents { level, tile, rule }
             })
         };
-        let groups = tiles.par_chunks(latents::tiles_together(self.levels[level].width));
-        let decoded: Vec<Result<Vec<Vec<i16>>, _>> = groups.map(decode).collect();
+        let together = latents::tiles_together(self.levels[level].width);
+        let decoded: Vec<Result<Vec<Vec<i16>>, _>> = parallel::map_chunks(tiles, together, decode);
         let decoded: Vec<Vec<Vec<i16>>> = decoded.into_iter().collect::<Result<_, _>>()?;
         Ok(decoded.into_iter().flatten().collect())
     }
