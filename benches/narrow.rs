@@ -7,7 +7,7 @@ mod common;
 use std::time::Instant;
 
 use common::{grid_encoder, picture_of_bytes};
-use sirenc::{Channels, Decoder, Raster, RenderOptions, Target};
+use sirenc::{Channels, Decoder, Raster, Target, View};
 
 /// Short sides, and the pixels of each picture.
 const SIDES: [u32; 5] = [2, 8, 20, 64, 181];
@@ -25,7 +25,7 @@ fn seconds(raster: &Raster) -> (f64, f64) {
         let file = encoder.encode(raster).unwrap().bytes;
         let encoded = start.elapsed().as_secs_f64();
         let start = Instant::now();
-        Decoder::new(&file).unwrap().render(&RenderOptions::default()).unwrap();
+        Decoder::new(&file).unwrap().render(&View::native()).unwrap();
         least = (least.0.min(encoded), least.1.min(start.elapsed().as_secs_f64()));
     }
     least

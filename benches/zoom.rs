@@ -8,7 +8,7 @@ mod common;
 use std::time::Instant;
 
 use common::{Random, container, grid_container, uniform};
-use sirenc::{Channels, Crop, Decoder, RenderOptions, Scale, Size, View};
+use sirenc::{Channels, Crop, Decoder, Scale, Size, View};
 
 const SIZES: [Size; 3] = [
     Size { width: 2048, height: 1536 },
@@ -36,11 +36,11 @@ fn requests(file: &[u8], size: Size, scale: f64) -> Option<[f64; 2]> {
             let mut place = |native: u32| (random.next() * (f64::from(native) - side)).floor();
             let crop = Crop { x: place(width), y: place(height), width: side, height: side };
             let scale = Scale::Exact(Size { width: SIDE as u32, height: SIDE as u32 });
-            let view = View { crop: Some(crop), scale };
+            let view = View::native().crop(crop).scale(scale);
             let decoder = Decoder::new(file).unwrap();
             [(); 2].map(|()| {
                 let start = Instant::now();
-                decoder.render(&RenderOptions { view, ..Default::default() }).unwrap();
+                decoder.render(&view).unwrap();
                 1e3 * start.elapsed().as_secs_f64()
             })
         })

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::{container, grid_container, uniform};
 use sirenc::container::Container;
-use sirenc::{BitDepth, Channels, Decoder, RenderOptions, Samples, Size};
+use sirenc::{BitDepth, Channels, Decoder, Samples, Size, View};
 use workplace::{Workplace, python_has_numpy};
 
 const SIZE: Size = Size { width: 60, height: 40 };
@@ -76,7 +76,7 @@ fn previews_show_the_coarsest_levels() {
     let decoder = Decoder::new(&bytes).unwrap();
     for levels in 1..=4 {
         w.run(&format!("decode a.siren --levels {levels} -o a.png")).success().stderr("");
-        let options = RenderOptions { levels: Some(levels), ..Default::default() };
+        let options = View::native().levels(levels);
         let raster = decoder.render(&options).unwrap();
         assert_eq!(Samples::U8(rgb(&w.path("a.png")).into_raw()), *raster.samples());
     }
@@ -238,6 +238,6 @@ fn sixteen_bits_are_kept() {
     w.run("decode a.siren -o a.png").success();
     let picture = image::open(w.path("a.png")).unwrap();
     assert_eq!(picture.color(), image::ColorType::L16);
-    let raster = Decoder::new(&file.write()).unwrap().render(&RenderOptions::default()).unwrap();
+    let raster = Decoder::new(&file.write()).unwrap().render(&View::native()).unwrap();
     assert_eq!(Samples::U16(picture.into_luma16().into_raw()), *raster.samples());
 }

@@ -16,8 +16,7 @@ use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
 use sirenc::container::{Cicp, Container};
 use sirenc::grids::{Plane, level_length};
 use sirenc::{
-    BitDepth, Channels, DecodeError, Decoder, Grid, Raster, RenderOptions, Samples, Sampling,
-    Scale, Size, Topology, View,
+    BitDepth, Channels, DecodeError, Decoder, Grid, Raster, Samples, Sampling, Size, Topology, View,
 };
 
 fn directory() -> PathBuf {
@@ -25,7 +24,7 @@ fn directory() -> PathBuf {
 }
 
 fn view(size: Size) -> View {
-    View { crop: None, scale: Scale::Exact(size) }
+    View::exact(size)
 }
 
 /// Reference values of a render, row by row, channels side by side.
@@ -79,7 +78,7 @@ fn every_vector_is_met() {
 
         let depth = Some(BitDepth::Eight);
         let sampling = Sampling::Point;
-        let options = RenderOptions { view: view(size), depth, sampling, ..Default::default() };
+        let options = view(size).depth(depth).sampling(sampling);
         let raster = decoder.render(&options).unwrap();
         let Samples::U8(samples) = raster.samples() else { unreachable!("8 bits") };
         let mut equal = 0;
@@ -464,7 +463,7 @@ fn write_bad_grids() {
 
 /// The picture of a file, which a decoder need not read before.
 fn render(bytes: &[u8]) -> Result<Raster, DecodeError> {
-    Decoder::new(bytes)?.render(&RenderOptions::default())
+    Decoder::new(bytes)?.render(&View::native())
 }
 
 #[test]

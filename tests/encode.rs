@@ -11,7 +11,7 @@ use sirenc::Representation;
 use sirenc::container::{TrainingOmega, WeightCoding};
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, LatentOptions, Metadata,
-    OptimizerChoice, Raster, RenderOptions, Samples, SirenOptions, Size, Target, psnr,
+    OptimizerChoice, Raster, Samples, SirenOptions, Size, Target, View, psnr,
 };
 
 const SIZE: Size = Size { width: 40, height: 24 };
@@ -37,7 +37,7 @@ fn every_kind_of_picture_comes_back() {
             let encoded = run(&raster, &encoder(300)).unwrap();
             assert!(encoded.psnr > 30.0, "{channels} {depth:?}: {} dB", encoded.psnr);
             let decoder = Decoder::new(&encoded.bytes).unwrap();
-            let decoded = decoder.render(&RenderOptions::default()).unwrap();
+            let decoded = decoder.render(&View::native()).unwrap();
             assert_eq!(decoded.size(), SIZE);
             assert_eq!((decoded.channels(), decoded.depth()), (channels, depth));
             assert!((psnr(&raster, &decoded) - encoded.psnr).abs() < 1e-9);
@@ -88,7 +88,7 @@ fn edges_of_what_can_be_seen_do_not_bleed() {
         let encoder = Encoder::new().bytes(1000).steps(300);
         let encoded = run(&raster, &encoder.representation(representation.clone())).unwrap();
         let decoder = Decoder::new(&encoded.bytes).unwrap();
-        let decoded = decoder.render(&RenderOptions::default()).unwrap();
+        let decoded = decoder.render(&View::native()).unwrap();
         let Samples::U8(samples) = decoded.samples() else { panic!("8 bits") };
         // On white there is nothing to see.
         let on_white = |pixel: &[u8]| 255 - (255 - u32::from(pixel[0])) * u32::from(pixel[1]) / 255;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use common::{grid_encoder, picture_of_bytes};
 use sirenc::container::Representation;
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, Raster, RenderOptions,
-    Samples, Size, Target, psnr,
+    BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, Raster, Samples, Size,
+    Target, View, psnr,
 };
 
 fn run(raster: &Raster, encoder: &Encoder) -> Encoded {
@@ -17,7 +17,7 @@ fn run(raster: &Raster, encoder: &Encoder) -> Encoded {
 }
 
 fn decoded(encoded: &Encoded) -> Raster {
-    Decoder::new(&encoded.bytes).unwrap().render(&RenderOptions::default()).unwrap()
+    Decoder::new(&encoded.bytes).unwrap().render(&View::native()).unwrap()
 }
 
 #[test]

@@ -13,8 +13,8 @@ use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, GpuError, Kernel, Renderer, Trainer, Variant};
 use sirenc::train::siren::{Batch, Step, Stepper, WeightedPixel};
 use sirenc::{
-    BitDepth, Channels, Decoder, Field, Grid, Raster, Render, RenderOptions, Samples, Sampling,
-    Scale, Siren, Size, Topology, View,
+    BitDepth, Channels, Decoder, Field, Grid, Raster, Render, Samples, Sampling, Siren, Size,
+    Topology, View,
 };
 
 static GPU: LazyLock<Option<Gpu>> = LazyLock::new(Gpu::for_tests);
@@ -348,14 +348,9 @@ fn every_vector_is_met() {
         let (width, height) = size.split_once('x').unwrap();
         let size = Size { width: width.parse().unwrap(), height: height.parse().unwrap() };
         let file = std::fs::read(directory.join(format!("{stem}.siren"))).unwrap();
-        let view = View { crop: None, scale: Scale::Exact(size) };
-        let options = RenderOptions {
-            view,
-            sampling: Sampling::Point,
-            depth: Some(BitDepth::Eight),
-            ..Default::default()
-        };
-        let render = Decoder::new(&file).unwrap().prepare(&options).unwrap();
+        let view = View::exact(size);
+        let view = view.sampling(Sampling::Point).depth(BitDepth::Eight);
+        let render = Decoder::new(&file).unwrap().prepare(&view).unwrap();
         let render = render.on(|job| gpu.backend(job)).unwrap();
         let Samples::U8(samples) = render.raster().into_samples() else { panic!("8 bits") };
         assert_eq!(render.failure(), None);

@@ -6,9 +6,7 @@ mod common;
 use common::{Random, compact_container, grid_container, grid_file, grid_networks, uniform};
 use sirenc::container::Container;
 use sirenc::grids::{Plane, level_length};
-use sirenc::{
-    Channels, Crop, DecodeError, Decoder, Limit, Limits, RenderOptions, Scale, Size, View,
-};
+use sirenc::{Channels, Crop, DecodeError, Decoder, Limit, Limits, Scale, Size, View};
 
 const SIZE: Size = Size { width: 70, height: 45 };
 const LEVELS: usize = 4;
@@ -19,8 +17,8 @@ fn example() -> Container {
     grid_container(SIZE, LEVELS, uniform(Channels::Rgb, 1, 12), (6, 5), 120)
 }
 
-fn levels(levels: usize) -> RenderOptions {
-    RenderOptions { levels: Some(levels), ..Default::default() }
+fn levels(levels: usize) -> View {
+    View::native().levels(levels)
 }
 
 #[test]
@@ -28,7 +26,7 @@ fn a_cut_file_shows_the_levels_that_have_arrived() {
     let bytes = example().write();
     let whole = Decoder::new(&bytes).unwrap();
     let previews: Vec<_> = (1..=LEVELS).map(|k| whole.render(&levels(k)).unwrap()).collect();
-    assert_eq!(previews[LEVELS - 1], whole.render(&RenderOptions::default()).unwrap());
+    assert_eq!(previews[LEVELS - 1], whole.render(&View::native()).unwrap());
     assert!(previews.windows(2).all(|pair| pair[0] != pair[1]));
     // Where each level ends, from the end of the payload, before the checksum, backwards.
     let mut ends = Vec::new();
@@ -48,7 +46,7 @@ fn a_cut_file_shows_the_levels_that_have_arrived() {
         assert_eq!(cut.payload().unwrap().complete_levels(), complete, "{len}");
         // Rendering all of them takes long.
         if len % 50 == 0 || ends.contains(&len) || ends.contains(&(len + 1)) {
-            assert_eq!(cut.render(&RenderOptions::default()).unwrap(), previews[complete - 1]);
+            assert_eq!(cut.render(&View::native()).unwrap(), previews[complete - 1]);
             assert_eq!(cut.render(&levels(1)).unwrap(), previews[0]);
             assert_eq!(cut.render(&levels(LEVELS)).unwrap(), previews[complete - 1]);
             assert!(cut.sample(3.0, 40.5).is_ok());
@@ -75,7 +73,7 @@ fn a_part_is_that_of_the_whole() {
         122,
     );
     let decoder = Decoder::new(&file.write()).unwrap();
-    let whole = decoder.render(&RenderOptions::default()).unwrap();
+    let whole = decoder.render(&View::native()).unwrap();
     let sirenc::Samples::U8(whole) = whole.samples() else { unreachable!("8 bits") };
     for (x, y, width, height) in [(250, 250, 20, 9), (0, 0, 1, 1), (511, 256, 19, 44)] {
         let crop = Crop {
@@ -84,8 +82,8 @@ fn a_part_is_that_of_the_whole() {
             width: f64::from(width),
             height: f64::from(height),
         };
-        let view = View { crop: Some(crop), scale: Scale::Native };
-        let part = decoder.render(&RenderOptions { view, ..Default::default() }).unwrap();
+        let view = View::native().crop(crop);
+        let part = decoder.render(&view).unwrap();
         let sirenc::Samples::U8(part) = part.samples() else { unreachable!("8 bits") };
         for (row, line) in part.chunks_exact(2 * width as usize).enumerate() {
             let start = 2 * ((y as usize + row) * 530 + x as usize);
@@ -115,18 +113,18 @@ fn tiled() -> Container {
 }
 
 /// Operations of a render of a part, 256 x 256 pixels large.
-fn operations(decoder: &Decoder, view: &RenderOptions) -> u64 {
+fn operations(decoder: &Decoder, view: &View) -> u64 {
     let mut decoder = decoder.clone();
-    decoder.set_limits(Limits { max_operations: 0, ..Limits::NONE });
+    decoder.set_limits(Limits::NONE.max_operations(0));
     match decoder.render(view) {
         Err(DecodeError::LimitExceeded { requested, .. }) => requested,
         other => panic!("not refused: {:?}", other.map(|raster| raster.size())),
     }
 }
 
-fn crop(x: f64, y: f64, side: f64) -> RenderOptions {
+fn crop(x: f64, y: f64, side: f64) -> View {
     let crop = Some(Crop { x, y, width: side, height: side });
-    RenderOptions { view: View { crop, scale: Scale::Native }, ..Default::default() }
+    View::native().crop(crop)
 }
 
 #[test]
@@ -158,11 +156,11 @@ fn kept_latents_change_no_pixel() {
     let bytes = tiled().write();
     let kept = Decoder::new(&bytes).unwrap();
     // As much as one of the renders takes, at most: what others need is dropped on the way.
-    let tight = Limits { max_memory: 2_600_000, ..Limits::default() };
+    let tight = Limits::default().max_memory(2_600_000);
     let tight = Decoder::with_limits(&bytes, tight).unwrap();
     let mut random = Random(4);
     let mut any = |least: f64, most: f64| random.between(least, most).floor();
-    let views: Vec<RenderOptions> = (0..60)
+    let views: Vec<View> = (0..60)
         .map(|_| {
             let (x, y) = (any(0.0, 800.0), any(0.0, 450.0));
             let (width, height) = (any(1.0, 900.0 - x), any(1.0, 520.0 - y));
@@ -172,12 +170,11 @@ fn kept_latents_change_no_pixel() {
                 2 => Scale::Factor(0.04),
                 _ => Scale::LongerSide(70),
             };
-            let view = View { crop: Some(Crop { x, y, width, height }), scale };
-            let levels = Some(any(1.0, 9.0) as usize);
-            RenderOptions { view, levels, ..Default::default() }
+            let crop = Crop { x, y, width, height };
+            View::native().crop(crop).scale(scale).levels(any(1.0, 9.0) as usize)
         })
         .collect();
-    let check = |view: &RenderOptions| {
+    let check = |view: &View| {
         let fresh = Decoder::new(&bytes).unwrap();
         let raster = fresh.render(view).unwrap();
         assert_eq!(kept.render(view).unwrap(), raster, "{view:?}");
@@ -203,10 +200,10 @@ fn kept_latents_change_no_pixel() {
 fn kept_latents_make_room() {
     let bytes = tiled().write();
     let (left, right) = (crop(30.0, 20.0, 200.0), crop(300.0, 300.0, 200.0));
-    let least = |decoder: &Decoder, view: &RenderOptions| {
+    let least = |decoder: &Decoder, view: &View| {
         let mut decoder = decoder.clone();
         let mut fits = |max_memory| {
-            decoder.set_limits(Limits { max_memory, ..Limits::NONE });
+            decoder.set_limits(Limits::NONE.max_memory(max_memory));
             decoder.prepare(view).is_ok()
         };
         (1..4096).map(|n| n << 12).find(|&memory| fits(memory)).expect("16 MiB do")
@@ -224,16 +221,14 @@ fn kept_latents_make_room() {
 
 /// Renders a thumbnail of whatever the bytes are.
 fn try_to_render(bytes: &[u8]) -> bool {
-    let limits = Limits {
-        max_pixels: 1 << 14,
-        max_dimension: 1 << 12,
-        max_memory: 1 << 20,
-        max_operations: 1 << 26,
-        ..Limits::default()
-    };
-    let view = View { crop: None, scale: Scale::LongerSide(16) };
-    let thumbnail = RenderOptions { view, ..Default::default() };
-    let native = RenderOptions::default();
+    let limits = Limits::default()
+        .max_pixels(1 << 14)
+        .max_dimension(1 << 12)
+        .max_memory(1 << 20)
+        .max_operations(1 << 26);
+    let view = View::fit(16);
+    let thumbnail = view;
+    let native = View::native();
     let mut rendered = false;
     let opened = [Decoder::with_limits(bytes, limits), Decoder::truncated(bytes, limits)];
     for decoder in opened.into_iter().flatten() {

@@ -5,18 +5,14 @@ mod common;
 use common::{Random, container, grid_container, heavy_container, uniform};
 use sirenc::coding::f16;
 use sirenc::container::Container;
-use sirenc::{
-    Channels, Crop, DecodeError, Decoder, Field, Limit, Limits, RenderOptions, Sampling, Scale,
-    Size, View,
-};
+use sirenc::{Channels, Crop, DecodeError, Decoder, Field, Limit, Limits, Sampling, Size, View};
 
-fn sized(width: u32, height: u32) -> RenderOptions {
-    let scale = Scale::Exact(Size { width, height });
-    RenderOptions { view: View { crop: None, scale }, ..Default::default() }
+fn sized(width: u32, height: u32) -> View {
+    View::exact(Size { width, height })
 }
 
 /// The limit that refuses a render, and what the render takes of it.
-fn refused(file: &Container, limits: Limits, options: &RenderOptions) -> (Limit, u64) {
+fn refused(file: &Container, limits: Limits, options: &View) -> (Limit, u64) {
     let decoder = Decoder::with_limits(&file.write(), limits);
     match decoder.and_then(|decoder| decoder.render(options)) {
         Err(DecodeError::LimitExceeded { what, requested, .. }) => (what, requested),
@@ -34,22 +30,22 @@ fn each_limit_refuses() {
     let siren = container(300, 200, uniform(Channels::Rgb, 2, 8), 1);
     let weights = siren.topology.weight_count() as u64;
     for file in [&siren, &grids()] {
-        let options = RenderOptions::default();
+        let options = View::native();
         let refused = |limits| refused(file, limits, &options);
-        assert_eq!(refused(Limits { max_pixels: 59_999, ..none }), (Limit::Pixels, 60_000));
-        assert_eq!(refused(Limits { max_dimension: 299, ..none }), (Limit::Dimension, 300));
-        assert_eq!(refused(Limits { max_memory: 200_000, ..none }).0, Limit::Memory);
-        let few = Limits { max_operations: 100_000, ..none };
+        assert_eq!(refused(none.max_pixels(59_999)), (Limit::Pixels, 60_000));
+        assert_eq!(refused(none.max_dimension(299)), (Limit::Dimension, 300));
+        assert_eq!(refused(none.max_memory(200_000)).0, Limit::Memory);
+        let few = none.max_operations(100_000);
         assert_eq!(refused(few).0, Limit::Operations);
         let decoder = Decoder::with_limits(&file.write(), Limits::default()).unwrap();
         assert_eq!(decoder.limits(), Limits::default());
         assert!(decoder.render(&options).is_ok());
     }
-    let limits = Limits { max_weights: weights - 1, ..none };
+    let limits = none.max_weights(weights - 1);
     assert_eq!(refused(&siren, limits, &sized(1, 1)), (Limit::Weights, weights));
-    let limits = Limits { max_weights: weights, ..none };
+    let limits = none.max_weights(weights);
     assert!(Decoder::with_limits(&siren.write(), limits).is_ok());
-    let limits = Limits { max_memory: 16 * weights - 1, ..none };
+    let limits = none.max_memory(16 * weights - 1);
     assert_eq!(refused(&siren, limits, &sized(1, 1)), (Limit::Memory, 16 * weights));
 }
 
@@ -58,13 +54,13 @@ fn operations_are_those_of_the_points_and_the_latents() {
     let topology = uniform(Channels::Grey, 3, 8);
     let siren = container(64, 64, topology.clone(), 1);
     let weights = topology.weight_count() as u64;
-    let none = Limits { max_operations: 0, ..Limits::NONE };
-    let operations = |options: &RenderOptions| refused(&siren, none, options).1 / weights;
-    assert_eq!(operations(&RenderOptions::default()), 64 * 64);
+    let none = Limits::NONE.max_operations(0);
+    let operations = |options: &View| refused(&siren, none, options).1 / weights;
+    assert_eq!(operations(&View::native()), 64 * 64);
     assert_eq!(operations(&sized(128, 32)), 128 * 32 * 2);
-    let point = RenderOptions { sampling: Sampling::Point, ..sized(16, 16) };
+    let point = sized(16, 16).sampling(Sampling::Point);
     assert_eq!(operations(&point), 16 * 16);
-    let jets = RenderOptions { field: Field::Gradient { gain: 1.0 }, ..sized(16, 16) };
+    let jets = sized(16, 16).field(Field::Gradient { gain: 1.0 });
     assert_eq!(operations(&jets), 16 * 16 * 4);
     // 64 x 64 latents of the finest level, and those of the others, 21 * 6 + 6 * 5 + 5 * 2 each.
     let file =
@@ -72,8 +68,8 @@ fn operations_are_those_of_the_points_and_the_latents() {
     let points = 64 * 64 * (2 * 9 + (9 + 2) + 8 * 2);
     let latents = (64 * 64 + 32 * 32) * (21 * 6 + 6 * 5 + 5 * 2);
     let decode = |max_operations| {
-        let limits = Limits { max_operations, ..Limits::NONE };
-        Decoder::with_limits(&file.write(), limits)?.render(&RenderOptions::default())
+        let limits = Limits::NONE.max_operations(max_operations);
+        Decoder::with_limits(&file.write(), limits)?.render(&View::native())
     };
     assert!(decode(points + latents).is_ok());
     let error = decode(points + latents - 1).unwrap_err();
@@ -91,7 +87,7 @@ fn the_work_follows_the_output() {
         let (width, height) = (any(1.0, 2e9), any(1.0, 2e9));
         let (out_width, out_height) = (any(1.0, 1e5), any(1.0, 1e5));
         let file = container(width, height, uniform(Channels::Grey, 1, 1), 1);
-        let limits = Limits { max_operations: 0, ..Limits::NONE };
+        let limits = Limits::NONE.max_operations(0);
         let weights = file.topology.weight_count() as u64;
         let found = refused(&file, limits, &sized(out_width, out_height)).1 / weights;
         let most = 100 * u64::from(out_width) * u64::from(out_height);
@@ -105,7 +101,7 @@ fn a_tiny_file_of_a_huge_network_is_bounded() {
     let bytes = heavy_container().write();
     assert!(bytes.len() < 1000, "{}", bytes.len());
     let decoder = Decoder::new(&bytes).unwrap();
-    let error = decoder.render(&RenderOptions::default()).unwrap_err();
+    let error = decoder.render(&View::native()).unwrap_err();
     let refused = matches!(error, DecodeError::LimitExceeded { what: Limit::Operations, .. });
     assert!(refused, "{error}");
     assert!(decoder.render(&sized(4, 4)).is_ok());
@@ -114,11 +110,11 @@ fn a_tiny_file_of_a_huge_network_is_bounded() {
 
 /// The least memory under which a render is prepared.
 #[cfg(all(feature = "cli", target_os = "linux"))]
-fn least_memory(bytes: &[u8], options: &RenderOptions) -> u64 {
+fn least_memory(bytes: &[u8], options: &View) -> u64 {
     let (mut least, mut most) = (0, 1u64 << 31);
     while most - least > 1 << 12 {
         let max_memory = (least + most) / 2;
-        let limits = Limits { max_memory, ..Limits::NONE };
+        let limits = Limits::NONE.max_memory(max_memory);
         let decoder = Decoder::with_limits(bytes, limits);
         match decoder.and_then(|decoder| decoder.prepare(options).map(drop)) {
             Ok(()) => most = max_memory,
@@ -142,16 +138,12 @@ fn memory_stays_within_its_limit() {
     let size = Size { width: 1100, height: 750 };
     let large = grid_container(size, 8, uniform(Channels::Rgb, 1, 12), (4, 4), 3);
     let crop = Crop { x: 500.0, y: 300.0, width: 40.0, height: 30.0 };
-    let view = View { crop: Some(crop), scale: Scale::Native };
+    let view = View::native().crop(crop);
     let cases = [
-        (wide(10), RenderOptions::default(), vec![]),
-        (
-            large.clone(),
-            RenderOptions { view, ..Default::default() },
-            vec!["--crop", "500,300,40,30"],
-        ),
+        (wide(10), View::native(), vec![]),
+        (large.clone(), view, vec!["--crop", "500,300,40,30"]),
         (large.clone(), sized(100, 70), vec!["--size", "100x70"]),
-        (large.clone(), RenderOptions::default(), vec![]),
+        (large.clone(), View::native(), vec![]),
         (large, sized(1090, 740), vec!["--size", "1090x740"]),
         (wide(4000), sized(3000, 3000), vec!["--size", "3000x3000"]),
         (

@@ -6,9 +6,11 @@ mod common;
 use std::io::Cursor;
 
 use common::{container, uniform};
-use image::{ColorType, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use sirenc::container::Container;
-use sirenc::{BitDepth, Channels, Decoder, RenderOptions, Samples, SirenDecoder, Size};
+use sirenc::{
+    BitDepth, Channels, Decoder, Field, Raster, RasterError, Samples, SirenDecoder, Size, View,
+};
 
 fn file(channels: Channels, depth: BitDepth) -> Container {
     let mut file = container(31, 17, uniform(channels, 2, 5), 8);
@@ -22,7 +24,7 @@ fn hooks_open_files_by_extension_and_by_signature() {
     assert!(!sirenc::register(), "the second registration is refused");
     let directory = tempfile::tempdir().unwrap();
     let bytes = file(Channels::Rgb, BitDepth::Eight).write();
-    let decoded = Decoder::new(&bytes).unwrap().render(&RenderOptions::default()).unwrap();
+    let decoded = Decoder::new(&bytes).unwrap().render(&View::native()).unwrap();
 
     let named = directory.path().join("picture.SIREN");
     std::fs::write(&named, &bytes).unwrap();
@@ -53,7 +55,7 @@ fn every_colour_type_is_native_endian() {
         (Channels::Rgba, BitDepth::Sixteen, ColorType::Rgba16),
     ] {
         let bytes = file(channels, depth).write();
-        let raster = Decoder::new(&bytes).unwrap().render(&RenderOptions::default()).unwrap();
+        let raster = Decoder::new(&bytes).unwrap().render(&View::native()).unwrap();
         let expected = match raster.samples() {
             Samples::U8(samples) => samples.clone(),
             Samples::U16(samples) => samples.iter().flat_map(|s| s.to_ne_bytes()).collect(),
@@ -66,6 +68,41 @@ fn every_colour_type_is_native_endian() {
         decoder.read_image(&mut buffer[1..]).unwrap();
         assert_eq!(buffer[1..], expected);
     }
+}
+
+#[test]
+fn a_view_of_other_samples_can_be_asked_for() {
+    let bytes = file(Channels::Rgba, BitDepth::Eight).write();
+    let view = View::scaled(1.7).field(Field::Gradient { gain: 3.0 }).depth(BitDepth::Sixteen);
+    let decoder = SirenDecoder::with_view(bytes.as_slice(), view).unwrap();
+    assert_eq!(decoder.color_type(), ColorType::Rgb16);
+    let mut buffer = vec![0; decoder.total_bytes() as usize];
+    decoder.read_image(&mut buffer).unwrap();
+    let raster = Decoder::new(&bytes).unwrap().render(&view).unwrap();
+    let Samples::U16(samples) = raster.samples() else { panic!("16 bits") };
+    assert_eq!(buffer, samples.iter().flat_map(|s| s.to_ne_bytes()).collect::<Vec<u8>>());
+    let view = View::native().field(Field::Gradient { gain: -1.0 });
+    assert!(SirenDecoder::with_view(bytes.as_slice(), view).is_err());
+}
+
+#[test]
+fn pictures_come_and_go() {
+    for (channels, depth) in [
+        (Channels::Grey, BitDepth::Eight),
+        (Channels::GreyAlpha, BitDepth::Eight),
+        (Channels::Rgb, BitDepth::Sixteen),
+        (Channels::Rgba, BitDepth::Sixteen),
+    ] {
+        let bytes = file(channels, depth).write();
+        let raster = Decoder::new(&bytes).unwrap().render(&View::native()).unwrap();
+        let picture = DynamicImage::from(raster.clone());
+        assert_eq!(picture.color(), SirenDecoder::new(bytes.as_slice()).unwrap().color_type());
+        assert_eq!(Raster::try_from(picture), Ok(raster));
+    }
+    let floats = DynamicImage::ImageRgb32F(image::ImageBuffer::new(2, 2));
+    assert_eq!(Raster::try_from(floats), Err(RasterError::FloatingPoint));
+    let nothing = DynamicImage::ImageLuma8(image::ImageBuffer::new(0, 2));
+    assert_eq!(Raster::try_from(nothing), Err(RasterError::Empty { width: 0, height: 2 }));
 }
 
 #[test]

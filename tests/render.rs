@@ -8,8 +8,8 @@ use sirenc::container::Container;
 use sirenc::eval::{BLOCK, Evaluator, GridEvaluator, Points};
 use sirenc::grids::Grids;
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Raster, Render, RenderOptions,
-    Samples, Sampling, Scale, Size, Topology, View,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Raster, Render, Samples, Sampling,
+    Scale, Size, Topology, View,
 };
 
 fn decoder(width: u32, height: u32, topology: Topology, seed: u64) -> Decoder {
@@ -17,8 +17,8 @@ fn decoder(width: u32, height: u32, topology: Topology, seed: u64) -> Decoder {
 }
 
 fn render(decoder: &Decoder, crop: Option<Crop>, scale: Scale) -> Raster {
-    let view = View { crop, scale };
-    decoder.render(&RenderOptions { view, ..Default::default() }).unwrap()
+    let view = View::native().crop(crop).scale(scale);
+    decoder.render(&view).unwrap()
 }
 
 fn bytes(raster: &Raster) -> &[u8] {
@@ -116,7 +116,7 @@ fn derivative_pictures_show_the_derivatives() {
     let decoder = decoder(24, 16, uniform(Channels::Rgba, 2, 8), 5);
     let picture = |field| {
         let depth = Some(BitDepth::Sixteen);
-        decoder.render(&RenderOptions { field, depth, ..Default::default() }).unwrap()
+        decoder.render(&View::native().field(field).depth(depth)).unwrap()
     };
     let gradient = picture(Field::Gradient { gain: 2.0 });
     let laplacian = picture(Field::Laplacian { gain: 3.0 });
@@ -139,7 +139,7 @@ fn derivative_pictures_show_the_derivatives() {
 #[test]
 fn gains_are_any_that_show_something() {
     let decoder = decoder(24, 16, uniform(Channels::Rgb, 2, 8), 5);
-    let picture = |field| decoder.render(&RenderOptions { field, ..Default::default() });
+    let picture = |field| decoder.render(&View::native().field(field));
     for gain in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         for field in [Field::Gradient { gain }, Field::Laplacian { gain }] {
             assert!(matches!(picture(field), Err(DecodeError::InvalidGain(_))), "{field:?}");
@@ -155,7 +155,7 @@ fn gains_are_any_that_show_something() {
     let flat = container(3, 2, uniform(Channels::Grey, 1, 1), 1);
     let flat = Decoder::new(&Container { weights: vec![0; flat.weights.len()], ..flat }.write());
     let field = Field::Laplacian { gain: f64::MAX };
-    let raster = flat.unwrap().render(&RenderOptions { field, ..Default::default() }).unwrap();
+    let raster = flat.unwrap().render(&View::native().field(field)).unwrap();
     assert_eq!(bytes(&raster), [128; 6]);
 }
 
@@ -181,7 +181,7 @@ fn a_crop_of_the_whole_equals_the_crop() {
 #[test]
 fn strips_and_threads_do_not_change_a_pixel() {
     let decoder = decoder(2000, 1300, uniform(Channels::Grey, 2, 6), 9);
-    let options = RenderOptions::default();
+    let options = View::native();
     let whole = decoder.render(&options).unwrap();
     let render = decoder.prepare(&options).unwrap();
     assert!(render.strip_rows() < 1300);
@@ -206,8 +206,8 @@ fn waves(size: Size, period: f64) -> Decoder {
 fn reduced_renders_filter_what_they_cannot_show() {
     let size = Size { width: 640, height: 64 };
     let reduced = |period, sampling| {
-        let view = View { crop: None, scale: Scale::Factor(0.1) };
-        let options = RenderOptions { view, sampling, ..Default::default() };
+        let view = View::scaled(0.1);
+        let options = view.sampling(sampling);
         bytes(&waves(size, period).render(&options).unwrap()).to_vec()
     };
     let spread = |row: &[u8]| row.iter().max().unwrap() - row.iter().min().unwrap();
@@ -232,8 +232,8 @@ fn strips_threads_and_crops_do_not_change_a_pixel_of_reduced_renders() {
     let siren = decoder(1400, 1000, uniform(Channels::GreyAlpha, 2, 6), 9);
     for decoder in [siren, Decoder::new(&file.write()).unwrap()] {
         let scale = Scale::Factor(0.25);
-        let view = View { crop: None, scale };
-        let options = RenderOptions { view, ..Default::default() };
+        let view = View::native().scale(scale);
+        let options = view;
         let whole = decoder.render(&options).unwrap();
         let prepared = decoder.prepare(&options).unwrap();
         let (width, height) = (350, 250);
@@ -282,7 +282,7 @@ fn x_is_to_the_right_and_y_down() {
 #[test]
 fn sixteen_bits_hold_what_eight_do() {
     let decoder = decoder(30, 20, uniform(Channels::Rgb, 3, 16), 4);
-    let depth = |depth| RenderOptions { depth: Some(depth), ..Default::default() };
+    let depth = |depth| View::native().depth(depth);
     let eight = decoder.render(&depth(BitDepth::Eight)).unwrap();
     let sixteen = decoder.render(&depth(BitDepth::Sixteen)).unwrap();
     for index in 0..eight.sample_count() {
@@ -293,9 +293,9 @@ fn sixteen_bits_hold_what_eight_do() {
 #[test]
 fn limits_are_checked_before_pixels_are_made() {
     let decoder = decoder(0x7fff_ffff, 0x7fff_ffff, uniform(Channels::Rgb, 1, 2), 4);
-    let refused = decoder.render(&RenderOptions::default());
+    let refused = decoder.render(&View::native());
     assert!(matches!(refused, Err(DecodeError::LimitExceeded { .. })));
-    let small = View { crop: None, scale: Scale::LongerSide(32) };
+    let small = View::fit(32);
     assert_eq!(render(&decoder, None, small.scale).size(), Size { width: 32, height: 32 });
 }
 
@@ -311,7 +311,7 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
     for channels in 1..=4 {
         let grids = grids(size, 5, 9, channels, 8);
         for (crop, scale) in [(None, Scale::Native), (crop, Scale::Factor(2.5))] {
-            let view = View { crop, scale };
+            let view = View::native().crop(crop).scale(scale);
             let grid = Grid::new(size, &view).unwrap();
             let picture = |field| render_of_grids(&grids, view, field, BitDepth::Sixteen).raster();
             let values = picture(Field::Value);
@@ -372,7 +372,7 @@ fn strips_threads_and_crops_do_not_change_a_pixel_of_grids() {
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert_eq!(whole, one.install(|| render.raster()));
     let crop = Some(Crop { x: 313.0, y: 70.0, width: 501.0, height: 21.0 });
-    let view = View { crop, scale: Scale::Native };
+    let view = View::native().crop(crop);
     let part = render_of_grids(&grids, view, Field::Value, BitDepth::Eight).raster();
     for (row, line) in bytes(&part).chunks_exact(2 * 501).enumerate() {
         let start = 2 * ((70 + row) * 2000 + 313);
@@ -395,8 +395,8 @@ proptest! {
     ) {
         let decoder = decoder(width, height, uniform(Channels::Grey, 1, 2), 1);
         let crop = crop.map(|(x, y, width, height)| Crop { x, y, width, height });
-        let view = View { crop, scale };
-        let options = RenderOptions { view, ..Default::default() };
+        let view = View::native().crop(crop).scale(scale);
+        let options = view;
         if let Ok(raster) = decoder.render(&options) {
             prop_assert_eq!(raster.sample_count() as u64, raster.size().pixels());
             if let Scale::Exact(size) = scale {
@@ -407,4 +407,12 @@ proptest! {
             }
         }
     }
+}
+
+/// Bindings to other languages hold both, and hand them from thread to thread.
+#[test]
+fn decoders_and_renders_go_anywhere() {
+    fn anywhere<T: Send + Sync + 'static>() {}
+    anywhere::<Decoder>();
+    anywhere::<Render>();
 }

@@ -8,8 +8,7 @@ use common::{container, grid_container, uniform};
 use proptest::prelude::*;
 use sirenc::container::Container;
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Limits, RenderOptions, Sampling, Scale,
-    Size, View,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Limits, Sampling, Scale, Size, View,
 };
 
 static FILES: LazyLock<[Container; 4]> = LazyLock::new(|| {
@@ -22,13 +21,11 @@ static FILES: LazyLock<[Container; 4]> = LazyLock::new(|| {
     ]
 });
 
-const LIMITS: Limits = Limits {
-    max_pixels: 1 << 14,
-    max_dimension: 1 << 13,
-    max_memory: 1 << 24,
-    max_operations: 1 << 24,
-    ..Limits::NONE
-};
+const LIMITS: Limits = Limits::NONE
+    .max_pixels(1 << 14)
+    .max_dimension(1 << 13)
+    .max_memory(1 << 24)
+    .max_operations(1 << 24);
 
 /// Numbers that people give, the edges of what they may, and any bits.
 fn number(most: f64) -> impl Strategy<Value = f64> {
@@ -77,6 +74,7 @@ fn has_gain(field: Field) -> bool {
         Field::Value => true,
         Field::Gradient { gain } => gain.is_finite() && gain >= 0.0,
         Field::Laplacian { gain } => gain.is_finite(),
+        _ => unreachable!("there is no other field"),
     }
 }
 
@@ -104,6 +102,7 @@ fn stated(native: Size, view: &View) -> Option<(f64, f64)> {
             (whole(width * ratio), whole(height * ratio))
         }
         Scale::Exact(size) => (size.width.into(), size.height.into()),
+        _ => unreachable!("there is no other scale"),
     };
     let zero = matches!(view.scale, Scale::LongerSide(0)) || size.0 == 0.0 || size.1 == 0.0;
     // What is beyond 31 bits at any step of this is an error too.
@@ -133,10 +132,10 @@ proptest! {
                 return Ok(());
             }
         };
-        let view = View { crop, scale };
+        let view = View::native().crop(crop).scale(scale);
         let depth = deep.map(|deep| if deep { BitDepth::Sixteen } else { BitDepth::Eight });
         let sampling = if point { Sampling::Point } else { Sampling::Filtered };
-        let options = RenderOptions { view, field, sampling, depth, levels };
+        let options = view.field(field).sampling(sampling).depth(depth).levels(levels);
         let stated = stated(decoder.size(), &view);
         let rendered = if whole {
             decoder.render(&options).map(|raster| vec![raster])

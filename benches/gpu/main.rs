@@ -13,8 +13,7 @@ use sirenc::gpu::{Gpu, Variant};
 use sirenc::train::siren::Batch;
 use sirenc::{
     BitDepth, Channels, Control, Decoder, DeviceChoice, Encoded, Encoder, Field, Grid,
-    LatentOptions, Preset, Raster, Render, RenderOptions, Samples, Sampling, Scale, SirenOptions,
-    Size, View,
+    LatentOptions, Preset, Raster, Render, Samples, Sampling, SirenOptions, Size, View,
 };
 
 /// dB that encodes at coin-0.3 are to reach.
@@ -182,9 +181,9 @@ impl Table {
         row(&format!("training step, latent grids of {name}"), step(&gpu), step(&cpu));
         let Some((encoded, _)) = cpu else { return };
         let decoder = Decoder::new(&encoded.bytes).unwrap();
-        let view = View { crop: None, scale: Scale::Exact(self.large) };
-        let options = RenderOptions { view, sampling: Sampling::Point, ..Default::default() };
-        self.render(&format!("latent grids of {name}"), &decoder.prepare(&options).unwrap());
+        let view = View::exact(self.large);
+        let view = view.sampling(Sampling::Point);
+        self.render(&format!("latent grids of {name}"), &decoder.prepare(&view).unwrap());
     }
 
     /// A file, and the seconds of half of the steps in the later half of the training.

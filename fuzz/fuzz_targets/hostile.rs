@@ -5,8 +5,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sirenc::container::{Cicp, Container, Metadata, Representation, TrainingOmega, WeightCoding};
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, RenderOptions, Sampling, Scale,
-    Size, Topology, View,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Sampling, Scale, Size, Topology,
+    View,
 };
 use sirenc_fuzz::{LIMITS, on_this_thread};
 
@@ -83,30 +83,28 @@ fuzz_target!(|file: File| {
     };
     let Ok(decoder) = Decoder::with_limits(&container.write(), LIMITS) else { return };
     let [x, y, width, height] = file.crop.unwrap_or_default();
-    let view = View {
-        crop: file.crop.map(|_| Crop { x, y, width, height }),
-        scale: match file.scale {
-            Size4::Native => Scale::Native,
-            Size4::Factor(factor) => Scale::Factor(factor),
-            Size4::Longer(side) => Scale::LongerSide(side),
-            Size4::Exact(width, height) => {
-                Scale::Exact(Size { width: width.into(), height: height.into() })
-            }
-        },
+    let scale = match file.scale {
+        Size4::Native => Scale::Native,
+        Size4::Factor(factor) => Scale::Factor(factor),
+        Size4::Longer(side) => Scale::LongerSide(side),
+        Size4::Exact(width, height) => {
+            Scale::Exact(Size { width: width.into(), height: height.into() })
+        }
     };
-    let options = RenderOptions {
-        view,
-        field: match file.field % 3 {
-            0 => Field::Value,
-            1 => Field::Gradient { gain: file.gain },
-            _ => Field::Laplacian { gain: file.gain },
-        },
-        sampling: if file.point { Sampling::Point } else { Sampling::Filtered },
-        depth: file.depth.map(depth),
-        levels: file.levels.map(usize::from),
+    let field = match file.field % 3 {
+        0 => Field::Value,
+        1 => Field::Gradient { gain: file.gain },
+        _ => Field::Laplacian { gain: file.gain },
     };
+    let view = View::native()
+        .crop(file.crop.map(|_| Crop { x, y, width, height }))
+        .scale(scale)
+        .field(field)
+        .sampling(if file.point { Sampling::Point } else { Sampling::Filtered })
+        .depth(file.depth.map(depth))
+        .levels(file.levels.map(usize::from));
     let grid = Grid::new(decoder.size(), &view);
-    match decoder.prepare(&options) {
+    match decoder.prepare(&view) {
         Ok(render) => {
             let size = grid.expect("it is prepared").size;
             assert_eq!(render.size(), size);

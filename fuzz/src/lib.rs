@@ -2,16 +2,15 @@
 
 use std::sync::Once;
 
-use sirenc::{Decoder, Limits, RenderOptions, Scale, View};
+use sirenc::{Decoder, Limits, View};
 
 /// What a target allows, so that an execution takes a fraction of a millisecond.
-pub const LIMITS: Limits = Limits {
-    max_pixels: 1 << 9,
-    max_dimension: 1 << 9,
-    max_weights: 1 << 10,
-    max_memory: 1 << 22,
-    max_operations: 1 << 16,
-};
+pub const LIMITS: Limits = Limits::NONE
+    .max_pixels(1 << 9)
+    .max_dimension(1 << 9)
+    .max_weights(1 << 10)
+    .max_memory(1 << 22)
+    .max_operations(1 << 16);
 
 /// Lets the decoder work on the thread that the fuzzer is on, which takes no hand-over.
 pub fn on_this_thread() {
@@ -30,9 +29,8 @@ pub fn open(bytes: &[u8]) -> impl Iterator<Item = Decoder> {
 }
 
 /// A thumbnail.
-pub fn small() -> RenderOptions {
-    let view = View { crop: None, scale: Scale::LongerSide(4) };
-    RenderOptions { view, ..Default::default() }
+pub fn small() -> View {
+    View::fit(4)
 }
 
 /// The bytes with their checksums put right, as far as header and chunks can be told apart: no

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use blazediff_ssim::{MsSsimOptions, Plane, Rgba8, SsimOptions, ms_ssim};
 use clap::Args;
 use serde_json::json;
-use sirenc::{Channels, Decoder, Raster, RenderOptions, Samples, Size, psnr};
+use sirenc::{Channels, Decoder, Raster, Samples, Size, View, psnr};
 use ssimulacra2::{ColorPrimaries, Rgb, TransferCharacteristic, compute_frame_ssimulacra2};
 
 use super::{Outcome, input, output};
@@ -67,7 +67,7 @@ fn load(path: &Path) -> Result<Raster> {
     let context = || path.display().to_string();
     if input::is_siren(&bytes) {
         let decoder = Decoder::new(&bytes).with_context(context)?;
-        return decoder.render(&RenderOptions::default()).with_context(context);
+        return decoder.render(&View::native()).with_context(context);
     }
     Ok(input::picture_from(path, &bytes)?.raster)
 }

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::{
-    BitDepth, Crop, DecodeError, Decoder, Field, Limit, Limits, RenderOptions, Sampling, Scale,
-    Size, View,
+    BitDepth, Crop, DecodeError, Decoder, Field, Limit, Limits, Sampling, Scale, Size, View,
 };
 
 use super::batch::{self, Done, Facts, Flags};
@@ -135,7 +134,7 @@ fn decode_one(
     }
     let name = || input.display().to_string();
     let render = decoder
-        .prepare(&render_options(options, format, decoder.depth()))
+        .prepare(&view(options, format, decoder.depth()))
         .map_err(|error| match error {
             DecodeError::InvalidView(_) => {
                 let Size { width, height } = decoder.size();
@@ -233,7 +232,7 @@ fn explained(error: DecodeError, options: &Options) -> anyhow::Error {
     anyhow!(error).context(advice)
 }
 
-fn render_options(options: &Options, format: Format, source: BitDepth) -> RenderOptions {
+fn view(options: &Options, format: Format, source: BitDepth) -> View {
     let scale = match (options.size, options.scale) {
         (Some(size), _) => size,
         (None, Some(factor)) => Scale::Factor(factor),
@@ -252,25 +251,20 @@ fn render_options(options: &Options, format: Format, source: BitDepth) -> Render
         BitDepth::Eight => BitDepth::Eight,
         BitDepth::Sixteen => source,
     });
-    let view = View { crop: options.crop, scale };
-    RenderOptions {
-        view,
-        field,
-        sampling,
-        depth: Some(depth),
-        levels: options.levels.map(usize::from),
-    }
+    let view = View::native().crop(options.crop).scale(scale).field(field).sampling(sampling);
+    view.depth(depth).levels(options.levels.map(usize::from))
 }
 
 fn limits(options: &Options) -> Limits {
     let default = Limits::default();
     let max_memory = options.max_memory.unwrap_or(default.max_memory);
     // Sides are for --size to choose; time and disk go by the number of pixels.
-    match (options.max_pixels, options.size) {
-        (Some(max_pixels), _) => Limits { max_pixels, max_memory, ..Limits::NONE },
-        (None, Some(_)) => Limits { max_dimension: u32::MAX, max_memory, ..default },
-        (None, None) => Limits { max_memory, ..default },
-    }
+    let limits = match (options.max_pixels, options.size) {
+        (Some(max_pixels), _) => Limits::NONE.max_pixels(max_pixels),
+        (None, Some(_)) => default.max_dimension(u32::MAX),
+        (None, None) => default,
+    };
+    limits.max_memory(max_memory)
 }
 
 fn parse_size(text: &str) -> Result<Scale, String> {

@@ -73,9 +73,8 @@ impl<W: Write> ImageEncoder for SirenEncoder<W> {
             }
         };
         let raster = Raster::new(Size { width, height }, channels, samples);
-        let empty = || EncodeError::Picture(format!("{width}x{height} holds no pixels"));
         let encoded = raster
-            .ok_or_else(empty)
+            .map_err(|error| EncodeError::Picture(error.to_string()))
             .and_then(|raster| self.encoder.encode(&raster))
             .map_err(|error| ImageError::Encoding(EncodingError::new(hint(), error)))?;
         self.sink.write_all(&encoded.bytes)?;

@@ -86,6 +86,7 @@ impl From<GpuError> for DeviceError {
 
 /// What is known of an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Adapter {
     /// Name of the card.
     pub name: String,

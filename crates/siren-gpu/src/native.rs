@@ -78,8 +78,8 @@ impl Gpu {
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let bytes = std::fs::read("samples/coffee.siren")?;
-    /// # let render = sirenc::Decoder::new(&bytes)?.prepare(&Default::default())?;
-    /// # let Some(gpu) = sirenc::gpu::Gpu::automatic()? else { return Ok(()) };
+    /// # let render = siren_image::Decoder::new(&bytes)?.prepare(&Default::default())?;
+    /// # let Some(gpu) = siren_gpu::Gpu::automatic()? else { return Ok(()) };
     /// let render = render.on(|job| gpu.backend(job))?;
     /// # Ok(())
     /// # }
@@ -126,21 +126,21 @@ impl Renderer {
         }
     }
 
-    /// The values of some rows, the channels of a pixel side by side, in the outputs' range.
+    /// [`Renderer::values_async`], waited for.
     ///
     /// # Errors
-    /// [`GpuError::Failed`].
+    /// As that.
     ///
     /// # Panics
-    /// If the range is empty or reaches beyond the grid, and with a depth.
+    /// As that.
     pub fn values(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
-        block_on(self.outputs(rows))
+        block_on(self.values_async(rows))
     }
 
-    /// Seconds that the GPU took for the last dispatch.
+    /// [`Renderer::pass_time_async`], waited for.
     ///
     /// # Errors
-    /// [`GpuError::Failed`].
+    /// As that.
     pub fn pass_time(&self) -> Result<Option<f64>, GpuError> {
         block_on(self.pass_time_async())
     }

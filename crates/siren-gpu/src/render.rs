@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::pipeline::{Access, Header, bind, bindings, pass};
 use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use siren_image::Field;
 use siren_image::backend::{Function, Job, Rows};
 use siren_image::container::BitDepth;
 use siren_image::network::Siren;
+use siren_image::parallel;
 use siren_image::{Grid, Size};
 
 /// Pixels of one dispatch: little memory.
@@ -194,12 +193,12 @@ impl Renderer {
     }
 
     /// The GPU.
-    pub(super) fn gpu(&self) -> &Gpu {
+    pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// Bits of the samples that were asked for.
-    pub(super) fn depth(&self) -> Option<BitDepth> {
+    /// Bits of the samples that were asked for; `None` for values.
+    pub fn depth(&self) -> Option<BitDepth> {
         self.depth
     }
 
@@ -236,8 +235,14 @@ impl Renderer {
         }
     }
 
-    /// Values in the outputs' range.
-    pub(super) async fn outputs(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
+    /// The values of some rows, the channels of a pixel side by side, in the outputs' range.
+    ///
+    /// # Errors
+    /// [`GpuError::Failed`].
+    ///
+    /// # Panics
+    /// If the range is empty or reaches beyond the grid, and with a depth.
+    pub async fn values_async(&mut self, rows: Range<u32>) -> Result<Vec<f32>, GpuError> {
         assert!(self.depth.is_none(), "values were asked for");
         let mut values = vec![0.0; self.count(&rows)];
         let unpack = |pixel: &[u8], out: &mut [f32]| {
@@ -300,11 +305,17 @@ impl Renderer {
         let size = bytes_per_pixel(self.depth);
         let bytes = (out.len() / self.channels * size) as u64;
         let unpack_all = |bytes: &[u8]| {
-            let parts = bytes.par_chunks(UNPACKED * size);
-            parts.zip(out.par_chunks_mut(UNPACKED * self.channels)).for_each(|(bytes, out)| {
-                let pixels = bytes.chunks_exact(size).zip(out.chunks_exact_mut(self.channels));
-                pixels.for_each(|(pixel, out)| unpack(pixel, out));
-            });
+            let length = UNPACKED * self.channels;
+            parallel::each_chunk(
+                out,
+                length,
+                || (),
+                |(), number, out| {
+                    let bytes = bytes[number * UNPACKED * size..].chunks_exact(size);
+                    let pixels = bytes.zip(out.chunks_exact_mut(self.channels));
+                    pixels.for_each(|(pixel, out)| unpack(pixel, out));
+                },
+            );
         };
         self.gpu.read(&slot.readable, bytes, Some(submission), unpack_all).await
     }

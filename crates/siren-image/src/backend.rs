@@ -1,7 +1,7 @@
 //! What a renderer asks of a device: rows of a grid of points, as numbers or as samples.
-//! A device learns of its work by a [`Job`] and answers in [`Rows`]. The CPU is the first one
-//! ([`Cpu`](crate::cpu::Cpu)); others live outside of this half of the crate and are handed to
-//! [`Render::on`](crate::Render::on). Evaluates nothing itself.
+//! A device learns of its work by a [`Job`] and answers in [`Rows`]. The CPU is the first one; others
+//! live outside of the decoder and are handed to [`Render::on`](crate::Render::on). Evaluates nothing
+//! itself.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::error::DeviceError;
 use crate::geometry::Grid;
 use crate::grids::Grids;
 use crate::network::Siren;
-use crate::render::Field;
+use crate::view::Field;
 
 /// A device that has a function and a grid of points, and evaluates rows of it.
 pub trait Backend: Debug + Send {

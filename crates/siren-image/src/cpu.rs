@@ -4,14 +4,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::backend::{self, Backend, Rows};
 use crate::error::DeviceError;
 use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
 use crate::geometry::Grid;
 use crate::network::Channels;
-use crate::render::Field;
+use crate::parallel;
+use crate::view::Field;
 
 /// A function and a grid of points. A clone is the same one, and several may work at once.
 #[derive(Debug, Clone)]
@@ -70,10 +69,7 @@ impl Cpu {
             Function::Siren(evaluator) => evaluator.siren().topology().channels(),
             Function::Grids { evaluator, .. } => evaluator.grids().channels(),
         };
-        match self.field {
-            Field::Value => channels,
-            _ => channels.without_alpha(),
-        }
+        self.field.channels(channels)
     }
 
     /// As [`Backend::rows`], by as many callers at once as like; it cannot fail.
@@ -105,12 +101,14 @@ impl Cpu {
     ) {
         let channels = self.channels().count();
         let first = u64::from(top) * u64::from(self.grid.size.width);
-        samples.par_chunks_mut(BLOCK * channels).enumerate().for_each_init(
+        parallel::each_chunk(
+            samples,
+            BLOCK * channels,
             || {
                 let rows = vec![0.0; 4 * evaluator.channels() * BLOCK];
                 (evaluator.scratch(), Points::default(), rows)
             },
-            |(scratch, points, out), (block, samples)| {
+            |(scratch, points, out), block, samples| {
                 let start = first + (block * BLOCK) as u64;
                 for i in 0..samples.len() / channels {
                     (points.x[i], points.y[i]) = self.grid.centre(start + i as u64);
@@ -135,9 +133,11 @@ impl Cpu {
         let channels = self.channels().count();
         let row = self.grid.size.width as usize * channels;
         let together = columns.rows_together();
-        samples.par_chunks_mut(together * row).enumerate().for_each_init(
+        parallel::each_chunk(
+            samples,
+            together * row,
             || (evaluator.scratch(columns), Vec::with_capacity(together)),
-            |(scratch, v), (index, samples)| {
+            |(scratch, v), index, samples| {
                 let first = top + (index * together) as u32;
                 v.clear();
                 v.extend((first..).take(samples.len() / row).map(|row| self.grid.v(row)));

@@ -9,33 +9,19 @@ use crate::coding::grids::{Networks, Payload, Tiles};
 use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
 use crate::eval::{Evaluator, GridEvaluator};
-use crate::geometry::{Grid, Size, View, plane_point};
+use crate::geometry::{Grid, Size, plane_point};
 use crate::grids::{Grids, Plane, Region, footprint};
 use crate::limits::{Limits, Spent};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
 use crate::reduce::{self, Reduction, Refined};
-use crate::render::{Demand, Field, Render, Sampling};
+use crate::render::{Demand, Render};
+use crate::view::{Field, Sampling, View};
 
 /// A weight in its coding's integers, as read, in the network and laid out for the kernels.
 const WEIGHT_BYTES: u64 = 16;
 /// A latent in its tile or in its plane.
 const LATENT_BYTES: u64 = 2;
-
-/// How a picture is rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RenderOptions {
-    /// Which part, how large.
-    pub view: View,
-    /// The picture or a derivative of it.
-    pub field: Field,
-    /// What is done about detail that the render is too small for.
-    pub sampling: Sampling,
-    /// Bits per sample; `None` is the depth of the source picture.
-    pub depth: Option<BitDepth>,
-    /// So many of the coarsest levels of latent grids, at least one: a preview; `None` is all.
-    pub levels: Option<usize>,
-}
 
 /// An opened `.siren` file.
 ///
@@ -44,13 +30,17 @@ pub struct RenderOptions {
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use siren_image::{Decoder, RenderOptions, Scale, View};
+/// use siren_image::{Crop, Decoder, View};
 ///
 /// let bytes = std::fs::read("samples/coffee.siren")?;
 /// let decoder = Decoder::new(&bytes)?;
-/// let view = View { crop: None, scale: Scale::LongerSide(64) };
-/// let thumbnail = decoder.render(&RenderOptions { view, ..Default::default() })?;
+/// let picture = decoder.render(&View::native())?;
+/// assert_eq!(picture.size(), decoder.size());
+/// let thumbnail = decoder.render(&View::fit(64))?;
 /// assert_eq!(thumbnail.size().width, 64);
+/// let region = Crop { x: 100.0, y: 50.0, width: 32.0, height: 32.0 };
+/// let enlarged = decoder.render(&View::scaled(4.0).crop(region))?;
+/// assert_eq!(enlarged.size().width, 128);
 /// let colour = decoder.sample(1.2, 200.5)?;
 /// assert_eq!(colour.len(), 3);
 /// # Ok(())
@@ -257,8 +247,8 @@ impl Decoder {
     /// [`DecodeError::InvalidView`], [`DecodeError::InvalidGain`] or
     /// [`DecodeError::LimitExceeded`]; of latent grids also
     /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
-    pub fn render(&self, options: &RenderOptions) -> Result<Raster, DecodeError> {
-        Ok(self.prepare_for(options, true)?.raster())
+    pub fn render(&self, view: &View) -> Result<Raster, DecodeError> {
+        Ok(self.prepare_for(view, true)?.raster())
     }
 
     /// Prepares a render whose rows can be asked for strip by strip. A SIREN needs no memory
@@ -266,18 +256,18 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Decoder::render`].
-    pub fn prepare(&self, options: &RenderOptions) -> Result<Render, DecodeError> {
-        self.prepare_for(options, false)
+    pub fn prepare(&self, view: &View) -> Result<Render, DecodeError> {
+        self.prepare_for(view, false)
     }
 
     /// Prepares a render that is wanted in one piece or strip by strip.
-    fn prepare_for(&self, options: &RenderOptions, whole: bool) -> Result<Render, DecodeError> {
-        let grid = Grid::new(self.size(), &options.view)?;
-        options.field.check()?;
+    fn prepare_for(&self, view: &View, whole: bool) -> Result<Render, DecodeError> {
+        let grid = Grid::new(self.size(), view)?;
+        view.field.check()?;
         self.limits.check_size(grid.size)?;
-        let depth = options.depth.unwrap_or(self.container.depth);
-        let jets = options.field != Field::Value;
-        let filtered = options.sampling == Sampling::Filtered && !jets;
+        let depth = view.depth.unwrap_or(self.container.depth);
+        let jets = view.field != Field::Value;
+        let filtered = view.sampling == Sampling::Filtered && !jets;
         let refined = if filtered { Refined::new(&grid) } else { None };
         let lattice = refined.as_ref().map_or(grid, |refined| refined.grid);
         let demand = Demand::new(grid.size, refined.as_ref(), self.channels(), depth);
@@ -288,10 +278,10 @@ impl Decoder {
         let render = match &self.function {
             Function::Siren(evaluator) => {
                 self.limits.check(spent.and(demand.of_threads(evaluator.scratch_bytes()), 0))?;
-                Render::new(evaluator.clone(), self.size(), lattice, options.field, depth)
+                Render::new(evaluator.clone(), self.size(), lattice, view.field, depth)
             }
             Function::Grids { payload, .. } => {
-                let levels = options.levels.unwrap_or(usize::MAX).max(1);
+                let levels = view.levels.unwrap_or(usize::MAX).max(1);
                 let there = levels.min(payload.complete_levels());
                 let left_out = match refined {
                     Some(_) => reduce::levels_left_out(grid.reduction(), payload.levels()),
@@ -307,7 +297,7 @@ impl Decoder {
                 let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
                 let grids = self.decode(payload, left_out, Some(&needed), spent)?;
                 let evaluator = GridEvaluator::new(grids, left_out);
-                Render::of_grids(evaluator, lattice, options.field, depth)
+                Render::of_grids(evaluator, lattice, view.field, depth)
             }
         };
         Ok(render.reduced(refined.map(Reduction::new)))

@@ -196,6 +196,38 @@ pub enum Limit {
     Operations,
 }
 
+/// Why samples are no [`Raster`](crate::Raster).
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RasterError {
+    /// A side has no pixels.
+    #[error("{width}x{height} is not a picture")]
+    Empty {
+        /// Pixels from left to right.
+        width: u32,
+        /// Pixels from top to bottom.
+        height: u32,
+    },
+    /// There are not as many samples as the pixels have channels.
+    #[error("{found} samples for {width}x{height} pixels, which take {wanted}")]
+    SampleCount {
+        /// Pixels from left to right.
+        width: u32,
+        /// Pixels from top to bottom.
+        height: u32,
+        /// Samples that so many pixels take.
+        wanted: u64,
+        /// Samples that there are.
+        found: u64,
+    },
+    /// Samples are floating-point numbers, whose range is not known.
+    #[error("floating-point pictures are not supported; convert to 16 bits first")]
+    FloatingPoint,
+    /// Pixels of another kind.
+    #[error("pictures of {0} are not supported")]
+    Unsupported(String),
+}
+
 /// Why a device other than the CPU cannot do what it was asked for, in words for people.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("{0}")]

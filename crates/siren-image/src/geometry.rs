@@ -39,6 +39,7 @@ pub struct Crop {
 
 /// How large a view is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub enum Scale {
     /// One output pixel per native pixel.
     #[default]
@@ -50,15 +51,6 @@ pub enum Scale {
     LongerSide(u32),
     /// Exactly this size; the view is stretched where the aspect ratio differs.
     Exact(Size),
-}
-
-/// What part of a picture is rendered, and how large.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct View {
-    /// The part; `None` is the whole picture.
-    pub crop: Option<Crop>,
-    /// The size.
-    pub scale: Scale,
 }
 
 /// The pixel centres of a render along both axes of the plane.
@@ -122,15 +114,10 @@ pub(crate) struct Lattice {
 }
 
 impl Grid {
-    /// The pixel centres of `view` of a picture of `native` size.
-    ///
-    /// # Errors
-    /// [`DecodeError::InvalidView`] for a crop that is empty, not finite, not inside
-    /// the picture or too small for the size, and for a size of 0 or one that does not fit in 31
-    /// bits.
-    pub fn new(native: Size, view: &View) -> Result<Self, DecodeError> {
+    /// The pixel centres of a part of a picture of `native` size at a scale, as [`Grid::new`] has them.
+    pub(crate) fn of(native: Size, crop: Option<Crop>, scale: Scale) -> Result<Self, DecodeError> {
         let (w, h) = (f64::from(native.width), f64::from(native.height));
-        let crop = view.crop.unwrap_or(Crop { x: 0.0, y: 0.0, width: w, height: h });
+        let crop = crop.unwrap_or(Crop { x: 0.0, y: 0.0, width: w, height: h });
         let inside = crop.x >= 0.0
             && crop.y >= 0.0
             && crop.width > 0.0
@@ -173,7 +160,7 @@ impl Grid {
             let (height, y) = axis(crop.y, crop.height, h)?;
             Ok(Self { size: Size { width, height }, x, y })
         };
-        match view.scale {
+        match scale {
             Scale::Native => scaled(1.0),
             Scale::Factor(factor) if factor > 0.0 && factor.is_finite() => scaled(factor),
             Scale::Factor(_) => Err(DecodeError::InvalidView("the scale must be a number above 0")),
@@ -279,7 +266,7 @@ mod tests {
 
     #[test]
     fn native_centres_are_the_formula_of_the_spec() {
-        let grid = Grid::new(NATIVE, &View::default()).unwrap();
+        let grid = Grid::of(NATIVE, None, Scale::Native).unwrap();
         assert_eq!(grid.size, NATIVE);
         for i in [0, 1, 300, 511] {
             assert_eq!(grid.x(i), (2.0 * f64::from(i) + 1.0 - 768.0) / 768.0);
@@ -297,24 +284,24 @@ mod tests {
             (crop, Scale::Native, 1.0),
             (crop, Scale::Factor(0.25), 4.0),
         ] {
-            let grid = Grid::new(NATIVE, &View { crop, scale }).unwrap();
+            let grid = Grid::of(NATIVE, crop, scale).unwrap();
             assert_eq!(grid.reduction(), reduction);
             let (column, row) = (grid.size.width - 1, grid.size.height / 2);
             let (x, y) = plane_point(NATIVE, grid.u(column), grid.v(row));
             assert!((x - grid.x(column)).abs() < 1e-12 && (y - grid.y(row)).abs() < 1e-12);
         }
-        let native = Grid::new(NATIVE, &View::default()).unwrap();
+        let native = Grid::of(NATIVE, None, Scale::Native).unwrap();
         assert_eq!((native.u(7), native.v(500)), (7.5, 500.5));
     }
 
     #[test]
     fn a_crop_stands_on_the_grid_of_the_whole() {
         for scale in [Scale::Native, Scale::Factor(2.0), Scale::Factor(0.37), Scale::Factor(3.3)] {
-            let whole = Grid::new(NATIVE, &View { crop: None, scale }).unwrap();
+            let whole = Grid::of(NATIVE, None, scale).unwrap();
             // The left edge of output pixel 77 in native pixels.
             let edge = 77.0 * 768.0 / f64::from(whole.size.width);
             let crop = Some(Crop { x: edge, y: 0.0, width: 100.0, height: 512.0 });
-            let part = Grid::new(NATIVE, &View { crop, scale }).unwrap();
+            let part = Grid::of(NATIVE, crop, scale).unwrap();
             for i in 0..part.size.width {
                 let difference = part.x(i) - whole.x(77 + i);
                 assert!(difference.abs() < 1e-15, "{scale:?} {i} {difference}");
@@ -325,7 +312,7 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_aspect_ratio() {
-        let size = |scale| Grid::new(NATIVE, &View { crop: None, scale }).unwrap().size;
+        let size = |scale| Grid::of(NATIVE, None, scale).unwrap().size;
         assert_eq!(size(Scale::LongerSide(2048)), Size { width: 2048, height: 1365 });
         assert_eq!(size(Scale::LongerSide(1)), Size { width: 1, height: 1 });
         assert_eq!(size(Scale::Factor(1e-9)), Size { width: 1, height: 1 });
@@ -334,7 +321,7 @@ mod tests {
 
     #[test]
     fn impossible_views_are_errors() {
-        let grid = |crop, scale| Grid::new(NATIVE, &View { crop, scale });
+        let grid = |crop, scale| Grid::of(NATIVE, crop, scale);
         let crop = |x, y, width, height| Some(Crop { x, y, width, height });
         for bad in [
             crop(0.0, 0.0, 0.0, 1.0),

@@ -6,13 +6,11 @@
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use siren_image::{Decoder, RenderOptions, Scale, View};
+//! use siren_image::{Decoder, View};
 //!
 //! let bytes = std::fs::read("samples/coffee.siren")?;
-//! let decoder = Decoder::new(&bytes)?;
-//! let view = View { scale: Scale::LongerSide(256), ..View::default() };
-//! let raster = decoder.render(&RenderOptions { view, ..RenderOptions::default() })?;
-//! assert_eq!((raster.size().width, raster.size().height), (256, 171));
+//! let thumbnail = Decoder::new(&bytes)?.render(&View::fit(256))?;
+//! assert_eq!((thumbnail.size().width, thumbnail.size().height), (256, 171));
 //! # Ok(())
 //! # }
 //! ```
@@ -44,6 +42,11 @@ mod geometry;
 pub mod grids;
 mod limits;
 pub mod network;
+#[cfg(feature = "internals")]
+pub mod parallel;
+#[cfg(not(feature = "internals"))]
+#[allow(dead_code, reason = "some of it is for siren-gpu")]
+mod parallel;
 #[cfg(feature = "image")]
 mod plugin;
 pub mod raster;
@@ -51,15 +54,17 @@ mod reduce;
 mod render;
 mod settings;
 pub mod speed;
+mod view;
 
 pub use container::{BitDepth, Metadata};
-pub use decode::{Decoder, RenderOptions};
-pub use error::{DecodeError, DeviceError, Limit};
-pub use geometry::{Crop, Grid, Scale, Size, View, plane_point};
+pub use decode::Decoder;
+pub use error::{DecodeError, DeviceError, Limit, RasterError};
+pub use geometry::{Crop, Grid, Scale, Size, plane_point};
 pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};
 #[cfg(feature = "image")]
 pub use plugin::{SirenDecoder, register};
 pub use raster::{Raster, Samples, psnr};
-pub use render::{Field, Render, Sampling};
+pub use render::Render;
 pub use settings::{Settings, SettingsError};
+pub use view::{Field, Sampling, View};

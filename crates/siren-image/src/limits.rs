@@ -12,17 +12,18 @@ use crate::geometry::Size;
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use siren_image::{DecodeError, Decoder, Limits, RenderOptions};
+/// use siren_image::{DecodeError, Decoder, Limits, View};
 ///
 /// let bytes = std::fs::read("samples/coffee.siren")?;
-/// let limits = Limits { max_pixels: 10_000, ..Limits::default() };
+/// let limits = Limits::default().max_pixels(10_000);
 /// let decoder = Decoder::with_limits(&bytes, limits)?;
-/// let refused = decoder.render(&RenderOptions::default());
+/// let refused = decoder.render(&View::native());
 /// assert!(matches!(refused, Err(DecodeError::LimitExceeded { limit: 10_000, .. })));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Largest number of pixels of one render. Default: 2^28.
     pub max_pixels: u64,
@@ -85,6 +86,31 @@ impl Limits {
         max_memory: u64::MAX,
         max_operations: u64::MAX,
     };
+
+    /// These with another [`Limits::max_pixels`](#structfield.max_pixels).
+    pub const fn max_pixels(self, max_pixels: u64) -> Self {
+        Self { max_pixels, ..self }
+    }
+
+    /// These with another [`Limits::max_dimension`](#structfield.max_dimension).
+    pub const fn max_dimension(self, max_dimension: u32) -> Self {
+        Self { max_dimension, ..self }
+    }
+
+    /// These with another [`Limits::max_weights`](#structfield.max_weights).
+    pub const fn max_weights(self, max_weights: u64) -> Self {
+        Self { max_weights, ..self }
+    }
+
+    /// These with another [`Limits::max_memory`](#structfield.max_memory).
+    pub const fn max_memory(self, max_memory: u64) -> Self {
+        Self { max_memory, ..self }
+    }
+
+    /// These with another [`Limits::max_operations`](#structfield.max_operations).
+    pub const fn max_operations(self, max_operations: u64) -> Self {
+        Self { max_operations, ..self }
+    }
 
     pub(crate) fn check_size(&self, size: Size) -> Result<(), DecodeError> {
         check(Limit::Dimension, size.longer_side().into(), self.max_dimension.into())?;

@@ -1,9 +1,11 @@
-//! The `image` crate's view of the codec: decoder, encoder and hooks for version 0.25.
+//! The `image` crate's view of the codec: decoder, encoder, hooks and pictures for version 0.25.
 //! The only file that knows that crate's traits, which change with its version 1.0.
 //!
 //! After [`register`], `image::open("x.siren")`, `image::load_from_memory` and
 //! `ImageReader::open(..)?.with_guessed_format()?` decode `.siren` files. There is no hook for
 //! saving: use [`SirenEncoder`] through `DynamicImage::write_with_encoder`.
+//!
+//! A [`Raster`] is made of a `DynamicImage` by `try_from`, and the other way by `from`.
 
 use std::io::Read;
 
@@ -15,15 +17,16 @@ use image::hooks::{
     decoding_hook_registered, register_decoding_hook, register_format_detection_hook,
 };
 use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder, ImageError, ImageResult};
+use image::{ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageResult, Pixel};
 
 use crate::container::{BitDepth, SIGNATURE};
-use crate::decode::{Decoder, RenderOptions};
-use crate::error::{DecodeError, Limit};
-use crate::geometry::{Grid, Scale, Size, View};
+use crate::decode::Decoder;
+use crate::error::{DecodeError, Limit, RasterError};
+use crate::geometry::{Grid, Size};
 use crate::limits::Limits;
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
+use crate::view::View;
 
 /// The extension, and the format's name to the `image` crate.
 const EXTENSION: &str = "siren";
@@ -63,6 +66,8 @@ pub struct SirenDecoder {
     decoder: Decoder,
     view: View,
     size: Size,
+    channels: Channels,
+    depth: BitDepth,
 }
 
 impl SirenDecoder {
@@ -83,13 +88,14 @@ impl SirenDecoder {
     /// # Errors
     /// As [`SirenDecoder::new`], and for a side of 0.
     pub fn with_size(reader: impl Read, size: Size) -> ImageResult<Self> {
-        Self::with_view(reader, View { crop: None, scale: Scale::Exact(size) })
+        Self::with_view(reader, View::exact(size))
     }
 
     /// Reads a file; it will decode to `view`.
     ///
     /// # Errors
-    /// As [`SirenDecoder::new`], and for a view that is not a rectangle of pixels.
+    /// As [`SirenDecoder::new`], and for a view that is not a rectangle of pixels or has an impossible
+    /// gain.
     pub fn with_view(reader: impl Read, view: View) -> ImageResult<Self> {
         let mut bytes = Vec::new();
         reader.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -98,10 +104,13 @@ impl SirenDecoder {
         }
         // Pixels and memory are for `set_limits` to bound.
         let max_operations = Limits::default().max_operations;
-        let limits = Limits { max_operations, ..Limits::NONE };
+        let limits = Limits::NONE.max_operations(max_operations);
         let decoder = Decoder::with_limits(&bytes, limits).map_err(decoding_error)?;
         let size = Grid::new(decoder.size(), &view).map_err(decoding_error)?.size;
-        Ok(Self { decoder, view, size })
+        view.field.check().map_err(decoding_error)?;
+        let channels = view.field.channels(decoder.channels());
+        let depth = view.depth.unwrap_or(decoder.depth());
+        Ok(Self { decoder, view, size, channels, depth })
     }
 
     /// The decoder behind this one, for crops, derivatives and single samples.
@@ -116,7 +125,7 @@ impl ImageDecoder for SirenDecoder {
     }
 
     fn color_type(&self) -> ColorType {
-        match (self.decoder.channels(), self.decoder.depth()) {
+        match (self.channels, self.depth) {
             (Channels::Grey, BitDepth::Eight) => ColorType::L8,
             (Channels::GreyAlpha, BitDepth::Eight) => ColorType::La8,
             (Channels::Rgb, BitDepth::Eight) => ColorType::Rgb8,
@@ -150,14 +159,13 @@ impl ImageDecoder for SirenDecoder {
         limits.check_support(&image::LimitSupport::default())?;
         limits.check_dimensions(self.size.width, self.size.height)?;
         let max_memory = limits.max_alloc.unwrap_or(u64::MAX);
-        self.decoder.set_limits(Limits { max_memory, ..self.decoder.limits() });
+        self.decoder.set_limits(self.decoder.limits().max_memory(max_memory));
         Ok(())
     }
 
     fn read_image(self, buf: &mut [u8]) -> ImageResult<()> {
         assert_eq!(buf.len() as u64, self.total_bytes(), "the buffer must hold the picture");
-        let options = RenderOptions { view: self.view, ..Default::default() };
-        let render = self.decoder.prepare(&options).map_err(decoding_error)?;
+        let render = self.decoder.prepare(&self.view).map_err(decoding_error)?;
         // There is no other render to come that would take what it keeps.
         drop(self.decoder);
         let mut rest = buf;
@@ -172,6 +180,59 @@ impl ImageDecoder for SirenDecoder {
 
     fn read_image_boxed(self: Box<Self>, buf: &mut [u8]) -> ImageResult<()> {
         (*self).read_image(buf)
+    }
+}
+
+/// Samples as they are. What holds a palette in its file, the crate has made colours of.
+///
+/// # Errors
+/// [`RasterError::FloatingPoint`] for those in 32 bits: what they mean is for the caller to say, by
+/// `to_rgb16` and the like.
+impl TryFrom<DynamicImage> for Raster {
+    type Error = RasterError;
+
+    fn try_from(image: DynamicImage) -> Result<Self, RasterError> {
+        let size = Size { width: image.width(), height: image.height() };
+        let (channels, samples) = match image {
+            DynamicImage::ImageLuma8(i) => (Channels::Grey, Samples::U8(i.into_raw())),
+            DynamicImage::ImageLumaA8(i) => (Channels::GreyAlpha, Samples::U8(i.into_raw())),
+            DynamicImage::ImageRgb8(i) => (Channels::Rgb, Samples::U8(i.into_raw())),
+            DynamicImage::ImageRgba8(i) => (Channels::Rgba, Samples::U8(i.into_raw())),
+            DynamicImage::ImageLuma16(i) => (Channels::Grey, Samples::U16(i.into_raw())),
+            DynamicImage::ImageLumaA16(i) => (Channels::GreyAlpha, Samples::U16(i.into_raw())),
+            DynamicImage::ImageRgb16(i) => (Channels::Rgb, Samples::U16(i.into_raw())),
+            DynamicImage::ImageRgba16(i) => (Channels::Rgba, Samples::U16(i.into_raw())),
+            DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
+                return Err(RasterError::FloatingPoint);
+            }
+            other => return Err(RasterError::Unsupported(format!("{:?}", other.color()))),
+        };
+        Self::new(size, channels, samples)
+    }
+}
+
+impl From<Raster> for DynamicImage {
+    fn from(raster: Raster) -> Self {
+        fn buffer<P: Pixel>(
+            size: Size,
+            samples: Vec<P::Subpixel>,
+        ) -> ImageBuffer<P, Vec<P::Subpixel>> {
+            let Size { width, height } = size;
+            ImageBuffer::from_raw(width, height, samples).expect("as many samples as pixels")
+        }
+        let (size, channels) = (raster.size(), raster.channels());
+        match (channels, raster.into_samples()) {
+            (Channels::Grey, Samples::U8(samples)) => Self::ImageLuma8(buffer(size, samples)),
+            (Channels::GreyAlpha, Samples::U8(samples)) => Self::ImageLumaA8(buffer(size, samples)),
+            (Channels::Rgb, Samples::U8(samples)) => Self::ImageRgb8(buffer(size, samples)),
+            (Channels::Rgba, Samples::U8(samples)) => Self::ImageRgba8(buffer(size, samples)),
+            (Channels::Grey, Samples::U16(samples)) => Self::ImageLuma16(buffer(size, samples)),
+            (Channels::GreyAlpha, Samples::U16(samples)) => {
+                Self::ImageLumaA16(buffer(size, samples))
+            }
+            (Channels::Rgb, Samples::U16(samples)) => Self::ImageRgb16(buffer(size, samples)),
+            (Channels::Rgba, Samples::U16(samples)) => Self::ImageRgba16(buffer(size, samples)),
+        }
     }
 }
 

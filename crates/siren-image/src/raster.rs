@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::container::BitDepth;
+use crate::error::RasterError;
 use crate::geometry::Size;
 use crate::network::Channels;
 
@@ -25,15 +26,26 @@ pub struct Raster {
 }
 
 impl Raster {
-    /// A raster of the given samples; `None` if a side is 0 or the number of samples is
-    /// not width x height x channels.
-    pub fn new(size: Size, channels: Channels, samples: Samples) -> Option<Self> {
-        let count = match &samples {
-            Samples::U8(s) => s.len(),
-            Samples::U16(s) => s.len(),
+    /// A raster of the given samples.
+    ///
+    /// # Errors
+    /// [`RasterError::Empty`] if a side is 0, [`RasterError::SampleCount`] if the number of samples
+    /// is not width x height x channels.
+    pub fn new(size: Size, channels: Channels, samples: Samples) -> Result<Self, RasterError> {
+        let found = match &samples {
+            Samples::U8(s) => s.len() as u64,
+            Samples::U16(s) => s.len() as u64,
         };
-        let wanted = size.pixels().checked_mul(channels.count() as u64)?;
-        (wanted > 0 && wanted == count as u64).then_some(Self { size, channels, samples })
+        let Size { width, height } = size;
+        // More than can be counted is more than there can be.
+        let wanted = size.pixels().saturating_mul(channels.count() as u64);
+        if wanted == 0 {
+            return Err(RasterError::Empty { width, height });
+        }
+        if wanted != found {
+            return Err(RasterError::SampleCount { width, height, wanted, found });
+        }
+        Ok(Self { size, channels, samples })
     }
 
     /// Width and height.
@@ -156,4 +168,23 @@ fn premultiplied_error(a: &Raster, b: &Raster) -> f64 {
 /// Mean squared error in [0, 1] as PSNR in dB.
 pub fn decibels(mean_square: f64) -> f64 {
     -10.0 * mean_square.log10()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raster_has_as_many_samples_as_pixels() {
+        let raster = |width, height, count| {
+            Raster::new(Size { width, height }, Channels::Rgb, Samples::U8(vec![0; count]))
+        };
+        assert!(raster(2, 3, 18).is_ok());
+        assert_eq!(raster(2, 0, 0), Err(RasterError::Empty { width: 2, height: 0 }));
+        for (width, height, found) in [(2, 3, 17), (2, 3, 19), (u32::MAX, u32::MAX, 0)] {
+            let wanted = (u64::from(width) * u64::from(height)).saturating_mul(3);
+            let error = RasterError::SampleCount { width, height, wanted, found: found as u64 };
+            assert_eq!(raster(width, height, found), Err(error));
+        }
+    }
 }

@@ -175,12 +175,12 @@ fn for_each_alpha(channels: Channels, samples: &mut [f32], each: impl Fn(&mut f3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::{Crop, Scale, View};
+    use crate::geometry::{Crop, Scale};
 
     const NATIVE: Size = Size { width: 768, height: 512 };
 
     fn reduction(crop: Option<Crop>, scale: Scale) -> Option<(Grid, Reduction)> {
-        let refined = Refined::new(&Grid::new(NATIVE, &View { crop, scale }).unwrap())?;
+        let refined = Refined::new(&Grid::of(NATIVE, crop, scale).unwrap())?;
         Some((refined.grid, Reduction::new(refined)))
     }
 

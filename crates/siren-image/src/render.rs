@@ -5,63 +5,18 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
-
 use crate::backend::{Backend, Function, Job, Rows};
 use crate::container::BitDepth;
 use crate::cpu::{Cpu, eight, sixteen};
-use crate::error::{DecodeError, DeviceError};
+use crate::error::DeviceError;
 use crate::eval::{Evaluator, GridEvaluator};
 use crate::fallback::Fallback;
 use crate::geometry::{Grid, Size};
 use crate::network::Channels;
+use crate::parallel;
 use crate::raster::{Raster, Samples};
 use crate::reduce::{self, Reduction, Refined};
-
-/// What is rendered of the function.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub enum Field {
-    /// The picture.
-    #[default]
-    Value,
-    /// Per colour channel, `gain` times the length of the gradient.
-    Gradient {
-        /// Output per unit of gradient, not below 0; 1 unit is a full-scale step within a native
-        /// pixel.
-        gain: f64,
-    },
-    /// Per colour channel, one half plus `gain` times the Laplacian.
-    Laplacian {
-        /// Output per unit of Laplacian, in full-scale steps per native pixel squared; negative for
-        /// the other sign.
-        gain: f64,
-    },
-}
-
-impl Field {
-    /// Refuses a gain that shows nothing.
-    pub(crate) fn check(self) -> Result<(), DecodeError> {
-        match self {
-            Self::Gradient { gain } | Self::Laplacian { gain } if !gain.is_finite() => {
-                Err(DecodeError::InvalidGain("it must be finite"))
-            }
-            Self::Gradient { gain } if gain < 0.0 => {
-                Err(DecodeError::InvalidGain("that of the gradient must not be below 0"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// How a picture is sampled below its native size. Derivatives are always sampled at points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sampling {
-    /// A lattice up to eight times finer, reduced by Lanczos's filter: no aliasing.
-    #[default]
-    Filtered,
-    /// The function at each pixel's centre, as section 8 of the spec defines a render.
-    Point,
-}
+use crate::view::Field;
 
 /// A view of a picture, ready to be evaluated row by row. Holds all it needs; a clone is cheap and
 /// renders on the same device.
@@ -103,7 +58,7 @@ impl Demand {
         let rows = strip_rows(evaluated, size);
         let pixel = channels.count() as u64;
         let (width, fine_width) = (u64::from(size.width), u64::from(evaluated.width));
-        let threads = rayon::current_num_threads() as u64;
+        let threads = parallel::threads() as u64;
         let strip = u64::from(rows) * width * pixel * depth.bytes() as u64;
         let Some(refined) = refined else {
             return Self { points: size.pixels(), memory: strip, threads };
@@ -355,16 +310,18 @@ impl Render {
             let here = out.len() / (width * count);
             let fine = &mut fine[..here * fine_width * count];
             self.evaluate(top..top + here as u32, Rows::Values(fine));
-            let fine = fine.par_chunks_mut(fine_width * count);
-            fine.zip(out.par_chunks_mut(width * count)).for_each(|(fine, out)| {
+            let (fine, out) = ((fine, fine_width * count), (out, width * count));
+            parallel::each_pair(fine, out, |fine, out| {
                 fine.iter_mut().for_each(|unit| *unit = shown(*unit));
                 reduce::premultiply(channels, fine);
                 reduction.across(fine, count, out);
             });
         }
-        samples.par_chunks_mut(width * count).enumerate().for_each_init(
+        parallel::each_chunk(
+            samples,
+            width * count,
             || vec![0.0; width * count],
-            |row, (index, samples)| {
+            |row, index, samples| {
                 reduction.down(rows.start + index as u32, &across, fine_rows.start, row);
                 reduce::straighten(channels, row);
                 samples.iter_mut().zip(row).for_each(|(sample, unit)| *sample = quantize(*unit));
@@ -388,7 +345,7 @@ mod tests {
     use crate::coding;
     use crate::container::{Container, Representation};
     use crate::decode::Decoder;
-    use crate::geometry::{Scale, View};
+    use crate::view::View;
     use siren_kernel::instruction_sets;
 
     /// Spec section 10, by every instruction set of this machine and without any.
@@ -410,8 +367,7 @@ mod tests {
             let decoder = Decoder::new(&decoder).unwrap();
             let wanted = std::fs::read(directory.join(&name)).unwrap();
             let (wanted, _) = wanted.as_chunks::<8>();
-            let view = View { crop: None, scale: Scale::Exact(size) };
-            let grid = Grid::new(decoder.size(), &view).unwrap();
+            let grid = Grid::new(decoder.size(), &View::exact(size)).unwrap();
             let Container { representation, coding, topology, weights, .. } = decoder.container();
             let (field, depth) = (Field::Value, BitDepth::Eight);
             let check = |render: Render, by: &str| {

@@ -60,7 +60,7 @@ pub fn accelerated(encoder: sirenc::Encoder) -> sirenc::Encoder {
 /// The adapters, a line each.
 pub fn adapters() -> Vec<String> {
     let line = |adapter: Adapter| {
-        let Adapter { name, driver, backend, software, automatic } = adapter;
+        let Adapter { name, driver, backend, software, automatic, .. } = adapter;
         let only = match (software, automatic) {
             (true, _) => format!(" (software: used only where {ADAPTER_VARIABLE} names it)"),
             (_, false) => " (not taken by --device auto)".to_owned(),

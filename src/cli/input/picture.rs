@@ -10,8 +10,8 @@ use image::codecs::gif::GifDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{AnimationDecoder, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use sirenc::Raster;
 use sirenc::container::{Cicp, Metadata};
-use sirenc::{Channels, Raster, Samples, Size};
 
 use super::bitmap::TgaAlpha;
 use super::scan::{self, Damage};
@@ -311,7 +311,7 @@ impl Read {
         {
             warnings.push("its EXIF thumbnail, which is not upright, is left out".into());
         }
-        let mut raster = raster(image)?;
+        let mut raster = Raster::try_from(image)?;
         if let Some(calibration) = self.calibration
             && let png::Calibration { gamma, chromaticities } = calibration
         {
@@ -425,22 +425,4 @@ pub(super) fn divided<T: Sample>(sample: T, alpha: T) -> T {
         // More than alpha is no premultiplied colour: as bright as it gets.
         (sample, alpha, most) => T::of(sample.min(alpha) as f32 * most as f32 / alpha as f32),
     }
-}
-
-/// Samples as they are stored; alpha is straight.
-fn raster(image: DynamicImage) -> Result<Raster> {
-    let size = Size { width: image.width(), height: image.height() };
-    let (channels, samples) = match image {
-        DynamicImage::ImageLuma8(i) => (Channels::Grey, Samples::U8(i.into_raw())),
-        DynamicImage::ImageLumaA8(i) => (Channels::GreyAlpha, Samples::U8(i.into_raw())),
-        DynamicImage::ImageRgb8(i) => (Channels::Rgb, Samples::U8(i.into_raw())),
-        DynamicImage::ImageRgba8(i) => (Channels::Rgba, Samples::U8(i.into_raw())),
-        DynamicImage::ImageLuma16(i) => (Channels::Grey, Samples::U16(i.into_raw())),
-        DynamicImage::ImageLumaA16(i) => (Channels::GreyAlpha, Samples::U16(i.into_raw())),
-        DynamicImage::ImageRgb16(i) => (Channels::Rgb, Samples::U16(i.into_raw())),
-        DynamicImage::ImageRgba16(i) => (Channels::Rgba, Samples::U16(i.into_raw())),
-        _ => bail!("floating-point pictures are not supported; convert to 16 bits first"),
-    };
-    Raster::new(size, channels, samples)
-        .with_context(|| format!("{}x{} is not a picture", size.width, size.height))
 }

@@ -9,7 +9,7 @@ use siren_image::DecodeError;
 use siren_image::Limits;
 use siren_image::Size;
 use siren_image::raster::{Raster, decibels, squared_error};
-use siren_image::{Decoder, RenderOptions};
+use siren_image::{Decoder, View};
 
 /// The PSNR of larger pictures is measured on every second row, every third row and so on, so that
 /// one SIREN of any picture is trained and measured in the time that its effort takes. Short rows
@@ -20,8 +20,9 @@ const TOGETHER: u32 = 1 << 12;
 /// PSNR of what the decoder makes of a file at native size, on some rows of a large picture.
 pub(super) fn decoded_psnr(raster: &Raster, bytes: &[u8]) -> Result<f64, EncodeError> {
     let verification = |error: DecodeError| EncodeError::Verification(error.to_string());
-    let decoder = Decoder::with_limits(bytes, Limits::NONE).map_err(verification)?;
-    let render = decoder.prepare(&RenderOptions::default()).map_err(verification)?;
+    let render = Decoder::with_limits(bytes, Limits::NONE)
+        .and_then(|decoder| decoder.prepare(&View::native()))
+        .map_err(verification)?;
     let Size { width, height } = raster.size();
     let rows = (TOGETHER / width).max(1);
     let strips = height.div_ceil(rows);

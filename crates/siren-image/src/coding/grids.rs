@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::compact::{self, QuantizedLayer, read_layer, sort_features, width_for, write_layer};
 use super::entropy::{Logistic, Malformed, Reader, WIDTHS, Writer};
 use super::latents::{self, Context, INPUTS, IntegerLayer, MAX_FEATURES, OUTPUTS, TILE, tiles};
@@ -15,6 +13,7 @@ use crate::error::DecodeError;
 use crate::geometry::Size;
 use crate::grids::{Plane, Region};
 use crate::network::{Layer, Topology, check_range, limits};
+use crate::parallel;
 use siren_kernel::Simd;
 
 /// Most levels of a picture.
@@ -137,11 +136,13 @@ pub fn encode(planes: &[Plane], networks: &Networks) -> Vec<u8> {
         groups.map(|tiles| (level, tiles.to_vec())).collect::<Vec<_>>()
     });
     let groups: Vec<_> = groups.collect();
-    let streams = |(level, tiles): &(usize, Vec<Region>)| {
+    let streams = |group: &[(usize, Vec<Region>)]| {
+        let (level, tiles) = &group[0];
         let (plane, coarser) = (&planes[*level], planes.get(level + 1));
         latents::encode(&networks.context, *level, plane, coarser, tiles)
     };
-    let streams: Vec<Vec<u8>> = groups.par_iter().flat_map_iter(streams).collect();
+    let streams = parallel::map_chunks(&groups, 1, streams).into_iter();
+    let streams: Vec<Vec<u8>> = streams.flatten().collect();
     let mut out = Vec::new();
     for number in [planes.len(), h1, h2, networks_stream.len()] {
         write_varint(number as u32, &mut out);
@@ -154,6 +155,7 @@ pub fn encode(planes: &[Plane], networks: &Networks) -> Vec<u8> {
 
 /// Bytes of the parts of a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sizes {
     /// What stands before the networks.
     pub table: usize,
@@ -418,8 +420,8 @@ impl Payload {
                 DecodeError::MalformedLatents { level, tile, rule }
             })
         };
-        let groups = tiles.par_chunks(latents::tiles_together(self.levels[level].width));
-        let decoded: Vec<Result<Vec<Vec<i16>>, _>> = groups.map(decode).collect();
+        let together = latents::tiles_together(self.levels[level].width);
+        let decoded: Vec<Result<Vec<Vec<i16>>, _>> = parallel::map_chunks(tiles, together, decode);
         let decoded: Vec<Vec<Vec<i16>>> = decoded.into_iter().collect::<Result<_, _>>()?;
         Ok(decoded.into_iter().flatten().collect())
     }

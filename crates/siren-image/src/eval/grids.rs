@@ -355,7 +355,7 @@ impl LevelColumns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::{Crop, Grid, Scale, Size, View};
+    use crate::geometry::{Crop, Grid, Scale, Size};
     use crate::grids::{self, footprint};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -407,7 +407,7 @@ mod tests {
             let channels = 1 + index % 4;
             let grids = grids::tests::random(size, level_count, sines, channels, &mut rng);
             let reference = without(&grids, left_out);
-            let view = Grid::new(size, &View { crop, scale }).unwrap();
+            let view = Grid::of(size, crop, scale).unwrap();
             let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
             let rows = [0, view.size.height / 3, view.size.height - 1];
             for level in instruction_sets() {
