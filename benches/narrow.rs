@@ -1,4 +1,4 @@
-//! Narrow pictures beside their transposes: encode and decode of latent grids should take the same
+//! Narrow pictures beside their transposes: encode and decode of latents should take the same
 //! time, in rows of 8 pixels as in rows of 4,096. See benches/README.md.
 
 #[path = "../tests/common/mod.rs"]

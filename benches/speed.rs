@@ -13,8 +13,8 @@ use rayon::prelude::*;
 use sirenc::container::TrainingOmega;
 use sirenc::eval::{BLOCK, Evaluator, Points};
 use sirenc::train::reference::Reference;
-use sirenc::train::siren::{Batch, Fused, Model, Stepper, Task, WeightedPixel};
-use sirenc::{BitDepth, Channels, Field, Grid, Raster, Render, Samples, Size, Topology, View};
+use sirenc::train::siren::{Batch, Fused, SirenModel, Stepper, Task, WeightedPixel};
+use sirenc::{BitDepth, Channels, Field, PixelGrid, Raster, Render, Samples, Size, Topology, View};
 
 /// Hidden layers x hidden features: COIN's, and the SIREN paper's.
 const TOPOLOGIES: [&str; 5] = ["5x20", "10x28", "10x40", "13x49", "4x256"];
@@ -68,10 +68,10 @@ fn flops(topology: &Topology) -> f64 {
     topology.layers().map(|(inputs, outputs)| 2.0 * (inputs * outputs) as f64).sum()
 }
 
-fn model(topology: &Topology) -> Model {
+fn model(topology: &Topology) -> SirenModel {
     let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    Model::initialize(topology, omega, &[0.0; 3], &mut rng).unwrap()
+    SirenModel::initialize(topology, omega, &[0.0; 3], &mut rng).unwrap()
 }
 
 /// Random pixels of a random picture.
@@ -133,7 +133,7 @@ fn candle_training_step(bencher: Bencher, text: &str) {
 fn decode_768x512(bencher: Bencher, text: &str) {
     let evaluator = Evaluator::new(model(&topology(text)).siren().unwrap());
     let size = Size { width: 768, height: 512 };
-    let grid = Grid::new(size, &View::default()).unwrap();
+    let grid = PixelGrid::new(size, &View::default()).unwrap();
     let render = Render::new(evaluator.clone(), size, grid, Field::Value, BitDepth::Eight);
     measure(bencher, "decode", text, || render.raster());
 }

@@ -1,4 +1,4 @@
-//! Writes the networks of a file of latent grids as the encoder starts from them
+//! Writes the networks of a file of latents as the encoder starts from them
 //! (`src/train/grid/start/`): `start_networks IN.siren OUT.bin`.
 
 use std::error::Error;

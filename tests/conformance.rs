@@ -11,12 +11,13 @@ use common::{
 };
 use half::f16;
 use sirenc::coding::entropy::{Laplace, Logistic, Writer};
-use sirenc::coding::grids::Networks;
 use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
+use sirenc::coding::payload::Networks;
 use sirenc::container::{Cicp, Container};
-use sirenc::grids::{Plane, level_length};
+use sirenc::latents::{Plane, level_length};
 use sirenc::{
-    BitDepth, Channels, DecodeError, Decoder, Grid, Raster, Samples, Sampling, Size, Topology, View,
+    BitDepth, Channels, DecodeError, Decoder, PixelGrid, Raster, Samples, Sampling, Size, Topology,
+    View,
 };
 
 fn directory() -> PathBuf {
@@ -29,8 +30,8 @@ fn view(size: Size) -> View {
 
 /// Reference values of a render, row by row, channels side by side.
 fn reference(decoder: &Decoder, size: Size) -> Vec<f64> {
-    let grid = Grid::new(decoder.size(), &view(size)).unwrap();
-    let grids = decoder.grids().unwrap();
+    let grid = PixelGrid::new(decoder.size(), &view(size)).unwrap();
+    let grids = decoder.latents().unwrap();
     let mut values = Vec::new();
     for row in 0..size.height {
         for column in 0..size.width {
@@ -359,7 +360,7 @@ fn grid_payload(numbers: [u32; 3], networks: &[u8], streams: &[&[u8]]) -> Vec<u8
     out
 }
 
-/// Files of latent grids that break one rule each.
+/// Files of latents that break one rule each.
 fn write_bad_grids() {
     let size = Size { width: 20, height: 12 };
     let zeros: &[i32] = &[0; 21];

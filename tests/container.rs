@@ -50,7 +50,7 @@ prop_compose! {
     ) -> Container {
         let channels = Channels::from_count(channels).unwrap();
         let (representation, coding) = match grid && hidden.len() == 1 {
-            true => (Representation::Grid, WeightCoding::Compact),
+            true => (Representation::Latents, WeightCoding::Compact),
             false => (Representation::Siren, WeightCoding::F16),
         };
         Container {

@@ -12,7 +12,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use sirenc::container::Container;
 use sirenc::{Channels, Size};
 
-/// A file of latent grids whose tiles are all 0, so that each takes a byte.
+/// A file of latents whose tiles are all 0, so that each takes a byte.
 fn empty_grids(width: u32, height: u32, levels: u32) -> Container {
     let small = Size { width: 1, height: 1 };
     let topology = uniform(Channels::Rgb, 1, 4);
@@ -46,7 +46,7 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
     let mut chunk = container(64, 64, uniform(Channels::Rgb, 2, 4), 0).write();
     let at = chunk.windows(4).position(|w| w == b"WGHT").unwrap() + 4;
     chunk.splice(at..at + 1, [0xff, 0xff, 0xff, 0xff, 0x0f]);
-    // Latent grids: more tiles than bytes; as many pixels as bytes allow, and more latents than
+    // Latents: more tiles than bytes; as many pixels as bytes allow, and more latents than
     // a thumbnail needs but for their having one level; streams of 4 GiB each.
     let most = (1 << 31) - 1;
     let grid =

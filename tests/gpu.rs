@@ -13,7 +13,7 @@ use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, GpuError, Kernel, Renderer, Trainer, Variant};
 use sirenc::train::siren::{Batch, Step, Stepper, WeightedPixel};
 use sirenc::{
-    BitDepth, Channels, Decoder, Field, Grid, Raster, Render, Samples, Sampling, Siren, Size,
+    BitDepth, Channels, Decoder, Field, PixelGrid, Raster, Render, Samples, Sampling, Siren, Size,
     Topology, View,
 };
 
@@ -61,7 +61,7 @@ fn wanted(siren: &Siren, scales: &[f32], raster: &Raster, batch: Batch) -> (f64,
             .collect(),
         Batch::Of(pixels) => pixels.to_vec(),
     };
-    let grid = Grid::new(raster.size(), &View::default()).unwrap();
+    let grid = PixelGrid::new(raster.size(), &View::default()).unwrap();
     let width = raster.size().width;
     let (channels, has_alpha) = (raster.channels().count(), raster.channels().has_alpha());
     let mut loss = 0.0;
@@ -233,7 +233,7 @@ fn dispatches_add_up() {
             }
         }
     }
-    let grid = Grid::new(raster.size(), &View::default()).unwrap();
+    let grid = PixelGrid::new(raster.size(), &View::default()).unwrap();
     let [parts, whole] = [gpu.clone().with_most_flops(1), gpu.clone()].map(|gpu| {
         let variant = Variant::of_renders(&topology, &gpu);
         let depth = Some(BitDepth::Sixteen);
@@ -252,7 +252,7 @@ fn renders_are_those_of_the_definition() {
         let channels = Channels::from_count(4 - case).unwrap();
         let topology = Topology::new(channels, hidden).unwrap();
         let (siren, ..) = network(&topology, case as u64);
-        let grid = Grid::new(native, &View::default()).unwrap();
+        let grid = PixelGrid::new(native, &View::default()).unwrap();
         let variant = Variant::of_renders(&topology, gpu);
         let all = 0..native.height;
         for depth in [BitDepth::Eight, BitDepth::Sixteen] {
@@ -313,7 +313,7 @@ fn the_cpu_goes_on_with_a_render() {
     let native = Size { width: 60, height: 41 };
     let (siren, ..) = network(&uniform(Channels::Rgb, 2, 6), 1);
     let evaluator = Evaluator::new(siren);
-    let grid = Grid::new(native, &View::default()).unwrap();
+    let grid = PixelGrid::new(native, &View::default()).unwrap();
     let render = Render::new(evaluator, native, grid, Field::Value, BitDepth::Eight);
     let on_gpu = render.clone().on(|job| gpu.backend(job)).unwrap();
     on_gpu.rows(0..20);

@@ -5,11 +5,11 @@ mod common;
 use common::{container, grids, uniform};
 use proptest::prelude::*;
 use sirenc::container::Container;
-use sirenc::eval::{BLOCK, Evaluator, GridEvaluator, Points};
-use sirenc::grids::Grids;
+use sirenc::eval::{BLOCK, Evaluator, LatentsEvaluator, Points};
+use sirenc::latents::Latents;
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Raster, Render, Samples, Sampling,
-    Scale, Size, Topology, View,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, PixelGrid, Raster, Render, Samples,
+    Sampling, Scale, Size, Topology, View,
 };
 
 fn decoder(width: u32, height: u32, topology: Topology, seed: u64) -> Decoder {
@@ -299,9 +299,9 @@ fn limits_are_checked_before_pixels_are_made() {
     assert_eq!(render(&decoder, None, small.scale).size(), Size { width: 32, height: 32 });
 }
 
-fn render_of_grids(grids: &Grids, view: View, field: Field, depth: BitDepth) -> Render {
-    let grid = Grid::new(grids.size(), &view).unwrap();
-    Render::of_grids(GridEvaluator::new(grids.clone(), 0), grid, field, depth)
+fn render_of_grids(grids: &Latents, view: View, field: Field, depth: BitDepth) -> Render {
+    let grid = PixelGrid::new(grids.size(), &view).unwrap();
+    Render::of_latents(LatentsEvaluator::new(grids.clone(), 0), grid, field, depth)
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
         let grids = grids(size, 5, 9, channels, 8);
         for (crop, scale) in [(None, Scale::Native), (crop, Scale::Factor(2.5))] {
             let view = View::native().crop(crop).scale(scale);
-            let grid = Grid::new(size, &view).unwrap();
+            let grid = PixelGrid::new(size, &view).unwrap();
             let picture = |field| render_of_grids(&grids, view, field, BitDepth::Sixteen).raster();
             let values = picture(Field::Value);
             let gradient = picture(Field::Gradient { gain: 2.0 });

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sirenc::container::TrainingOmega;
 use sirenc::train::reference::Reference;
-use sirenc::train::siren::{Batch, Fused, Model, Step, Stepper, Task, WeightedPixel};
+use sirenc::train::siren::{Batch, Fused, SirenModel, Step, Stepper, Task, WeightedPixel};
 use sirenc::{Channels, Raster, Samples, Size, Topology};
 
 /// A picture of random samples.
@@ -31,9 +31,9 @@ fn pixels(raster: &Raster, points: usize, rng: &mut impl Rng) -> Vec<WeightedPix
     (0..points).map(|_| pixel()).collect()
 }
 
-fn model(topology: &Topology, omega: TrainingOmega, rng: &mut impl Rng) -> Model {
+fn model(topology: &Topology, omega: TrainingOmega, rng: &mut impl Rng) -> SirenModel {
     let mean = vec![0.1; topology.channels().count()];
-    Model::initialize(topology, omega, &mean, rng).unwrap()
+    SirenModel::initialize(topology, omega, &mean, rng).unwrap()
 }
 
 fn norm(numbers: impl IntoIterator<Item = f32>) -> f64 {

@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sirenc::container::TrainingOmega;
 use sirenc::gpu::{Gpu, Trainer, Variant};
-use sirenc::train::siren::{Batch, Fused, Model, Stepper, Task};
+use sirenc::train::siren::{Batch, Fused, SirenModel, Stepper, Task};
 use sirenc::{Channels, DeviceError, Raster, Samples, Size, Topology};
 
 /// Time for which the GPU is kept busy before it is measured.
@@ -16,7 +16,7 @@ pub const WARM_UP: Duration = Duration::from_millis(150);
 pub struct Case {
     pub topology: Topology,
     pub raster: Raster,
-    pub model: Model,
+    pub model: SirenModel,
     scales: Vec<f32>,
     /// As a stepper takes them.
     weights: Vec<f32>,
@@ -29,7 +29,7 @@ impl Case {
         let raster = Raster::new(size, Channels::Rgb, Samples::U8(samples)).unwrap();
         let topology = Topology::uniform(Channels::Rgb, layers, features).unwrap();
         let omega = TrainingOmega { first: 30.0, hidden: 30.0 };
-        let model = Model::initialize(&topology, omega, &[0.0; 3], &mut rng).unwrap();
+        let model = SirenModel::initialize(&topology, omega, &[0.0; 3], &mut rng).unwrap();
         let scales: Vec<f32> = (0..=layers).map(|l| if l == layers { 1.0 } else { 30.0 }).collect();
         let siren = model.siren().unwrap();
         let weights = siren.layers().iter().zip(&scales).flat_map(|(layer, scale)| {

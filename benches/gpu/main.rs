@@ -12,13 +12,13 @@ use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, Variant};
 use sirenc::train::siren::Batch;
 use sirenc::{
-    BitDepth, Channels, Control, Decoder, DeviceChoice, Encoded, Encoder, Field, Grid,
-    LatentOptions, Preset, Raster, Render, Samples, Sampling, SirenOptions, Size, View,
+    BitDepth, Channels, Control, Decoder, DeviceChoice, Encoded, Encoder, Field, LatentOptions,
+    PixelGrid, Preset, Raster, Render, Samples, Sampling, SirenOptions, Size, View,
 };
 
 /// dB that encodes at coin-0.3 are to reach.
 const WANTED: f64 = 29.3;
-/// Size of the files of latent grids.
+/// Size of the files of latents.
 const BPP: f64 = 0.4;
 
 fn main() {
@@ -49,7 +49,7 @@ fn main() {
     cases.iter().for_each(|case| table.step(case));
     for case in &cases {
         let evaluator = Evaluator::new(case.model.siren().unwrap());
-        let grid = Grid::new(large, &View::default()).unwrap();
+        let grid = PixelGrid::new(large, &View::default()).unwrap();
         let render = Render::new(evaluator, large, grid, Field::Value, BitDepth::Eight);
         table.render(&case.topology.to_string(), &render);
     }

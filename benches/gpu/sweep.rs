@@ -9,7 +9,7 @@ use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, Kernel, Renderer, Variant};
 use sirenc::train::siren::{Batch, WeightedPixel};
 use sirenc::train::soap::{Matrix, SoapParams};
-use sirenc::{BitDepth, Field, Grid, Render, Samples, Size, View};
+use sirenc::{BitDepth, Field, PixelGrid, Render, Samples, Size, View};
 
 use super::case::{Case, Timing, WARM_UP, median, shortest, time};
 
@@ -223,7 +223,7 @@ impl Run {
     /// Renders, and how far from the CPU's they are.
     fn renders(&self, case: &Case, size: Size) {
         let evaluator = Evaluator::new(case.model.siren().unwrap());
-        let grid = Grid::new(size, &View::default()).unwrap();
+        let grid = PixelGrid::new(size, &View::default()).unwrap();
         let render = Render::new(evaluator.clone(), size, grid, Field::Value, BitDepth::Eight);
         let mut wanted = None;
         let cpu = shortest(2, || wanted = Some(render.raster().into_samples()));

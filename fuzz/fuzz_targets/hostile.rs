@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sirenc::container::{Cicp, Container, Metadata, Representation, TrainingOmega, WeightCoding};
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, Grid, Sampling, Scale, Size, Topology,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, PixelGrid, Sampling, Scale, Size, Topology,
     View,
 };
 use sirenc_fuzz::{LIMITS, on_this_thread};
@@ -53,9 +53,9 @@ fuzz_target!(|file: File| {
     let (representation, coding) = match file.kind % 3 {
         0 => (Representation::Siren, WeightCoding::F16),
         1 => (Representation::Siren, WeightCoding::Compact),
-        _ => (Representation::Grid, WeightCoding::Compact),
+        _ => (Representation::Latents, WeightCoding::Compact),
     };
-    if representation == Representation::Grid {
+    if representation == Representation::Latents {
         hidden.truncate(1);
     }
     let Ok(topology) = Topology::new(channels, hidden) else { return };
@@ -103,7 +103,7 @@ fuzz_target!(|file: File| {
         .sampling(if file.point { Sampling::Point } else { Sampling::Filtered })
         .depth(file.depth.map(depth))
         .levels(file.levels.map(usize::from));
-    let grid = Grid::new(decoder.size(), &view);
+    let grid = PixelGrid::new(decoder.size(), &view);
     match decoder.prepare(&view) {
         Ok(render) => {
             let size = grid.expect("it is prepared").size;

@@ -1,13 +1,13 @@
-//! What is written is read again: integer weights and latent grids.
+//! What is written is read again: integer weights and latents.
 #![no_main]
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use sirenc::coding::compact::{self, QuantizedLayer, Steps};
-use sirenc::coding::grids::{self, Networks, Payload};
+use sirenc::coding::latents::{self, Networks, Payload};
 use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
 use sirenc::container::{BitDepth, Container, Metadata, Representation, WeightCoding};
-use sirenc::grids::{Plane, level_length};
+use sirenc::latents::{Plane, level_length};
 use sirenc::{Channels, Siren, Size, Topology};
 use sirenc_fuzz::on_this_thread;
 
@@ -85,7 +85,7 @@ fn grid(u: &mut Unstructured) -> Result<()> {
         height: size.height,
         depth: BitDepth::Eight,
         omega: None,
-        representation: Representation::Grid,
+        representation: Representation::Latents,
         coding: WeightCoding::Compact,
         metadata: Metadata::default(),
         weights: grids::encode(&planes, &networks),

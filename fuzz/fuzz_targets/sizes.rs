@@ -5,7 +5,7 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sirenc::container::Container;
-use sirenc::{Crop, Decoder, Grid, Scale, Size, View};
+use sirenc::{Crop, Decoder, PixelGrid, Scale, Size, View};
 use sirenc_fuzz::{LIMITS, on_this_thread};
 
 /// The smallest of each representation.
@@ -49,7 +49,7 @@ fuzz_target!(|case: Case| {
     };
     let view = View::native().crop(crop).scale(scale);
     if let Ok(raster) = decoder.render(&view) {
-        assert_eq!(raster.size(), Grid::new(decoder.size(), &view).expect("rendered").size);
+        assert_eq!(raster.size(), PixelGrid::new(decoder.size(), &view).expect("rendered").size);
     }
     let _ = decoder.sample(case.sample.0, case.sample.1);
 });

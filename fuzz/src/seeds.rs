@@ -33,7 +33,7 @@ fn main() -> io::Result<()> {
                 let kind = channels | compact | (hidden.len() as u8 - 1) << 3;
                 write("weights", &[&[kind], &hidden[..], &weights].concat())?;
             }
-            Representation::Grid => {
+            Representation::Latents => {
                 let side = |side: u32| (side / 3) as u8;
                 let start = [side(width), side(height), channels | hidden[0] << 2];
                 write("grids", &[&start, &weights[..]].concat())?;

@@ -16,7 +16,7 @@ pub(super) fn of(container: &Container) -> Option<String> {
     if settings.resume {
         // The resumed file has representation, topology and omega_0.
         command.add("resume", Some("FILE"));
-    } else if container.representation == Representation::Grid {
+    } else if container.representation == Representation::Latents {
         command.add("representation", Some("grid"));
     } else {
         command.add_siren(container, &settings)?;

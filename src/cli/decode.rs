@@ -45,10 +45,10 @@ pub(super) struct Options {
     /// the centre of each pixel
     #[arg(long, value_name = "KIND", default_value = "filtered")]
     sampling: SamplingName,
-    /// Render the K coarsest levels of latent grids only: a preview
+    /// Render the K coarsest levels of latents only: a preview
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..))]
     levels: Option<u8>,
-    /// Render what has arrived of a file of latent grids that is cut short
+    /// Render what has arrived of a file of latents that is cut short
     #[arg(long)]
     allow_truncated: bool,
     /// Where to render; `cpu` gives the same picture whatever card the machine has

@@ -48,7 +48,7 @@ pub(super) struct Options {
     /// Size of the file in bytes, at most
     #[arg(long, value_name = "N", group = "target")]
     bytes: Option<u64>,
-    /// How the picture is represented: as one SIREN, or as latent grids that feed one
+    /// How the picture is represented: as one SIREN, or as latents that feed one
     /// [default: by size; one SIREN with --preset, --hidden-layers, --coding f16 or --optimizer
     /// adam; with --resume that of the file]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "network"])]
@@ -152,7 +152,7 @@ enum RepresentationName {
     /// One network for the whole picture: for the smallest files
     Siren,
     /// A pyramid of latents under a small network: for photographs
-    Grid,
+    PixelGrid,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -304,7 +304,7 @@ fn summary(input: &Path, destination: &Destination, encoded: &Encoded) -> String
     let (done, planned) = (encoded.steps_done, encoded.steps_planned);
     let shape = match encoded.representation {
         Representation::Siren => topology.to_string(),
-        Representation::Grid => "grids".to_owned(),
+        Representation::Latents => "grids".to_owned(),
     };
     let mut text = format!(
         "{} -> {}: {shape}, {} bytes, {bpp:.3} bpp, {psnr:.2} dB, {done} steps in {:.1} s on {device}",
@@ -373,10 +373,10 @@ impl Options {
         let siren = self.siren()?;
         Ok(match (resumed, self.representation) {
             // What is said of one SIREN alone counts for nothing then.
-            (Some(Representation::Grid), _) => Wanted::Auto,
+            (Some(Representation::Latents), _) => Wanted::Auto,
             (Some(Representation::Siren), _) => siren.into(),
             (None, Some(RepresentationName::Siren)) => siren.into(),
-            (None, Some(RepresentationName::Grid)) => LatentOptions::new().into(),
+            (None, Some(RepresentationName::PixelGrid)) => LatentOptions::new().into(),
             (None, None) if self.only_siren().is_some() => siren.into(),
             (None, None) => Wanted::Auto,
         })
@@ -437,10 +437,10 @@ impl Options {
         options.into_iter().find_map(|(given, name)| given.then_some(name))
     }
 
-    /// Refuses what latent grids do not have, where they are asked for by name.
+    /// Refuses what latents do not have, where they are asked for by name.
     fn check_latents(&self) -> Result<(), EncodeError> {
         match (self.representation, self.only_siren()) {
-            (Some(RepresentationName::Grid), Some(name)) => {
+            (Some(RepresentationName::PixelGrid), Some(name)) => {
                 let text = format!("latent grids take no choice of {name}");
                 Err(EncodeError::Settings(text))
             }

@@ -3,10 +3,10 @@
 
 use half::f16;
 use sirenc::coding::compact::{self, Quantized, QuantizedLayer, Steps};
-use sirenc::coding::grids::{self as grid_coding, Networks};
 use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
+use sirenc::coding::payload::{self, Networks};
 use sirenc::container::{Container, Representation, TrainingOmega, WeightCoding};
-use sirenc::grids::{Grids, Plane, level_length};
+use sirenc::latents::{Latents, Plane, level_length};
 use sirenc::network::Layer;
 use sirenc::{BitDepth, Channels, Metadata, Raster, Samples, Siren, Size, Topology};
 
@@ -94,8 +94,8 @@ pub fn uniform(channels: Channels, layers: usize, features: usize) -> Topology {
     Topology::uniform(channels, layers, features).unwrap()
 }
 
-/// Latent grids of unit scale, all planes whole.
-pub fn grids(size: Size, levels: usize, sines: usize, channels: usize, seed: u64) -> Grids {
+/// Latents of unit scale, all planes whole.
+pub fn latents(size: Size, levels: usize, sines: usize, channels: usize, seed: u64) -> Latents {
     let mut random = Random(seed);
     let mut planes = Vec::new();
     for level in 0..levels {
@@ -115,10 +115,10 @@ pub fn grids(size: Size, levels: usize, sines: usize, channels: usize, seed: u64
     let first = layer(levels, sines, &|_| 0.1);
     let mixed = 1.0 / (sines as f64).sqrt();
     let output = layer(sines + levels, channels, &|i| if i < sines { mixed } else { 5e-3 });
-    Grids::new(size, planes, first, output).unwrap()
+    Latents::new(size, planes, first, output).unwrap()
 }
 
-/// A file of latent grids: latents and weights as in trained ones, smaller in finer levels.
+/// A file of latents: latents and weights as in trained ones, smaller in finer levels.
 /// `hidden` is that of the entropy model, whose predictions are not good.
 pub fn grid_container(
     size: Size,
@@ -155,15 +155,15 @@ pub fn grid_file(
         height: size.height,
         depth: BitDepth::Eight,
         omega: None,
-        representation: Representation::Grid,
+        representation: Representation::Latents,
         coding: WeightCoding::Compact,
         metadata: Metadata::default(),
-        weights: grid_coding::encode(planes, networks),
+        weights: payload::encode(planes, networks),
         topology,
     }
 }
 
-/// Random networks of latent grids.
+/// Random networks of latents.
 pub fn grid_networks(
     levels: usize,
     topology: &Topology,
@@ -223,7 +223,7 @@ pub fn picture_of_bytes(width: u32, height: u32, channels: Channels) -> Raster {
     picture(Size { width, height }, channels, BitDepth::Eight)
 }
 
-/// Encodes as latent grids in so many steps.
+/// Encodes as latents in so many steps.
 #[cfg(feature = "encode")]
 pub fn grid_encoder(target: sirenc::Target, steps: u32) -> sirenc::Encoder {
     let latents = sirenc::LatentOptions::new();

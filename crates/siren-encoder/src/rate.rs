@@ -27,14 +27,14 @@ const TERMS: [(f64, f64); 9] = [
 /// Terms at efforts 1 to 9 over those at effort 3.
 const EFFORTS: [f64; 9] = [0.35, 0.68, 1.0, 1.06, 1.09, 1.12, 1.15, 1.16, 1.19];
 
-/// The level of quality 1 and of quality 100, see [`Model::level`].
+/// The level of quality 1 and of quality 100, see [`RateModel::level`].
 const LEVELS: (f64, f64) = (0.0, 11.0);
 
 /// Squared Haar coefficients come in bins of a quarter of an octave, from 2^-48 to 2^48.
 const BINS: usize = 4 * 96;
 
 /// The model of one picture.
-pub(crate) struct Model {
+pub(crate) struct RateModel {
     /// Coefficients and the sum of their squares, the largest first.
     bins: Vec<(f64, f64)>,
     /// Samples of the picture.
@@ -42,7 +42,7 @@ pub(crate) struct Model {
     pixels: f64,
 }
 
-impl Model {
+impl RateModel {
     pub fn new(raster: &Raster) -> Self {
         let mut bins = vec![(0.0, 0.0); BINS];
         for plane in planes(raster) {

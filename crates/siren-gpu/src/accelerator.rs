@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::grids::GridTrainer;
+use super::latents::LatentTrainer;
 use super::{Gpu, GpuError, Trainer, Variant};
 use siren_encoder::train::siren::{self, Task};
 use siren_encoder::train::{self, Device, latents};
@@ -60,6 +60,6 @@ impl Device for Gpu {
         &mut self,
         sizes: &latents::Sizes,
     ) -> Result<Box<dyn latents::Stepper>, DeviceError> {
-        Ok(Box::new(GridTrainer::new(self, sizes.clone())?))
+        Ok(Box::new(LatentTrainer::new(self, sizes.clone())?))
     }
 }

@@ -10,7 +10,7 @@ pub(super) const MOST_LAYERS: usize = 65;
 /// The blocks of all layers.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
-    layers: Vec<Layer>,
+    layers: Vec<LayerBlocks>,
     /// `vec4f` of all weights.
     pub length: usize,
     /// Blocks of the widest layer, and of all hidden layers together.
@@ -19,7 +19,7 @@ pub(super) struct Layout {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Layer {
+struct LayerBlocks {
     inputs: usize,
     outputs: usize,
     input_blocks: usize,
@@ -36,7 +36,7 @@ impl Layout {
         let blocks = |features: usize| features.div_ceil(BLOCK);
         let widest = topology.hidden().iter().map(|&n| blocks(n)).max().unwrap_or(1);
         let hidden = topology.hidden().len();
-        let mut layers: Vec<Layer> = Vec::with_capacity(hidden + 1);
+        let mut layers: Vec<LayerBlocks> = Vec::with_capacity(hidden + 1);
         let (mut start, mut before) = (0, 0);
         for (index, (inputs, outputs)) in topology.layers().enumerate() {
             let padded = |features| if even { widest } else { blocks(features) };
@@ -45,7 +45,7 @@ impl Layout {
             // A layer's inputs are the hidden layer before it.
             let hidden_before = before;
             before += if index == 0 { 0 } else { input_blocks };
-            layers.push(Layer {
+            layers.push(LayerBlocks {
                 inputs,
                 outputs,
                 input_blocks,
@@ -103,7 +103,7 @@ impl Layout {
     /// Iterations of loops that an invocation does for a tile, at most, in a training step.
     pub fn iterations(&self, invocations: usize, pixels: usize) -> usize {
         let rounds = |items: usize| items.div_ceil(invocations);
-        let layer = |l: &Layer| {
+        let layer = |l: &LayerBlocks| {
             let (i, o) = (l.input_blocks, l.output_blocks);
             let groups = pixels / 4;
             let products = rounds(o * groups) * (i + 1) + rounds(i * groups) * (o + 6);

@@ -1,5 +1,5 @@
 //! Both representations on any GPU: values on a grid of pixels, the loss of a batch with its gradient,
-//! and the training of latent grids.
+//! and the training of latents.
 //!
 //! [`Gpu`] is an opened adapter, [`Renderer`] and [`Trainer`] are what runs on it. The kernels are
 //! in WGSL and take all sizes at run time; [`Variant`] says how they divide the work. Starts no
@@ -10,7 +10,7 @@
 
 #[cfg(feature = "train")]
 mod accelerator;
-mod grids;
+mod latents;
 mod layout;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -27,7 +27,7 @@ use thiserror::Error;
 use wgpu::{Backend, DeviceType};
 
 use siren_image::DeviceError;
-use siren_image::Grid;
+use siren_image::PixelGrid;
 
 #[cfg(feature = "train")]
 pub use accelerator::Accelerator;
@@ -499,7 +499,7 @@ impl Gpu {
 }
 
 /// x of each column, then y of each row, as the kernels read them.
-fn axes(grid: &Grid) -> impl Iterator<Item = u32> {
+fn axes(grid: &PixelGrid) -> impl Iterator<Item = u32> {
     let columns = (0..grid.size.width).map(|i| grid.x(i));
     let rows = (0..grid.size.height).map(|j| grid.y(j));
     columns.chain(rows).map(|place| (place as f32).to_bits())

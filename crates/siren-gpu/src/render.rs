@@ -9,7 +9,7 @@ use siren_image::backend::{Function, Job, Rows};
 use siren_image::container::BitDepth;
 use siren_image::network::Siren;
 use siren_image::parallel;
-use siren_image::{Grid, Size};
+use siren_image::{PixelGrid, Size};
 
 /// Pixels of one dispatch: little memory.
 const MOST_PIXELS: u32 = 1 << 20;
@@ -65,7 +65,7 @@ impl Renderer {
     pub fn new(
         gpu: &Gpu,
         siren: &Siren,
-        grid: Grid,
+        grid: PixelGrid,
         depth: Option<BitDepth>,
         variant: Variant,
     ) -> Result<Self, GpuError> {
@@ -136,8 +136,8 @@ impl Renderer {
                 let variant = Variant::of_renders(siren.topology(), gpu);
                 Self::new(gpu, siren, job.grid, job.depth, variant)
             }
-            Function::Grids { grids, left_out } => {
-                Self::of_grids(gpu, grids, left_out, job.grid, job.depth)
+            Function::Latents { latents, left_out } => {
+                Self::of_latents(gpu, latents, left_out, job.grid, job.depth)
             }
             _ => Err(GpuError::Unsupported("functions of this kind")),
         }

@@ -11,7 +11,7 @@ use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use siren_encoder::train::siren::{Batch, Step, Stepper};
 use siren_image::DeviceError;
 use siren_image::network::Topology;
-use siren_image::{Grid, Size, View};
+use siren_image::{PixelGrid, Size, View};
 use siren_image::{Raster, Samples};
 
 /// A picture and a topology on a GPU, for training.
@@ -34,12 +34,12 @@ pub struct Trainer {
     sums: wgpu::Buffer,
     readable: wgpu::Buffer,
     /// What depends on the number of pixels.
-    plan: Option<Plan>,
+    plan: Option<BatchBuffers>,
     timer: Option<Timer>,
 }
 
 #[derive(Debug)]
-struct Plan {
+struct BatchBuffers {
     points: usize,
     all: bool,
     /// Pixels of a dispatch.
@@ -195,7 +195,7 @@ impl Trainer {
         self.layout.length as u32 + 1
     }
 
-    fn plan(&self, points: usize, all: bool) -> Result<Plan, GpuError> {
+    fn plan(&self, points: usize, all: bool) -> Result<BatchBuffers, GpuError> {
         assert!(points > 0, "a batch has pixels");
         let Self { gpu, variant, layout, .. } = self;
         let pixels = u64::from(variant.pixels);
@@ -249,7 +249,7 @@ impl Trainer {
         let bound_sum = bind(gpu, &of_sum, &[(0, &counts), (1, &gradients), (2, &self.sums)]);
         gpu.check()?;
         let each = (tiles * pixels) as usize;
-        Ok(Plan { points, all, each, workgroups, parameters, batch, bound, bound_sum })
+        Ok(BatchBuffers { points, all, each, workgroups, parameters, batch, bound, bound_sum })
     }
 
     /// Weights as the kernels read them, factors folded in.
@@ -285,7 +285,7 @@ impl Stepper for Trainer {
 
 /// x of each column, y of each row, and the samples.
 fn picture_words(raster: &Raster) -> Vec<u32> {
-    let grid = Grid::new(raster.size(), &View::default()).expect("a raster's own size");
+    let grid = PixelGrid::new(raster.size(), &View::default()).expect("a raster's own size");
     let mut words: Vec<u32> = axes(&grid).collect();
     let channels = raster.channels().count();
     match raster.samples() {

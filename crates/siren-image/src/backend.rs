@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use crate::container::BitDepth;
 use crate::error::DeviceError;
-use crate::geometry::Grid;
-use crate::grids::Grids;
+use crate::geometry::PixelGrid;
+use crate::latents::Latents;
 use crate::network::Siren;
 use crate::view::Field;
 
@@ -37,7 +37,7 @@ pub struct Job<'a> {
     /// The function.
     pub function: Function<'a>,
     /// The points.
-    pub grid: Grid,
+    pub grid: PixelGrid,
     /// Bits of the samples that will be asked for; `None` where it will be [`Rows::Values`].
     pub depth: Option<BitDepth>,
     /// What is wanted of the function.
@@ -50,10 +50,10 @@ pub struct Job<'a> {
 pub enum Function<'a> {
     /// A network of coordinates.
     Siren(&'a Siren),
-    /// Latent grids.
-    Grids {
+    /// Latents.
+    Latents {
         /// Their planes in use hold what the points need.
-        grids: &'a Grids,
+        latents: &'a Latents,
         /// How many of the finest levels are not in use: their splines are 0.
         left_out: usize,
     },

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::backend::{self, Backend, Rows};
 use crate::error::DeviceError;
-use crate::eval::{BLOCK, Columns, Evaluator, GridEvaluator, Points};
-use crate::geometry::Grid;
+use crate::eval::{BLOCK, Columns, Evaluator, LatentsEvaluator, Points};
+use crate::geometry::PixelGrid;
 use crate::network::Channels;
 use crate::parallel;
 use crate::view::Field;
@@ -15,46 +15,46 @@ use crate::view::Field;
 /// A function and a grid of points. A clone is the same one, and several may work at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Cpu {
-    function: Function,
-    grid: Grid,
+    function: Evaluated,
+    grid: PixelGrid,
     field: Field,
     /// The function's derivatives times this are per native pixel.
     per_pixel: f64,
 }
 
 #[derive(Debug, Clone)]
-enum Function {
+enum Evaluated {
     Siren(Arc<Evaluator>),
-    Grids { evaluator: Arc<GridEvaluator>, columns: Arc<Columns> },
+    Latents { evaluator: Arc<LatentsEvaluator>, columns: Arc<Columns> },
 }
 
 impl Cpu {
     /// Of a SIREN, for a picture whose longer side has so many native pixels.
-    pub fn of_siren(evaluator: Arc<Evaluator>, longer: u32, grid: Grid, field: Field) -> Self {
+    pub fn of_siren(evaluator: Arc<Evaluator>, longer: u32, grid: PixelGrid, field: Field) -> Self {
         let per_pixel = 2.0 / f64::from(longer);
-        Self { function: Function::Siren(evaluator), grid, field, per_pixel }
+        Self { function: Evaluated::Siren(evaluator), grid, field, per_pixel }
     }
 
-    /// Of latent grids.
-    pub fn of_grids(evaluator: Arc<GridEvaluator>, grid: Grid, field: Field) -> Self {
+    /// Of latents.
+    pub fn of_latents(evaluator: Arc<LatentsEvaluator>, grid: PixelGrid, field: Field) -> Self {
         let u: Vec<f64> = (0..grid.size.width).map(|column| grid.u(column)).collect();
         let columns = evaluator.columns(&u, field != Field::Value).into();
-        Self { function: Function::Grids { evaluator, columns }, grid, field, per_pixel: 1.0 }
+        Self { function: Evaluated::Latents { evaluator, columns }, grid, field, per_pixel: 1.0 }
     }
 
     /// The function, as other devices take it.
     pub fn function(&self) -> backend::Function<'_> {
         match &self.function {
-            Function::Siren(evaluator) => backend::Function::Siren(evaluator.siren()),
-            Function::Grids { evaluator, .. } => backend::Function::Grids {
-                grids: evaluator.grids(),
+            Evaluated::Siren(evaluator) => backend::Function::Siren(evaluator.siren()),
+            Evaluated::Latents { evaluator, .. } => backend::Function::Latents {
+                latents: evaluator.latents(),
                 left_out: evaluator.left_out(),
             },
         }
     }
 
     /// The points.
-    pub fn grid(&self) -> &Grid {
+    pub fn grid(&self) -> &PixelGrid {
         &self.grid
     }
 
@@ -66,8 +66,8 @@ impl Cpu {
     /// Channels of the result: those of the picture, without alpha for derivatives.
     pub fn channels(&self) -> Channels {
         let channels = match &self.function {
-            Function::Siren(evaluator) => evaluator.siren().topology().channels(),
-            Function::Grids { evaluator, .. } => evaluator.grids().channels(),
+            Evaluated::Siren(evaluator) => evaluator.siren().topology().channels(),
+            Evaluated::Latents { evaluator, .. } => evaluator.latents().channels(),
         };
         self.field.channels(channels)
     }
@@ -85,8 +85,8 @@ impl Cpu {
     /// Fills `samples` from row `top` on.
     fn fill<T: Send>(&self, top: u32, samples: &mut [T], quantize: impl Fn(f32) -> T + Sync) {
         match &self.function {
-            Function::Siren(evaluator) => self.fill_blocks(evaluator, top, samples, quantize),
-            Function::Grids { evaluator, columns } => {
+            Evaluated::Siren(evaluator) => self.fill_blocks(evaluator, top, samples, quantize),
+            Evaluated::Latents { evaluator, columns } => {
                 self.fill_rows(evaluator, columns, top, samples, quantize);
             }
         }
@@ -124,7 +124,7 @@ impl Cpu {
 
     fn fill_rows<T: Send>(
         &self,
-        evaluator: &GridEvaluator,
+        evaluator: &LatentsEvaluator,
         columns: &Columns,
         top: u32,
         samples: &mut [T],

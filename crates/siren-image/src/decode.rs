@@ -5,12 +5,12 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::coding;
-use crate::coding::grids::{Networks, Payload, Tiles};
+use crate::coding::payload::{Networks, Payload, Tiles};
 use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
-use crate::eval::{Evaluator, GridEvaluator};
-use crate::geometry::{Grid, Size, plane_point};
-use crate::grids::{Grids, Plane, Region, footprint};
+use crate::eval::{Evaluator, LatentsEvaluator};
+use crate::geometry::{PixelGrid, Size, plane_point};
+use crate::latents::{Latents, Plane, Region, footprint};
 use crate::limits::{Limits, Spent};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
@@ -25,7 +25,7 @@ const LATENT_BYTES: u64 = 2;
 
 /// An opened `.siren` file.
 ///
-/// Of latent grids, tiles of latents are decoded when a render or a sample first needs them, and kept
+/// Tiles of latents are decoded when a render or a sample first needs them, and kept
 /// for the next ones, as far as [`Limits::max_memory`] goes. A clone shares them.
 ///
 /// ```
@@ -49,14 +49,14 @@ const LATENT_BYTES: u64 = 2;
 #[derive(Debug, Clone)]
 pub struct Decoder {
     container: Container,
-    function: Function,
+    function: Content,
     limits: Limits,
 }
 
 #[derive(Debug, Clone)]
-enum Function {
+enum Content {
     Siren(Arc<Evaluator>),
-    Grids {
+    Latents {
         payload: Box<Payload>,
         /// What has been decoded of it. Not locked while something is decoded, which other threads of a
         /// pool take part in.
@@ -64,9 +64,9 @@ enum Function {
     },
 }
 
-impl Function {
+impl Content {
     fn of_payload(payload: Payload) -> Self {
-        Self::Grids { payload: payload.into(), tiles: Arc::default() }
+        Self::Latents { payload: payload.into(), tiles: Arc::default() }
     }
 }
 
@@ -92,18 +92,18 @@ impl Decoder {
         let function = match container.representation {
             Representation::Siren => {
                 let siren = coding::decode(*coding, topology, weights)?;
-                Function::Siren(Evaluator::new(siren).into())
+                Content::Siren(Evaluator::new(siren).into())
             }
-            Representation::Grid => {
+            Representation::Latents => {
                 let size = Size { width: container.width, height: container.height };
                 let payload = Payload::read(weights.clone(), size, topology)?;
-                Function::of_payload(payload)
+                Content::of_payload(payload)
             }
         };
         Ok(Self { container, function, limits })
     }
 
-    /// Opens a file of latent grids that may be cut short, from the levels that have arrived
+    /// Opens a file of latents that may be cut short, from the levels that have arrived
     /// whole; any other file as [`Decoder::with_limits`].
     ///
     /// What has arrived of a cut file cannot be checked against its checksum.
@@ -123,7 +123,7 @@ impl Decoder {
         let payload = Payload::read_prefix(weights, size, &container.topology);
         match payload {
             Ok(payload) if payload.complete_levels() > 0 => {
-                Ok(Self { container, function: Function::of_payload(payload), limits })
+                Ok(Self { container, function: Content::of_payload(payload), limits })
             }
             _ => Err(error),
         }
@@ -167,26 +167,26 @@ impl Decoder {
     /// The network, where one SIREN represents the picture.
     pub fn siren(&self) -> Option<&Siren> {
         match &self.function {
-            Function::Siren(evaluator) => Some(evaluator.siren()),
-            Function::Grids { .. } => None,
+            Content::Siren(evaluator) => Some(evaluator.siren()),
+            Content::Latents { .. } => None,
         }
     }
 
-    /// The payload of latent grids.
+    /// The payload of latents.
     pub fn payload(&self) -> Option<&Payload> {
         match &self.function {
-            Function::Siren(_) => None,
-            Function::Grids { payload, .. } => Some(payload),
+            Content::Siren(_) => None,
+            Content::Latents { payload, .. } => Some(payload),
         }
     }
 
-    /// The whole function of latent grids; `None` for a SIREN. The planes of levels that have not
+    /// The whole function of latents; `None` for a SIREN. The planes of levels that have not
     /// arrived hold nothing.
     ///
     /// # Errors
     /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
     /// more latents than the limits allow.
-    pub fn grids(&self) -> Result<Option<Grids>, DecodeError> {
+    pub fn latents(&self) -> Result<Option<Latents>, DecodeError> {
         let Some(payload) = self.payload() else { return Ok(None) };
         let left_out = payload.levels() - payload.complete_levels();
         self.decode(payload, left_out, None, Spent::default()).map(Some)
@@ -200,8 +200,8 @@ impl Decoder {
         left_out: usize,
         needed: Option<&[Region]>,
         spent: Spent,
-    ) -> Result<Grids, DecodeError> {
-        let Function::Grids { tiles, .. } = &self.function else {
+    ) -> Result<Latents, DecodeError> {
+        let Content::Latents { tiles, .. } = &self.function else {
             unreachable!("it has a payload")
         };
         let tiles = || tiles.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +227,7 @@ impl Decoder {
         });
         let planes = empty.chain(planes).collect();
         let (sines, output) = payload.networks().layers();
-        Grids::new(self.size(), planes, sines, output)
+        Latents::new(self.size(), planes, sines, output)
     }
 
     /// What of each level decides about native pixel positions.
@@ -245,14 +245,14 @@ impl Decoder {
     ///
     /// # Errors
     /// [`DecodeError::InvalidView`], [`DecodeError::InvalidGain`] or
-    /// [`DecodeError::LimitExceeded`]; of latent grids also
+    /// [`DecodeError::LimitExceeded`]; of latents also
     /// [`DecodeError::MalformedLatents`] and [`DecodeError::NonFiniteWeight`].
     pub fn render(&self, view: &View) -> Result<Raster, DecodeError> {
         Ok(self.prepare_for(view, true)?.raster())
     }
 
     /// Prepares a render whose rows can be asked for strip by strip. A SIREN needs no memory
-    /// yet; of latent grids, those that the view needs are decoded.
+    /// yet; of latents, those that the view needs are decoded.
     ///
     /// # Errors
     /// As [`Decoder::render`].
@@ -262,7 +262,7 @@ impl Decoder {
 
     /// Prepares a render that is wanted in one piece or strip by strip.
     fn prepare_for(&self, view: &View, whole: bool) -> Result<Render, DecodeError> {
-        let grid = Grid::new(self.size(), view)?;
+        let grid = PixelGrid::new(self.size(), view)?;
         view.field.check()?;
         self.limits.check_size(grid.size)?;
         let depth = view.depth.unwrap_or(self.container.depth);
@@ -276,11 +276,11 @@ impl Decoder {
         let raster = if whole { grid.size.pixels().saturating_mul(pixel) } else { 0 };
         let spent = Spent::default().and(raster, 0).and(demand.memory, operations);
         let render = match &self.function {
-            Function::Siren(evaluator) => {
+            Content::Siren(evaluator) => {
                 self.limits.check(spent.and(demand.of_threads(evaluator.scratch_bytes()), 0))?;
                 Render::new(evaluator.clone(), self.size(), lattice, view.field, depth)
             }
-            Function::Grids { payload, .. } => {
+            Content::Latents { payload, .. } => {
                 let levels = view.levels.unwrap_or(usize::MAX).max(1);
                 let there = levels.min(payload.complete_levels());
                 let left_out = match refined {
@@ -293,11 +293,11 @@ impl Decoder {
                 let v = lattice.v(0)..=lattice.v(height - 1);
                 let needed = self.footprints(payload, u, v);
                 let topology = &self.container.topology;
-                let memory = GridEvaluator::memory(topology, &needed[left_out..], width, jets);
+                let memory = LatentsEvaluator::memory(topology, &needed[left_out..], width, jets);
                 let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
-                let grids = self.decode(payload, left_out, Some(&needed), spent)?;
-                let evaluator = GridEvaluator::new(grids, left_out);
-                Render::of_grids(evaluator, lattice, view.field, depth)
+                let latents = self.decode(payload, left_out, Some(&needed), spent)?;
+                let evaluator = LatentsEvaluator::new(latents, left_out);
+                Render::of_latents(evaluator, lattice, view.field, depth)
             }
         };
         Ok(render.reduced(refined.map(Reduction::new)))
@@ -306,9 +306,9 @@ impl Decoder {
     /// Operations at a point, each a multiplication with an addition.
     fn operations(&self, jets: bool) -> u64 {
         let values = match &self.function {
-            Function::Siren(evaluator) => evaluator.siren().topology().weight_count(),
+            Content::Siren(evaluator) => evaluator.siren().topology().weight_count(),
             // Four latents along a row, and each of these once of four along its column.
-            Function::Grids { payload, .. } => {
+            Content::Latents { payload, .. } => {
                 let Networks { sines, output, .. } = payload.networks();
                 sines.weights.len() + output.weights.len() + 8 * payload.levels()
             }
@@ -327,16 +327,16 @@ impl Decoder {
     /// a SIREN.
     pub fn sample(&self, u: f64, v: f64) -> Result<Vec<Jet>, DecodeError> {
         let (mut jets, per_pixel) = match &self.function {
-            Function::Siren(evaluator) => {
+            Content::Siren(evaluator) => {
                 let (x, y) = plane_point(self.size(), u, v);
                 let per_pixel = 2.0 / f64::from(self.size().longer_side());
                 (evaluator.siren().evaluate(x, y), per_pixel)
             }
-            Function::Grids { payload, .. } => {
+            Content::Latents { payload, .. } => {
                 let needed = self.footprints(payload, u..=u, v..=v);
                 let left_out = payload.levels() - payload.complete_levels();
-                let grids = self.decode(payload, left_out, Some(&needed), Spent::default())?;
-                (grids.evaluate(u, v), 1.0)
+                let latents = self.decode(payload, left_out, Some(&needed), Spent::default())?;
+                (latents.evaluate(u, v), 1.0)
             }
         };
         for jet in &mut jets {

@@ -55,7 +55,7 @@ pub enum Scale {
 
 /// The pixel centres of a render along both axes of the plane.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Grid {
+pub struct PixelGrid {
     /// Size of the render.
     pub size: Size,
     x: Axis,
@@ -84,7 +84,7 @@ impl Axis {
         place * self.native / (self.total * self.longer)
     }
 
-    /// See [`Grid::refined`]; the axis has `pixels` pixels.
+    /// See [`PixelGrid::refined`]; the axis has `pixels` pixels.
     fn refined(&self, pixels: u32, points: u32, margin: u32) -> (Self, Lattice) {
         let n = f64::from(points);
         let (origin, total) = (self.origin * n, self.total * n);
@@ -113,8 +113,8 @@ pub(crate) struct Lattice {
     pub lead: u32,
 }
 
-impl Grid {
-    /// The pixel centres of a part of a picture of `native` size at a scale, as [`Grid::new`] has them.
+impl PixelGrid {
+    /// The pixel centres of a part of a picture of `native` size at a scale, as [`PixelGrid::new`] has them.
     pub(crate) fn of(native: Size, crop: Option<Crop>, scale: Scale) -> Result<Self, DecodeError> {
         let (w, h) = (f64::from(native.width), f64::from(native.height));
         let crop = crop.unwrap_or(Crop { x: 0.0, y: 0.0, width: w, height: h });
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn native_centres_are_the_formula_of_the_spec() {
-        let grid = Grid::of(NATIVE, None, Scale::Native).unwrap();
+        let grid = PixelGrid::of(NATIVE, None, Scale::Native).unwrap();
         assert_eq!(grid.size, NATIVE);
         for i in [0, 1, 300, 511] {
             assert_eq!(grid.x(i), (2.0 * f64::from(i) + 1.0 - 768.0) / 768.0);
@@ -284,24 +284,24 @@ mod tests {
             (crop, Scale::Native, 1.0),
             (crop, Scale::Factor(0.25), 4.0),
         ] {
-            let grid = Grid::of(NATIVE, crop, scale).unwrap();
+            let grid = PixelGrid::of(NATIVE, crop, scale).unwrap();
             assert_eq!(grid.reduction(), reduction);
             let (column, row) = (grid.size.width - 1, grid.size.height / 2);
             let (x, y) = plane_point(NATIVE, grid.u(column), grid.v(row));
             assert!((x - grid.x(column)).abs() < 1e-12 && (y - grid.y(row)).abs() < 1e-12);
         }
-        let native = Grid::of(NATIVE, None, Scale::Native).unwrap();
+        let native = PixelGrid::of(NATIVE, None, Scale::Native).unwrap();
         assert_eq!((native.u(7), native.v(500)), (7.5, 500.5));
     }
 
     #[test]
     fn a_crop_stands_on_the_grid_of_the_whole() {
         for scale in [Scale::Native, Scale::Factor(2.0), Scale::Factor(0.37), Scale::Factor(3.3)] {
-            let whole = Grid::of(NATIVE, None, scale).unwrap();
+            let whole = PixelGrid::of(NATIVE, None, scale).unwrap();
             // The left edge of output pixel 77 in native pixels.
             let edge = 77.0 * 768.0 / f64::from(whole.size.width);
             let crop = Some(Crop { x: edge, y: 0.0, width: 100.0, height: 512.0 });
-            let part = Grid::of(NATIVE, crop, scale).unwrap();
+            let part = PixelGrid::of(NATIVE, crop, scale).unwrap();
             for i in 0..part.size.width {
                 let difference = part.x(i) - whole.x(77 + i);
                 assert!(difference.abs() < 1e-15, "{scale:?} {i} {difference}");
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_aspect_ratio() {
-        let size = |scale| Grid::of(NATIVE, None, scale).unwrap().size;
+        let size = |scale| PixelGrid::of(NATIVE, None, scale).unwrap().size;
         assert_eq!(size(Scale::LongerSide(2048)), Size { width: 2048, height: 1365 });
         assert_eq!(size(Scale::LongerSide(1)), Size { width: 1, height: 1 });
         assert_eq!(size(Scale::Factor(1e-9)), Size { width: 1, height: 1 });
@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn impossible_views_are_errors() {
-        let grid = |crop, scale| Grid::of(NATIVE, crop, scale);
+        let grid = |crop, scale| PixelGrid::of(NATIVE, crop, scale);
         let crop = |x, y, width, height| Some(Crop { x, y, width, height });
         for bad in [
             crop(0.0, 0.0, 0.0, 1.0),

@@ -22,7 +22,7 @@
 //! # How it is built
 //!
 //! Bytes go through [`container`] and the coding of the weights to a [`network::Siren`] or to
-//! [`grids::Grids`], through [`eval`] and [`Render`] to pixels. What evaluates is a
+//! [`latents::Latents`], through [`eval`] and [`Render`] to pixels. What evaluates is a
 //! [`Backend`](backend::Backend): the CPU, or what the crate `siren-gpu` has. The format is specified in
 //! `spec/siren.md`.
 
@@ -39,7 +39,7 @@ mod error;
 pub mod eval;
 pub mod fallback;
 mod geometry;
-pub mod grids;
+pub mod latents;
 mod limits;
 pub mod network;
 #[cfg(feature = "internals")]
@@ -59,7 +59,7 @@ mod view;
 pub use container::{BitDepth, Metadata};
 pub use decode::Decoder;
 pub use error::{DecodeError, DeviceError, Limit, RasterError};
-pub use geometry::{Crop, Grid, Scale, Size, plane_point};
+pub use geometry::{Crop, PixelGrid, Scale, Size, plane_point};
 pub use limits::Limits;
 pub use network::{Channels, Jet, Siren, Topology};
 #[cfg(feature = "image")]

@@ -13,7 +13,7 @@ pub mod limits {
     pub const MAX_HIDDEN_FEATURES: usize = 1024;
     /// Largest number of weights and biases together.
     pub const MAX_WEIGHTS: usize = 1 << 20;
-    /// Largest number of levels of latent grids.
+    /// Largest number of levels of latents.
     pub const MAX_LEVELS: usize = 10;
     /// Largest native width or height in pixels.
     pub const MAX_DIMENSION: u32 = (1 << 31) - 1;

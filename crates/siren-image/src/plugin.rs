@@ -22,7 +22,7 @@ use image::{ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageError, Imag
 use crate::container::{BitDepth, SIGNATURE};
 use crate::decode::Decoder;
 use crate::error::{DecodeError, Limit, RasterError};
-use crate::geometry::{Grid, Size};
+use crate::geometry::{PixelGrid, Size};
 use crate::limits::Limits;
 use crate::network::Channels;
 use crate::raster::{Raster, Samples};
@@ -106,7 +106,7 @@ impl SirenDecoder {
         let max_operations = Limits::default().max_operations;
         let limits = Limits::NONE.max_operations(max_operations);
         let decoder = Decoder::with_limits(&bytes, limits).map_err(decoding_error)?;
-        let size = Grid::new(decoder.size(), &view).map_err(decoding_error)?.size;
+        let size = PixelGrid::new(decoder.size(), &view).map_err(decoding_error)?.size;
         view.field.check().map_err(decoding_error)?;
         let channels = view.field.channels(decoder.channels());
         let depth = view.depth.unwrap_or(decoder.depth());

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use crate::geometry::{Grid, Lattice, Size};
+use crate::geometry::{Lattice, PixelGrid, Size};
 use crate::network::Channels;
 
 /// The filter's lobes to either side, each an output pixel wide.
@@ -13,7 +13,7 @@ const LOBES: u32 = 3;
 /// output pixel, so that the work follows the output.
 const SPACING: f64 = 1.5;
 const POINTS: (f64, f64) = (2.0, 8.0);
-/// A level of latent grids may be left out where the next one has so many latents along an axis for
+/// A level of latents may be left out where the next one has so many latents along an axis for
 /// an output pixel; the third level and coarser ones never, without which colours change.
 const FINEST: f64 = 8.0;
 const MOST_LEFT_OUT: usize = 2;
@@ -23,7 +23,7 @@ const ALLOCATION: u64 = 16;
 /// The finer lattice that is evaluated for a render.
 pub struct Refined {
     /// The lattice.
-    pub grid: Grid,
+    pub grid: PixelGrid,
     /// The render's own size.
     size: Size,
     columns: Lattice,
@@ -49,7 +49,7 @@ struct Taps {
 
 impl Refined {
     /// The lattice for a render of `grid`; `None` where no side of the picture is reduced.
-    pub fn new(grid: &Grid) -> Option<Self> {
+    pub fn new(grid: &PixelGrid) -> Option<Self> {
         let points = grid.reductions().map(|reduction| {
             if reduction <= 1.0 {
                 return 1;
@@ -179,8 +179,8 @@ mod tests {
 
     const NATIVE: Size = Size { width: 768, height: 512 };
 
-    fn reduction(crop: Option<Crop>, scale: Scale) -> Option<(Grid, Reduction)> {
-        let refined = Refined::new(&Grid::of(NATIVE, crop, scale).unwrap())?;
+    fn reduction(crop: Option<Crop>, scale: Scale) -> Option<(PixelGrid, Reduction)> {
+        let refined = Refined::new(&PixelGrid::of(NATIVE, crop, scale).unwrap())?;
         Some((refined.grid, Reduction::new(refined)))
     }
 

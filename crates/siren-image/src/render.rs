@@ -9,9 +9,9 @@ use crate::backend::{Backend, Function, Job, Rows};
 use crate::container::BitDepth;
 use crate::cpu::{Cpu, eight, sixteen};
 use crate::error::DeviceError;
-use crate::eval::{Evaluator, GridEvaluator};
+use crate::eval::{Evaluator, LatentsEvaluator};
 use crate::fallback::Fallback;
-use crate::geometry::{Grid, Size};
+use crate::geometry::{PixelGrid, Size};
 use crate::network::Channels;
 use crate::parallel;
 use crate::raster::{Raster, Samples};
@@ -103,23 +103,23 @@ impl Render {
     pub fn new(
         evaluator: impl Into<Arc<Evaluator>>,
         native: Size,
-        grid: Grid,
+        grid: PixelGrid,
         field: Field,
         depth: BitDepth,
     ) -> Self {
         Self::of(Cpu::of_siren(evaluator.into(), native.longer_side(), grid, field), depth)
     }
 
-    /// Prepares a render of `grid`, whose picture's own size must be that of the grids.
-    /// Their planes must hold what [`footprint`](crate::grids::footprint) tells for the
+    /// Prepares a render of `grid`, whose picture's own size must be that of the latents.
+    /// Their planes must hold what [`footprint`](crate::latents::footprint) tells for the
     /// render's pixel centres, or rendering panics. Memory follows the width.
-    pub fn of_grids(
-        evaluator: impl Into<Arc<GridEvaluator>>,
-        grid: Grid,
+    pub fn of_latents(
+        evaluator: impl Into<Arc<LatentsEvaluator>>,
+        grid: PixelGrid,
         field: Field,
         depth: BitDepth,
     ) -> Self {
-        Self::of(Cpu::of_grids(evaluator.into(), grid, field), depth)
+        Self::of(Cpu::of_latents(evaluator.into(), grid, field), depth)
     }
 
     fn of(cpu: Cpu, depth: BitDepth) -> Self {
@@ -173,8 +173,8 @@ impl Render {
     pub fn operations(&self) -> f64 {
         let of_point = match self.cpu.function() {
             Function::Siren(siren) => siren.topology().weight_count(),
-            Function::Grids { grids, .. } => {
-                let (first, last) = (grids.sines(), grids.output());
+            Function::Latents { latents, .. } => {
+                let (first, last) = (latents.sines(), latents.output());
                 // Beside the weights, the splines of the levels.
                 first.weights.len() + last.weights.len() + 20 * first.inputs
             }
@@ -367,7 +367,7 @@ mod tests {
             let decoder = Decoder::new(&decoder).unwrap();
             let wanted = std::fs::read(directory.join(&name)).unwrap();
             let (wanted, _) = wanted.as_chunks::<8>();
-            let grid = Grid::new(decoder.size(), &View::exact(size)).unwrap();
+            let grid = PixelGrid::new(decoder.size(), &View::exact(size)).unwrap();
             let Container { representation, coding, topology, weights, .. } = decoder.container();
             let (field, depth) = (Field::Value, BitDepth::Eight);
             let check = |render: Render, by: &str| {
@@ -395,10 +395,10 @@ mod tests {
                         let evaluator = Evaluator::with_simd(siren, level);
                         check(Render::new(evaluator, decoder.size(), grid, field, depth), &by);
                     }
-                    Representation::Grid => {
-                        let grids = decoder.grids().unwrap().unwrap();
-                        let evaluator = GridEvaluator::with_simd(grids, 0, level);
-                        check(Render::of_grids(evaluator, grid, field, depth), &by);
+                    Representation::Latents => {
+                        let latents = decoder.latents().unwrap().unwrap();
+                        let evaluator = LatentsEvaluator::with_simd(latents, 0, level);
+                        check(Render::of_latents(evaluator, grid, field, depth), &by);
                     }
                 }
             }

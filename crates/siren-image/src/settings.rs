@@ -125,7 +125,7 @@ fn switch_on(setting: &mut bool, value: &str) -> Option<()> {
 }
 
 fn representation(text: &str) -> Option<Representation> {
-    [Representation::Siren, Representation::Grid].into_iter().find(|r| r.to_string() == text)
+    [Representation::Siren, Representation::Latents].into_iter().find(|r| r.to_string() == text)
 }
 
 fn coding(text: &str) -> Option<WeightCoding> {

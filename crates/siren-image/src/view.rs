@@ -3,7 +3,7 @@
 
 use crate::container::BitDepth;
 use crate::error::DecodeError;
-use crate::geometry::{Crop, Grid, Scale, Size};
+use crate::geometry::{Crop, PixelGrid, Scale, Size};
 use crate::network::Channels;
 
 /// What is rendered of a picture: by default all of it at its native size, as it is.
@@ -28,7 +28,7 @@ pub struct View {
     pub sampling: Sampling,
     /// Bits per sample; `None` is the depth of the source picture.
     pub depth: Option<BitDepth>,
-    /// So many of the coarsest levels of latent grids, at least one: a preview; `None` is all.
+    /// So many of the coarsest levels of latents, at least one: a preview; `None` is all.
     pub levels: Option<usize>,
 }
 
@@ -78,13 +78,13 @@ impl View {
         Self { depth: depth.into(), ..self }
     }
 
-    /// So many of the coarsest levels of latent grids.
+    /// So many of the coarsest levels of latents.
     pub fn levels(self, levels: impl Into<Option<usize>>) -> Self {
         Self { levels: levels.into(), ..self }
     }
 }
 
-impl Grid {
+impl PixelGrid {
     /// The pixel centres of `view` of a picture of `native` size.
     ///
     /// # Errors

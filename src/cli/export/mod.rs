@@ -1,7 +1,7 @@
 //! `sirenc export`: the function for other programs. What both representations share is
 //! here; each has a file of its own for the rest.
 
-mod grids;
+mod latents;
 mod siren;
 
 use std::collections::{BTreeMap, HashMap};
@@ -37,7 +37,7 @@ pub(super) struct Options {
 enum Format {
     /// Weights, biases and latents as tensors, for PyTorch, JAX and the like
     Safetensors,
-    /// A GLSL ES 3.00 fragment shader; that of latent grids needs the texture written beside it
+    /// A GLSL ES 3.00 fragment shader; that of latents needs the texture written beside it
     Glsl,
     /// A short Python script that needs numpy only
     Numpy,
@@ -81,21 +81,21 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
     let decoder = input::siren(&options.input)?;
     let input = || options.input.display().to_string();
     let mut beside = None;
-    let bytes = match (decoder.siren(), decoder.grids().with_context(input)?) {
+    let bytes = match (decoder.siren(), decoder.latents().with_context(input)?) {
         (Some(siren), _) => match format {
             Format::Safetensors => siren::safetensors(&decoder, siren)?,
             Format::Glsl => siren::glsl(&decoder, siren).into_bytes(),
             Format::Numpy => siren::numpy(&decoder, siren).into_bytes(),
         },
         (None, Some(grids)) => match format {
-            Format::Safetensors => grids::safetensors(&decoder, &grids)?,
-            Format::Numpy => grids::numpy(&decoder, &grids)?.into_bytes(),
+            Format::Safetensors => latents::safetensors(&decoder, &grids)?,
+            Format::Numpy => latents::numpy(&decoder, &grids)?.into_bytes(),
             Format::Glsl => {
                 let path = texture(destination)?;
                 path.check(options.force)?;
                 let name = path.path().and_then(Path::file_name).unwrap_or_default();
-                let shader = grids::glsl(&grids, &name.to_string_lossy()).into_bytes();
-                beside = Some((path, grids::texture(&grids)?));
+                let shader = latents::glsl(&grids, &name.to_string_lossy()).into_bytes();
+                beside = Some((path, latents::texture(&grids)?));
                 shader
             }
         },

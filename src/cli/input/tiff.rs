@@ -134,7 +134,7 @@ fn picture(file: &mut File, warnings: &mut Vec<String>) -> Result<(DynamicImage,
         warnings.push("channels that are neither colour nor alpha are left out".into());
     }
     let is_ycbcr = matches!(colour, ColorType::YCbCr(_));
-    let plan = Plan { colours, count, alpha, is_ycbcr, planes, pixels: pixels as usize };
+    let plan = TiffLayout { colours, count, alpha, is_ycbcr, planes, pixels: pixels as usize };
     let image = match (samples, depth) {
         (DecodingResult::U8(packed), 1 | 2 | 4) if count == 1 => {
             plan.image(width, height, unpacked(&packed, width as usize, depth))
@@ -168,7 +168,7 @@ fn unpacked(packed: &[u8], width: usize, depth: u8) -> Vec<u8> {
 }
 
 /// How samples lie in memory and what they mean.
-struct Plan {
+struct TiffLayout {
     colours: usize,
     /// Samples of a pixel.
     count: usize,
@@ -179,7 +179,7 @@ struct Plan {
     pixels: usize,
 }
 
-impl Plan {
+impl TiffLayout {
     /// Grey or RGB, with straight alpha where there is alpha.
     fn image<T: Sample>(&self, width: u32, height: u32, samples: Vec<T>) -> Option<DynamicImage> {
         let Self { colours, count, alpha, pixels, .. } = *self;

@@ -22,7 +22,7 @@ pub struct Checkpoints<'a> {
     pub from: Option<&'a [u8]>,
     /// The least time between two.
     pub every: Duration,
-    /// Gets each, and one at the step after which the observer stops the training. Of latent grids
+    /// Gets each, and one at the step after which the observer stops the training. Of latents
     /// it takes some 25 bytes for a pixel of the picture, of one SIREN some 45 for a weight.
     pub save: &'a mut dyn FnMut(&[u8]),
 }

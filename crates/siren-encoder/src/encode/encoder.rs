@@ -279,7 +279,7 @@ fn encode(
     };
     let attempt = match representation {
         container::Representation::Siren => siren::encode(&mut session)?,
-        container::Representation::Grid => latents::encode(&mut session)?,
+        container::Representation::Latents => latents::encode(&mut session)?,
     };
     Ok(Encoded {
         psnr: attempt.psnr,

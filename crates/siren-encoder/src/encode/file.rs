@@ -39,7 +39,7 @@ impl Blank<'_> {
             Kind::Siren(SirenTraining { omega, .. }) => {
                 (Representation::Siren, options.coding(), Some(*omega))
             }
-            Kind::Latents(_) => (Representation::Grid, WeightCoding::Compact, None),
+            Kind::Latents(_) => (Representation::Latents, WeightCoding::Compact, None),
         };
         Container {
             width: raster.size().width,

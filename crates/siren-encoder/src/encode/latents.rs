@@ -1,4 +1,4 @@
-//! Latent grids for a wanted size or PSNR: sizes of the networks, the trainings it takes, rounding,
+//! Latents for a wanted size or PSNR: sizes of the networks, the trainings it takes, rounding,
 //! and the last bytes that make the file fit. How latents are trained is `train`'s matter.
 
 use super::file::{Blank, Kind, SETTINGS_FROM};
@@ -7,13 +7,13 @@ use super::session::{Attempt, Session};
 use super::size::{Job, least_for_quality, rising};
 use super::verify::decoded_psnr;
 use crate::error::EncodeError;
-use crate::rate::Model;
+use crate::rate::RateModel;
 use crate::train::Training;
 use crate::train::latents::{self, Goal, Length, Networks, Shape, Start, Trained};
 use siren_image::Size;
-use siren_image::coding::grids::Payload;
+use siren_image::coding::payload::Payload;
 use siren_image::container::Container;
-use siren_image::grids::Plane;
+use siren_image::latents::Plane;
 use siren_image::network::Topology;
 use siren_image::raster::{Raster, decibels};
 
@@ -68,14 +68,14 @@ const FAR: f64 = 0.7;
 const MOST_BPP: f64 = 16.0;
 /// The first lambda is for no more than this PSNR in dB.
 const MOST_PSNR: f64 = 50.0;
-/// What grids gain over a SIREN of as many bytes, in dB, for the first lambda.
+/// What latents gain over a SIREN of as many bytes, in dB, for the first lambda.
 const GAIN: f64 = 1.5;
 
-/// Encodes the picture as latent grids.
+/// Encodes the picture as latents.
 pub(super) fn encode(session: &mut Session) -> Result<Attempt, EncodeError> {
     let Job { raster, options } = session.job;
     let earlier = options.resume.as_ref().map(Earlier::new).transpose()?;
-    let mut plan = Plan::new(session.job, earlier.as_ref())?;
+    let mut plan = LatentPlan::new(session.job, earlier.as_ref())?;
     let mut best = plan.train(session, 1, earlier)?;
     let may_correct = options.training.timeout.is_none()
         && options.resume.is_none()
@@ -90,7 +90,11 @@ pub(super) fn encode(session: &mut Session) -> Result<Attempt, EncodeError> {
 }
 
 /// Runs that aim lower, while the file is far larger than its limit before bytes are taken away.
-fn correct(session: &mut Session, plan: &mut Plan, first: Attempt) -> Result<Attempt, EncodeError> {
+fn correct(
+    session: &mut Session,
+    plan: &mut LatentPlan,
+    first: Attempt,
+) -> Result<Attempt, EncodeError> {
     let far = FAR_BEYOND * plan.limit.unwrap_or_default() as f64;
     let mut last = (first.surplus, first.lambda);
     let mut best = first;
@@ -117,7 +121,7 @@ fn correct(session: &mut Session, plan: &mut Plan, first: Attempt) -> Result<Att
 /// Runs that end nearer to a PSNR, for the smallest file of it.
 fn approach(
     session: &mut Session,
-    plan: &Plan,
+    plan: &LatentPlan,
     wanted: f64,
     first: Attempt,
 ) -> Result<Attempt, EncodeError> {
@@ -135,7 +139,7 @@ fn approach(
         let far = (last - wanted).abs() > FAR;
         let length = if far { plan.length } else { plan.length.share(ROUND_STEPS) };
         lambda *= 10f64.powf((last - wanted) / 10.0);
-        let plan = Plan { goal: Goal::Psnr(goal), lambda, length, ..plan.clone() };
+        let plan = LatentPlan { goal: Goal::Psnr(goal), lambda, length, ..plan.clone() };
         let earlier = if far { None } else { Some(Earlier::new(&Container::read(&best.bytes)?)?) };
         let next = match plan.train(session, run, earlier) {
             Err(EncodeError::Cancelled) => break,
@@ -160,7 +164,7 @@ fn approach(
 
 /// What is trained, for which size of file.
 #[derive(Clone)]
-struct Plan<'a> {
+struct LatentPlan<'a> {
     job: Job<'a>,
     /// Most bytes of the file.
     limit: Option<u64>,
@@ -173,12 +177,12 @@ struct Plan<'a> {
     length: Length,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> LatentPlan<'a> {
     /// `earlier` is the file to resume.
     fn new(job: Job<'a>, earlier: Option<&Earlier>) -> Result<Self, EncodeError> {
         let Job { raster, options } = job;
         let training = &options.training;
-        let model = Model::new(raster);
+        let model = RateModel::new(raster);
         let (payload, limit) = payload_and_limit(job, &model);
         let shape = match earlier {
             Some(earlier) => earlier.networks.shape(),
@@ -310,14 +314,14 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Blank<'a> {
-    /// A file of latent grids but for its payload.
+    /// A file of latents but for its payload.
     fn of_latents(job: Job<'a>, training: &'a Training, bytes: Option<u64>) -> Self {
         Self { job, bytes, kind: Kind::Latents(training) }
     }
 }
 
 /// Bytes of the payload that the target is expected to take, and most bytes of the file.
-fn payload_and_limit(job: Job, model: &Model) -> (f64, Option<u64>) {
+fn payload_and_limit(job: Job, model: &RateModel) -> (f64, Option<u64>) {
     let Job { raster, options } = job;
     let training = options.training.clone().longest();
     let most = MOST_BPP * raster.size().pixels() as f64 / 8.0;

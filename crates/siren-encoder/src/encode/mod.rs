@@ -37,7 +37,7 @@ pub struct Encoded {
     pub bpp: f64,
     /// How the picture is represented.
     pub representation: container::Representation,
-    /// The network's shape; of latent grids, that of the network that they feed.
+    /// The network's shape; of latents, that of the network that they feed.
     pub topology: Topology,
     /// Training steps done.
     pub steps_done: u32,

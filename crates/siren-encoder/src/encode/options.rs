@@ -87,13 +87,13 @@ impl Preset {
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Representation {
-    /// One SIREN for small files and small pictures, latent grids for others; of a file that is
+    /// One SIREN for small files and small pictures, latents for others; of a file that is
     /// resumed, its own.
     #[default]
     Auto,
     /// One SIREN.
     Siren(SirenOptions),
-    /// Latent grids.
+    /// Latents.
     Latents(LatentOptions),
 }
 
@@ -199,7 +199,7 @@ impl SirenOptions {
     }
 }
 
-/// What can be told of latent grids: nothing so far.
+/// What can be told of latents: nothing so far.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[must_use]
 pub struct LatentOptions {
@@ -325,12 +325,12 @@ impl Options {
     }
 
     fn check_resumed(&self, file: &Container, raster: &Raster) -> Result<(), EncodeError> {
-        use container::Representation::{Grid, Siren};
+        use container::Representation::{Latents, Siren};
         if file.topology.channels() != raster.channels() {
             return Err(invalid("the network to resume has other channels than the picture"));
         }
         match (&self.representation, file.representation) {
-            (Representation::Siren(_), Grid) => {
+            (Representation::Siren(_), Latents) => {
                 return Err(invalid("the file to resume holds latent grids and not one SIREN"));
             }
             (Representation::Latents(_), Siren) => {
@@ -339,7 +339,7 @@ impl Options {
             _ => {}
         }
         let &Container { width, height, .. } = file;
-        if file.representation == Grid && raster.size() != (Size { width, height }) {
+        if file.representation == Latents && raster.size() != (Size { width, height }) {
             return Err(invalid(format!(
                 "the latent grids to resume are of {width}x{height} pixels and go on with a picture of that size"
             )));

@@ -59,8 +59,8 @@ pub(super) struct Attempt {
     pub steps_planned: u32,
     pub recoveries: u32,
     pub single_colour: bool,
-    /// The last lambda of latent grids.
+    /// The last lambda of latents.
     pub lambda: f64,
-    /// Bytes that were taken away from latent grids to keep to the limit.
+    /// Bytes that were taken away from latents to keep to the limit.
     pub surplus: usize,
 }

@@ -12,10 +12,10 @@ use super::size::{Job, PSNR_LEAST_BYTES};
 use super::verify::decoded_psnr;
 use crate::error::EncodeError;
 use crate::quantize;
-use crate::rate::Model;
+use crate::rate::RateModel;
 use crate::train::siren::Trained;
 use crate::train::{self, Observe, SirenTraining, Training, TrainingDevice};
-use plan::{Plan, given_bytes};
+use plan::{SirenPlan, given_bytes};
 use siren_image::Raster;
 use siren_image::coding::{self, compact};
 use siren_image::container::WeightCoding;
@@ -58,7 +58,7 @@ fn attempt(
     run: Option<u32>,
 ) -> Result<Attempt, EncodeError> {
     let job = session.job;
-    let plan = Plan::new(job, target)?;
+    let plan = SirenPlan::new(job, target)?;
     let small = plan.topology.weight_count() < STARTS_BELOW;
     let given = job.options.hidden().is_some() || job.options.resume.is_some();
     let once = given || training.common.timeout.is_some() || job.raster.is_flat();
@@ -85,7 +85,7 @@ fn attempt(
     best.ok_or(EncodeError::Cancelled)
 }
 
-impl Plan {
+impl SirenPlan {
     /// A training run.
     fn train(
         &self,
@@ -213,7 +213,7 @@ struct Search<'a> {
     job: Job<'a>,
     training: &'a SirenTraining,
     started: Instant,
-    model: Model,
+    model: RateModel,
     wanted: f64,
     /// Whether the size can be chosen.
     sized: bool,
@@ -242,7 +242,7 @@ impl<'a> Search<'a> {
             job,
             training,
             started: Instant::now(),
-            model: Model::new(job.raster),
+            model: RateModel::new(job.raster),
             wanted,
             sized: job.options.coding() == WeightCoding::Compact || given.is_none(),
             range,
@@ -264,7 +264,7 @@ impl<'a> Search<'a> {
 
     fn target(&self, bytes: f64) -> Target {
         match self.sized {
-            true => Target::Bytes(Plan::file_bytes(self.job, bytes)),
+            true => Target::Bytes(SirenPlan::file_bytes(self.job, bytes)),
             false => Target::Auto,
         }
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::options::{self, DEFAULT_QUALITY, Options, Target};
-use crate::rate::Model;
+use crate::rate::RateModel;
 use siren_image::Raster;
 use siren_image::container::{Metadata, Representation};
 
@@ -72,7 +72,7 @@ impl Job<'_> {
         }
         match options.representation {
             options::Representation::Siren(_) => return Representation::Siren,
-            options::Representation::Latents(_) => return Representation::Grid,
+            options::Representation::Latents(_) => return Representation::Latents,
             options::Representation::Auto => {}
         }
         if options.device_wants_siren() || raster.is_flat() {
@@ -81,7 +81,7 @@ impl Job<'_> {
         let bytes = self.expected_bytes();
         let bpp = 8.0 * bytes / raster.size().pixels() as f64;
         let siren = bytes < GRID_FROM_BYTES || !GRID_BPP.contains(&bpp) && bytes < SIREN_BYTES;
-        if siren { Representation::Siren } else { Representation::Grid }
+        if siren { Representation::Siren } else { Representation::Latents }
     }
 
     /// Bytes of the file by the target, where nothing sets the representation.
@@ -90,7 +90,7 @@ impl Job<'_> {
         if let Some(bytes) = self.file_bytes(target) {
             return bytes as f64;
         }
-        let model = Model::new(raster);
+        let model = RateModel::new(raster);
         let most = f64::MAX.sqrt();
         let of_quality =
             |quality| model.bytes_of_quality(quality, (least_for_quality(raster, quality), most));

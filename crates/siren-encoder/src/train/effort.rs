@@ -26,7 +26,7 @@ pub(super) fn length(effort: u8) -> Length {
     LEVELS[usize::from(effort.clamp(1, 9)) - 1]
 }
 
-/// Steps of latent grids at the picture's size, and at half and at a quarter of it. At efforts 1
+/// Steps of latents at the picture's size, and at half and at a quarter of it. At efforts 1
 /// and 3 they are to take 8 and 40 seconds per megapixel on two cores.
 const GRID_LEVELS: [(u32, u32); 9] = [
     (24, 50),
@@ -40,7 +40,7 @@ const GRID_LEVELS: [(u32, u32); 9] = [
     (11_000, 500),
 ];
 
-/// The length of a run on latent grids of effort 1 to 9.
+/// The length of a run on latents of effort 1 to 9.
 pub(super) fn grid_length(effort: u8) -> (u32, u32) {
     GRID_LEVELS[usize::from(effort.clamp(1, 9)) - 1]
 }

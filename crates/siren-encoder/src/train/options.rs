@@ -118,7 +118,7 @@ pub struct Progress {
     pub steps: u32,
     /// PSNR in dB of the recent batches.
     pub psnr: f64,
-    /// Bytes that the latents of grids take so far.
+    /// Bytes that the latents take so far.
     pub bytes: Option<f64>,
 }
 

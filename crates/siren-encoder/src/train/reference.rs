@@ -9,15 +9,15 @@ use candle_core::{Device, Result as Tensors, Tensor, Var};
 
 use super::device::Device as TrainingDevice;
 use super::latents;
-use super::siren::{Batch, Layer, Picture, Step, Stepper, Task};
+use super::siren::{Batch, LayerPlace, Step, Stepper, Task, TrainingPixels};
 use crate::error::EncodeError;
 use siren_image::DeviceError;
 
 /// A picture and a network whose steps candle computes.
 #[derive(Debug)]
 pub struct Reference<'a> {
-    picture: Picture<'a>,
-    layers: Vec<Layer>,
+    picture: TrainingPixels<'a>,
+    layers: Vec<LayerPlace>,
     device: Device,
 }
 
@@ -28,8 +28,8 @@ impl<'a> Reference<'a> {
     /// If there is not one factor a layer.
     pub fn new(task: &Task<'a>, device: &Device) -> Self {
         Self {
-            picture: Picture::new(task.raster),
-            layers: Layer::all(task.topology, &task.scales),
+            picture: TrainingPixels::new(task.raster),
+            layers: LayerPlace::all(task.topology, &task.scales),
             device: device.clone(),
         }
     }
@@ -60,7 +60,7 @@ impl<'a> Reference<'a> {
     /// `[W | b]` of each layer.
     fn variables(&self, weights: &[f32]) -> Tensors<Vec<Var>> {
         let layers = self.layers.iter();
-        let variable = |layer: &Layer| {
+        let variable = |layer: &LayerPlace| {
             let shape = (layer.outputs, layer.inputs + 1);
             Var::from_slice(&weights[layer.range()], shape, &self.device)
         };
@@ -70,7 +70,7 @@ impl<'a> Reference<'a> {
     /// Coordinates, `[2, points]`, and samples in [-1, 1] with below them the weight of each
     /// pixel, `[channels + 1, points]`.
     fn tensors(&self, batch: Batch) -> Tensors<(Tensor, Tensor)> {
-        let Picture { channels, .. } = self.picture;
+        let TrainingPixels { channels, .. } = self.picture;
         let points = self.picture.points(batch);
         let pixels = || (0..points).map(|i| self.picture.pixel(batch, i));
         let places: Vec<(f32, f32)> = pixels().map(|p| self.picture.place(p.number)).collect();
@@ -86,7 +86,7 @@ impl<'a> Reference<'a> {
     }
 
     fn loss_of(&self, variables: &[Var], inputs: &Tensor, targets: &Tensor) -> Tensors<Tensor> {
-        let Picture { channels, .. } = self.picture;
+        let TrainingPixels { channels, .. } = self.picture;
         let weights = targets.narrow(0, channels, 1)?;
         let outputs = self.forward(variables, inputs)?;
         let errors = (outputs - targets.narrow(0, 0, channels)?)?.sqr()?.broadcast_mul(&weights)?;

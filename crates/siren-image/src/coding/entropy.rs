@@ -1,5 +1,5 @@
 //! Integers to bytes and back by a range coder, with distributions in integer arithmetic
-//! (spec section 6.3). Knows nothing of networks and grids; the range coder itself is
+//! (spec section 6.3). Knows nothing of networks and latents; the range coder itself is
 //! `constriction`'s.
 
 use std::borrow::Borrow;

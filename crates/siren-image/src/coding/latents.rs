@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use super::entropy::{Laplace, Malformed, Reader, SCALES, Writer};
-use crate::grids::{Plane, Region};
+use crate::latents::{Plane, Region};
 use siren_kernel::{INTEGER_POINTS, IntegerNetwork, Simd};
 
 /// Longest side of a tile in latents.

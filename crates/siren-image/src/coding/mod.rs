@@ -4,8 +4,8 @@
 pub mod compact;
 pub mod entropy;
 pub mod f16;
-pub mod grids;
 pub mod latents;
+pub mod payload;
 
 use crate::container::WeightCoding;
 use crate::error::DecodeError;

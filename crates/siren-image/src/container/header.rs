@@ -110,7 +110,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     // The header is what its writer meant; now see whether we can follow it.
     let representation = match representation {
         0 => Representation::Siren,
-        1 => Representation::Grid,
+        1 => Representation::Latents,
         other => return Err(DecodeError::UnsupportedRepresentation(other)),
     };
     let coding = match coding {
@@ -144,13 +144,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     Ok((header, cursor.position()))
 }
 
-/// Grids have one hidden layer and the compact weight coding.
+/// Latents have one hidden layer and the compact weight coding.
 fn check_grid(
     representation: Representation,
     coding: WeightCoding,
     hidden_layers: usize,
 ) -> Result<(), DecodeError> {
-    if representation == Representation::Grid {
+    if representation == Representation::Latents {
         check_range("weight coding of a grid", coding.code().into(), 1, 1)?;
         check_range("hidden layers of a grid", hidden_layers as u64, 1, 1)?;
     }
@@ -178,7 +178,7 @@ pub(super) fn write(container: &Container, out: &mut Vec<u8>) {
         .expect("a grid of the format");
     let representation = match container.representation {
         Representation::Siren => 0,
-        Representation::Grid => 1,
+        Representation::Latents => 1,
     };
     out.extend_from_slice(&SIGNATURE);
     out.extend_from_slice(&[VERSION, representation, container.coding.code(), format]);

@@ -21,9 +21,9 @@ pub const MAX_SETTINGS_LEN: usize = 4096;
 pub enum Representation {
     /// One SIREN from (x, y) to the channels: code 0.
     Siren,
-    /// Latent grids that go through one sine layer: code 1. The topology's one hidden layer
+    /// Latents that go through one sine layer: code 1. The topology's one hidden layer
     /// are the sines; the weight coding is compact.
-    Grid,
+    Latents,
 }
 
 /// How the weights are written.
@@ -40,7 +40,7 @@ impl fmt::Display for Representation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Siren => "siren",
-            Self::Grid => "grid",
+            Self::Latents => "grid",
         })
     }
 }

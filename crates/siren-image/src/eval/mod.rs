@@ -1,11 +1,11 @@
 //! Evaluation of a [`Siren`] at many points at once, values and derivatives, in f32, and of
-//! latent grids in rows of points.
+//! latents in rows of points.
 //! Lays the network out for the block kernels; starts no threads and knows no pixels.
 
-mod grids;
+mod latents;
 
 use crate::network::Siren;
-pub use grids::{Columns, GridEvaluator, RowScratch};
+pub use latents::{Columns, LatentsEvaluator, RowScratch};
 use siren_kernel::{Activation, Matrix, Simd};
 
 /// Points evaluated together.

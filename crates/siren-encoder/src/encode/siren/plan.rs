@@ -5,7 +5,7 @@ use super::super::options::{DEFAULT_QUALITY, Target};
 use super::super::size::{Job, QUALITY_BYTES, least_for_quality};
 use crate::error::EncodeError;
 use crate::quantize;
-use crate::rate::{COMPACT_BITS, Model};
+use crate::rate::{COMPACT_BITS, RateModel};
 use crate::train::{SirenTraining, Training};
 use siren_image::coding::compact;
 use siren_image::container::WeightCoding;
@@ -21,7 +21,7 @@ const COMPACT_BITS_GIVEN: f64 = 6.0;
 const GIVEN_BITS: (f64, f64) = (3.0, 12.0);
 
 /// What is trained, for which size of file.
-pub(super) struct Plan {
+pub(super) struct SirenPlan {
     pub topology: Topology,
     /// Most bytes of the file.
     pub bytes: Option<u64>,
@@ -36,7 +36,7 @@ impl<'a> Blank<'a> {
     }
 }
 
-impl Plan {
+impl SirenPlan {
     /// # Errors
     /// [`EncodeError::TooFewBytes`] for less than the smallest file, or that of the given network.
     pub fn new(job: Job, target: Target) -> Result<Self, EncodeError> {
@@ -87,8 +87,8 @@ fn wanted_bytes(
         (Target::Quality(quality), given) => {
             let range = (least_for_quality(job.raster, quality), QUALITY_BYTES.1);
             let range = given.map_or(range, given_bytes);
-            let weights = Model::new(job.raster).bytes_of_quality(quality, range);
-            Some(Plan::file_bytes(job, weights))
+            let weights = RateModel::new(job.raster).bytes_of_quality(quality, range);
+            Some(SirenPlan::file_bytes(job, weights))
         }
         (_, Some(topology)) => {
             let same = job.options.resume.as_ref().filter(|file| file.coding == coding);

@@ -8,7 +8,7 @@ use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, Lines};
 use siren_image::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
-use siren_image::grids::Region;
+use siren_image::latents::Region;
 use siren_kernel::training;
 
 /// Columns and rows around a tile that its neighbours reach.
@@ -16,11 +16,11 @@ const MARGIN: usize = 3;
 
 /// Sizes of the hidden layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct ContextShape {
     pub hidden: [usize; 2],
 }
 
-impl Shape {
+impl ContextShape {
     /// Inputs and outputs of each layer.
     pub fn layers(self) -> [(usize, usize); 3] {
         let [a, b] = self.hidden;
@@ -34,16 +34,16 @@ impl Shape {
 }
 
 /// The weights as the kernels read them.
-pub struct Packed {
-    shape: Shape,
+pub struct PackedContext {
+    shape: ContextShape,
     forward: [Matrix; 3],
     backward: [Matrix; 3],
     biases: [Vec<f32>; 3],
 }
 
-impl Packed {
+impl PackedContext {
     /// `layers` hold rows of weights and a bias.
-    pub fn new(shape: Shape, layers: [&[f32]; 3]) -> Self {
+    pub fn new(shape: ContextShape, layers: [&[f32]; 3]) -> Self {
         let sizes = shape.layers();
         let at = |l: usize, o: usize, k: usize| layers[l][o * (sizes[l].0 + 1) + k];
         let build = |l: usize| Matrix::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
@@ -125,7 +125,7 @@ impl BandResult {
 
 /// Working memory of a thread.
 #[derive(Default)]
-pub struct Scratch {
+pub struct ContextScratch {
     /// Inputs of each layer, below them ones.
     h: [Vec<f32>; 3],
     slope: [Vec<f32>; 2],
@@ -248,7 +248,7 @@ pub enum Wanted {
 /// The entropy model on a level.
 pub struct Entropy<'a> {
     pub simd: Simd,
-    pub packed: &'a Packed,
+    pub packed: &'a PackedContext,
     /// The level's number.
     pub number: usize,
     pub plane: Plane<'a>,
@@ -263,7 +263,7 @@ impl Entropy<'_> {
         band: Band,
         wanted: Wanted,
         mut sums: Option<&mut [Vec<f32>; 3]>,
-        scratch: &mut Scratch,
+        scratch: &mut ContextScratch,
     ) -> BandResult {
         let Self { simd: level, packed, number, plane, coarser } = *self;
         let latents = wanted != Wanted::Bits;
@@ -273,8 +273,18 @@ impl Entropy<'_> {
         let width = tile.width;
         let (length, count) = lines.turn((width, height));
         let points = length.next_multiple_of(LANES);
-        let Scratch { h, slope, out, delta, by_input, by_value, padded, by_padded, moved, change } =
-            scratch;
+        let ContextScratch {
+            h,
+            slope,
+            out,
+            delta,
+            by_input,
+            by_value,
+            padded,
+            by_padded,
+            moved,
+            change,
+        } = scratch;
         for (h, rows) in h.iter_mut().zip([INPUTS, h1, h2]) {
             h.resize((rows + 1) * points, 0.0);
             h[rows * points..].fill(1.0);
@@ -413,11 +423,11 @@ mod tests {
     #[test]
     fn columns_give_what_rows_give() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let shape = Shape { hidden: [7, 6] };
+        let shape = ContextShape { hidden: [7, 6] };
         let layers = shape
             .lens()
             .map(|len| -> Vec<f32> { (0..len).map(|_| rng.random_range(-0.4..0.4)).collect() });
-        let packed = Packed::new(shape, layers.each_ref().map(Vec::as_slice));
+        let packed = PackedContext::new(shape, layers.each_ref().map(Vec::as_slice));
         // Several bands, several tiles, and lines that are longer than their number.
         for (width, height) in [(1usize, 300), (2, 3), (5, 40), (66, 270), (80, 500), (300, 70)] {
             let mut latents = |width: usize, height: usize| -> Vec<f32> {
@@ -434,7 +444,7 @@ mod tests {
                     let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {
                         let mut sums = shape.lens().map(|len| vec![0.0; len]);
                         let (band, wanted) = (Band { lines, ..band }, Wanted::GradientsAndBends);
-                        let scratch = &mut Scratch::default();
+                        let scratch = &mut ContextScratch::default();
                         (entropy.band(band, wanted, Some(&mut sums), scratch), sums)
                     });
                     let close = |found: &[f32], wanted: &[f32]| {

@@ -8,12 +8,12 @@ use rayon::prelude::*;
 
 use super::context::{self, Band, BandResult, Plane, Wanted};
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights, mix};
-use super::synthesis::{self, Axis, Gradients, Latents, Synthesis};
+use super::synthesis::{self, Axis, Gradients, SoftLevel, Synthesis};
 use crate::error::EncodeError;
 use crate::train::adam::Moments;
 use crate::train::archive::Archive;
 use siren_image::DeviceError;
-use siren_image::grids::Region;
+use siren_image::latents::Region;
 use siren_kernel::Adam;
 use siren_kernel::Simd;
 use siren_kernel::training::SoftRounding;
@@ -116,8 +116,8 @@ impl Share {
 #[derive(Debug)]
 pub struct Cpu {
     simd: Simd,
-    shape: synthesis::Shape,
-    context: context::Shape,
+    shape: synthesis::SynthesisShape,
+    context: context::ContextShape,
     /// The finest first.
     pub levels: Vec<Level>,
     /// Quantiles of the noise.
@@ -184,8 +184,8 @@ impl Cpu {
         let &Sizes { ref levels, sines, hidden, channels } = sizes;
         Self {
             simd: Simd::new(),
-            shape: synthesis::Shape { levels: levels.len(), sines, channels },
-            context: context::Shape { hidden },
+            shape: synthesis::SynthesisShape { levels: levels.len(), sines, channels },
+            context: context::ContextShape { hidden },
             levels: levels.iter().map(|&(width, height)| Level::new(width, height)).collect(),
             noise: Vec::new(),
         }
@@ -295,9 +295,9 @@ impl Cpu {
         share: Share,
     ) -> (f64, [Vec<f32>; 2]) {
         let &Stage { base, picture } = stage;
-        let shape = synthesis::Shape { levels: self.levels.len() - base, ..self.shape };
+        let shape = synthesis::SynthesisShape { levels: self.levels.len() - base, ..self.shape };
         let Weights { sine, output, .. } = weights;
-        let packed = synthesis::Packed::new(shape, sine, output);
+        let packed = synthesis::PackedSynthesis::new(shape, sine, output);
         let axes = [picture.width, picture.height].map(|len| Axis::new(len, shape.levels));
         let synthesis = Synthesis::new(self.simd, picture, &axes, &packed);
         let levels = &mut self.levels[base..];
@@ -306,8 +306,8 @@ impl Cpu {
         if gradients.latents() {
             planes.iter_mut().for_each(|plane| plane.fill(0.0));
         }
-        let latents = levels.iter().map(|g| Latents { width: g.width, values: &g.soft });
-        let latents: Vec<Latents> = latents.collect();
+        let latents = levels.iter().map(|g| SoftLevel { width: g.width, values: &g.soft });
+        let latents: Vec<SoftLevel> = latents.collect();
         let blocks = synthesis.blocks();
         let Share { one_of, turn } = share.of(blocks.len());
         let spare = Mutex::new(Vec::new());
@@ -326,7 +326,7 @@ impl Cpu {
                         return None;
                     }
                     let idle = spare().pop();
-                    let mut scratch: synthesis::Scratch = idle.unwrap_or_default();
+                    let mut scratch: synthesis::SynthesisScratch = idle.unwrap_or_default();
                     let mut sums = gradients
                         .weights()
                         .then(|| (vec![0.0; by_sine.len()], vec![0.0; by_output.len()]));
@@ -366,7 +366,8 @@ impl Cpu {
         share: Share,
     ) -> (f64, [Vec<f32>; 3]) {
         let latents = wanted != Wanted::Bits;
-        let packed = context::Packed::new(self.context, entropy.each_ref().map(Vec::as_slice));
+        let packed =
+            context::PackedContext::new(self.context, entropy.each_ref().map(Vec::as_slice));
         // Where gradients are missing, all are made.
         let missing = |l: usize| latents && self.levels[l].rates[0].gradients.is_empty();
         let share = if (base..self.levels.len()).any(missing) { Share::ALL } else { share };
@@ -383,7 +384,7 @@ impl Cpu {
             .par_iter()
             .map(|&(l, band)| {
                 let idle = spare().pop();
-                let mut scratch: context::Scratch = idle.unwrap_or_default();
+                let mut scratch: context::ContextScratch = idle.unwrap_or_default();
                 let mut sums = weights.then(|| lens.map(|len| vec![0.0f32; len]));
                 let level = &levels[l];
                 let entropy = context::Entropy {

@@ -19,11 +19,11 @@ use super::{Control, Observe, Progress, RESUMED, Training, effort};
 use crate::error::EncodeError;
 pub use cpu::Cpu;
 pub(crate) use model::Networks;
-use model::{Measured, Model, Softness, Thrift, Update};
+use model::{LatentModel, Measured, Softness, Thrift, Update};
 use siren_image::DeviceError;
 use siren_image::Size;
 use siren_image::coding::latents::TILE;
-use siren_image::grids::{Plane, level_length};
+use siren_image::latents::{Plane, level_length};
 use siren_image::raster::{Raster, decibels};
 pub(crate) use start::networks;
 pub use stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights};
@@ -49,13 +49,13 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    fn synthesis(self) -> synthesis::Shape {
+    fn synthesis(self) -> synthesis::SynthesisShape {
         let Self { levels, sines, channels, .. } = self;
-        synthesis::Shape { levels, sines, channels }
+        synthesis::SynthesisShape { levels, sines, channels }
     }
 
-    fn context(self) -> context::Shape {
-        context::Shape { hidden: self.hidden }
+    fn context(self) -> context::ContextShape {
+        context::ContextShape { hidden: self.hidden }
     }
 
     /// Weights and biases of all networks.
@@ -130,7 +130,7 @@ pub(crate) struct Start {
 
 /// A trained picture; the latents are not rounded yet.
 pub(crate) struct Trained<'a> {
-    model: Model,
+    model: LatentModel,
     picture: Picture<'a>,
     /// The last lambda.
     pub lambda: f64,
@@ -191,7 +191,7 @@ pub(crate) fn train<'a>(
 ) -> Result<Trained<'a>, EncodeError> {
     device.open_for_latents(&work(raster, &start))?;
     let picture = Picture::new(raster);
-    let mut run = Run::new(&picture, start, device);
+    let mut run = LatentRun::new(&picture, start, device);
     if let Some(saved) = saved {
         run.archive(&mut Archive::Reading(saved))?;
         run.restored = run.done;
@@ -204,7 +204,7 @@ pub(crate) fn train<'a>(
             Broken::Encode(error) => return Err(error),
         }
     }
-    let Run { model, lambda, done, planned, .. } = run;
+    let LatentRun { model, lambda, done, planned, .. } = run;
     Ok(Trained { model, picture, lambda, steps_done: done, steps_planned: planned })
 }
 
@@ -239,13 +239,13 @@ impl From<EncodeError> for Broken {
 }
 
 /// A run in progress.
-struct Run<'a> {
+struct LatentRun<'a> {
     started: Instant,
     device: &'a mut TrainingDevice,
     start: Start,
     /// Pixels of the picture.
     pixels: f64,
-    model: Model,
+    model: LatentModel,
     lambda: f64,
     done: u32,
     /// Of the steps done before the run was restored, those of this and later stages.
@@ -256,14 +256,14 @@ struct Run<'a> {
     kept: Vec<u8>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> LatentRun<'a> {
     fn new(picture: &Picture, mut start: Start, device: &'a mut TrainingDevice) -> Self {
         let mut networks = start.networks.clone();
         let resumed = start.planes.take();
         if resumed.is_none() {
             networks.set_colour(&picture.mean());
         }
-        let mut model = Model::new((picture.width, picture.height), networks, start.seed);
+        let mut model = LatentModel::new((picture.width, picture.height), networks, start.seed);
         let stages = if resumed.is_some() { 0 } else { (model.shape.levels - 1).min(2) as u32 };
         for (level, plane) in model.cpu.levels.iter_mut().zip(resumed.iter().flatten()) {
             level.values = plane.values().iter().map(|&q| f32::from(q)).collect();
@@ -465,7 +465,7 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Archived for Run<'_> {
+impl Archived for LatentRun<'_> {
     fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         archive.f64(&mut self.lambda)?;
         archive.u32(&mut self.done)?;

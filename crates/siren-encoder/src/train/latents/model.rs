@@ -46,8 +46,8 @@ impl Group<Moments> {
 /// Rows of weights, each with its bias at the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Networks {
-    pub shape: synthesis::Shape,
-    pub context: context::Shape,
+    pub shape: synthesis::SynthesisShape,
+    pub context: context::ContextShape,
     pub sine: Vec<f32>,
     pub output: Vec<f32>,
     pub entropy: [Vec<f32>; 3],
@@ -56,13 +56,13 @@ pub struct Networks {
 impl Networks {
     /// The sizes.
     pub fn shape(&self) -> Shape {
-        let synthesis::Shape { levels, sines, channels } = self.shape;
+        let synthesis::SynthesisShape { levels, sines, channels } = self.shape;
         Shape { levels, sines, hidden: self.context.hidden, channels }
     }
 
     /// Chooses the biases of the outputs so that latents of zero give `colour`, in [-1, 1].
     pub fn set_colour(&mut self, colour: &[f32]) {
-        let synthesis::Shape { levels, sines, .. } = self.shape;
+        let synthesis::SynthesisShape { levels, sines, .. } = self.shape;
         let rows = self.output.chunks_exact_mut(sines + levels + 1);
         for (row, colour) in rows.zip(colour) {
             let biases = self.sine.chunks_exact(levels + 1).map(|row| row[levels].sin());
@@ -91,9 +91,9 @@ pub struct Thrift {
     pub bands: usize,
 }
 
-pub struct Model {
-    pub shape: synthesis::Shape,
-    pub context: context::Shape,
+pub struct LatentModel {
+    pub shape: synthesis::SynthesisShape,
+    pub context: context::ContextShape,
     sine: Group<soap::Matrix>,
     output: Group<soap::Matrix>,
     entropy: [Group<Moments>; 3],
@@ -131,7 +131,7 @@ const SOAP_SHARE: f64 = 0.7;
 /// Latents of level l are so many times 2^l of what Adam's rate is for.
 const LATENT_SCALE: f64 = 4.0;
 
-impl Model {
+impl LatentModel {
     pub fn new((width, height): (usize, usize), networks: Networks, seed: u64) -> Self {
         let Networks { shape, context, sine, output, entropy } = networks;
         let level = |l: usize| (width.div_ceil(1 << l), height.div_ceil(1 << l));
@@ -247,7 +247,7 @@ impl Model {
     /// One step of the networks alone, on latents rounded to the nearest.
     ///
     /// # Errors
-    /// As [`Model::step`].
+    /// As [`LatentModel::step`].
     pub fn step_networks(
         &mut self,
         stage: &Stage,

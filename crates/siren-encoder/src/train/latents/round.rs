@@ -1,12 +1,12 @@
-//! From trained grids to what a file holds: the weights of the networks as integers, with
+//! From trained latents to what a file holds: the weights of the networks as integers, with
 //! steps that weigh their bits against the picture and the latents, and rounded latents.
 
-use super::model::{Model, Networks};
+use super::model::{LatentModel, Networks};
 use super::{Picture, Stage, Trained};
 use siren_image::coding::compact::{QuantizedLayer, STEP_CODES, Steps, step_size};
-use siren_image::coding::grids::{self, Networks as Rounded};
 use siren_image::coding::latents::{Context, IntegerLayer, MAX_DROP};
-use siren_image::grids::Plane;
+use siren_image::coding::payload::{self, Networks as Rounded};
+use siren_image::latents::Plane;
 
 /// Bits of the largest weight before steps are made larger: of the synthesis, whose weights are
 /// the finer the longer they were trained, and of the entropy model.
@@ -77,7 +77,7 @@ impl Grain {
 
 /// What networks cost on part of the picture, scaled up to the whole of it.
 struct Sample<'a> {
-    model: &'a mut Model,
+    model: &'a mut LatentModel,
     stage: Stage<'a>,
     lambda: f64,
     /// One of so many blocks and bands is measured.
@@ -85,7 +85,7 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn new(model: &'a mut Model, picture: &'a Picture<'a>, lambda: f64) -> Self {
+    fn new(model: &'a mut LatentModel, picture: &'a Picture<'a>, lambda: f64) -> Self {
         let share = (picture.width * picture.height).div_ceil(SAMPLE);
         let stage = Stage { base: 0, picture };
         Self { model, stage, lambda, share }
@@ -235,7 +235,7 @@ impl Trained<'_> {
                 plane
             })
             .collect();
-        grids::encode(&planes, networks)
+        payload::encode(&planes, networks)
     }
 }
 
@@ -258,8 +258,8 @@ impl Networks {
         let levels = file.sines.weights.len() / sines;
         let (h1, h2) = file.context.hidden();
         Self {
-            shape: super::synthesis::Shape { levels, sines, channels },
-            context: super::context::Shape { hidden: [h1, h2] },
+            shape: super::synthesis::SynthesisShape { levels, sines, channels },
+            context: super::context::ContextShape { hidden: [h1, h2] },
             sine: rows(&file.sines),
             output: rows(&file.output),
             entropy: [0, 1, 2].map(entropy),

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Shape;
 use super::model::Networks;
-use siren_image::coding::grids::Networks as Rounded;
+use siren_image::coding::payload::Networks as Rounded;
 use siren_image::network::{Channels, Topology};
 
 /// Networks for RGB.

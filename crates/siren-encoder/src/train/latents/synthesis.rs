@@ -5,7 +5,7 @@
 use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, LONGEST, Lines};
-use siren_image::grids::Taps;
+use siren_image::latents::Taps;
 use siren_image::{Raster, Samples};
 use siren_kernel::training;
 
@@ -125,13 +125,13 @@ impl<'a> Picture<'a> {
 
 /// Sizes of the function: levels in use, sines, channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct SynthesisShape {
     pub levels: usize,
     pub sines: usize,
     pub channels: usize,
 }
 
-impl Shape {
+impl SynthesisShape {
     /// Numbers of the sine layer: `sines` rows of `levels` weights and a bias.
     pub fn sine_len(self) -> usize {
         self.sines * (self.levels + 1)
@@ -145,8 +145,8 @@ impl Shape {
 }
 
 /// The weights as the kernels read them.
-pub struct Packed {
-    shape: Shape,
+pub struct PackedSynthesis {
+    shape: SynthesisShape,
     sine: Matrix,
     sine_biases: Vec<f32>,
     output: Matrix,
@@ -157,9 +157,9 @@ pub struct Packed {
     back_to_levels: Matrix,
 }
 
-impl Packed {
-    pub fn new(shape: Shape, sine: &[f32], output: &[f32]) -> Self {
-        let Shape { levels, sines, channels } = shape;
+impl PackedSynthesis {
+    pub fn new(shape: SynthesisShape, sine: &[f32], output: &[f32]) -> Self {
+        let SynthesisShape { levels, sines, channels } = shape;
         let w1 = |o: usize, k: usize| sine[o * (levels + 1) + k];
         let w2 = |o: usize, k: usize| output[o * (sines + levels + 1) + k];
         let back = |k: usize, o: usize| if o < sines { w1(o, k) } else { w2(o - sines, sines + k) };
@@ -215,7 +215,7 @@ impl Axis {
 
 /// Latents of a level, row by row.
 #[derive(Clone, Copy)]
-pub struct Latents<'a> {
+pub struct SoftLevel<'a> {
     pub width: usize,
     pub values: &'a [f32],
 }
@@ -258,7 +258,7 @@ pub struct BlockResult {
 
 /// Working memory of a thread.
 #[derive(Default)]
-pub struct Scratch {
+pub struct SynthesisScratch {
     /// Sines, below them the levels, below them ones.
     h: Vec<f32>,
     slope: Vec<f32>,
@@ -312,7 +312,7 @@ pub struct Synthesis<'a> {
     /// Along a line, and from line to line.
     along: &'a Axis,
     across: &'a Axis,
-    packed: &'a Packed,
+    packed: &'a PackedSynthesis,
 }
 
 impl<'a> Synthesis<'a> {
@@ -321,7 +321,7 @@ impl<'a> Synthesis<'a> {
         level: Simd,
         picture: &'a Picture<'a>,
         [x, y]: &'a [Axis; 2],
-        packed: &'a Packed,
+        packed: &'a PackedSynthesis,
     ) -> Self {
         let lines = Lines::of(picture.width, picture.height);
         let (along, across) = lines.turn((x, y));
@@ -340,17 +340,17 @@ impl<'a> Synthesis<'a> {
     pub fn block(
         &self,
         corner: (usize, usize),
-        latents: &[Latents],
+        latents: &[SoftLevel],
         gradients: Gradients,
         sums: &mut Option<(Vec<f32>, Vec<f32>)>,
-        scratch: &mut Scratch,
+        scratch: &mut SynthesisScratch,
     ) -> BlockResult {
-        let Shape { levels, sines, channels } = self.packed.shape;
+        let SynthesisShape { levels, sines, channels } = self.packed.shape;
         let length = BLOCK.0.min(self.along.len - corner.0);
         let count = BLOCK.1.min(self.across.len - corner.1);
         let points = length.next_multiple_of(LANES);
-        let Scratch { h, slope, delta, by_level, stretched, by_stretched, .. } = scratch;
-        let Scratch { local, targets, visible, .. } = scratch;
+        let SynthesisScratch { h, slope, delta, by_level, stretched, by_stretched, .. } = scratch;
+        let SynthesisScratch { local, targets, visible, .. } = scratch;
         h.resize((sines + levels + 1) * points, 0.0);
         h[(sines + levels) * points..].fill(1.0);
         slope.resize(sines * points, 0.0);
@@ -485,7 +485,7 @@ impl<'a> Synthesis<'a> {
         by_level: &mut [f32],
         squares: &mut Vec<f32>,
     ) {
-        let Shape { sines, channels, .. } = self.packed.shape;
+        let SynthesisShape { sines, channels, .. } = self.packed.shape;
         let points = slope.len() / sines;
         squares.clear();
         squares.resize(by_level.len(), 0.0);

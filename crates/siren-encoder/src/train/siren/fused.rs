@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::stepper::{Batch, Layer, Picture, Step, Stepper, Task, WeightedPixel};
+use super::stepper::{Batch, LayerPlace, Step, Stepper, Task, TrainingPixels, WeightedPixel};
 use crate::quantize::Sensitivity;
 use siren_image::DeviceError;
 use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
@@ -24,15 +24,15 @@ const MAX_SHARDS: usize = 32;
 /// A picture and a network whose steps are computed on all cores.
 #[derive(Debug)]
 pub struct Fused<'a> {
-    picture: Picture<'a>,
-    layers: Vec<Layer>,
+    picture: TrainingPixels<'a>,
+    layers: Vec<LayerPlace>,
     level: Simd,
     /// Working memory of threads that are not at work.
-    spare: Mutex<Vec<Scratch>>,
+    spare: Mutex<Vec<FusedScratch>>,
 }
 
 /// A layer as the kernels read it, its factor folded in.
-struct Packed {
+struct PackedLayer {
     forward: Matrix,
     backward: Matrix,
     biases: Vec<f32>,
@@ -40,7 +40,7 @@ struct Packed {
 
 /// Activations of one block.
 #[derive(Debug)]
-struct Scratch {
+struct FusedScratch {
     /// Inputs of each layer, below them a row of ones for the biases.
     h: Vec<Vec<f32>>,
     /// Cosines of each hidden layer.
@@ -77,8 +77,8 @@ impl<'a> Fused<'a> {
     pub fn new(task: &Task<'a>) -> Self {
         assert_eq!(task.raster.channels(), task.topology.channels(), "the picture's channels");
         Self {
-            picture: Picture::new(task.raster),
-            layers: Layer::all(task.topology, &task.scales),
+            picture: TrainingPixels::new(task.raster),
+            layers: LayerPlace::all(task.topology, &task.scales),
             level: Simd::new(),
             spare: Mutex::default(),
         }
@@ -94,7 +94,7 @@ impl<'a> Fused<'a> {
             .map(|start| {
                 let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
                 let idle = spare().pop();
-                let mut scratch = idle.unwrap_or_else(|| Scratch::new(&self.layers));
+                let mut scratch = idle.unwrap_or_else(|| FusedScratch::new(&self.layers));
                 let mut gradient = vec![0.0; weights.len()];
                 let mut error = 0.0;
                 let end = points.min(start + shard);
@@ -105,7 +105,7 @@ impl<'a> Fused<'a> {
                     self.forward(&packed, &mut scratch);
                     error += scratch.compare(count);
                     self.backward(&packed, &mut scratch, |_, layer, delta, h| {
-                        let Layer { inputs, outputs, .. } = layer;
+                        let LayerPlace { inputs, outputs, .. } = layer;
                         let part = &mut gradient[layer.range()];
                         add_outer(self.level, delta, outputs, h, inputs + 1, part);
                     });
@@ -145,7 +145,7 @@ impl<'a> Fused<'a> {
     ) -> Vec<Sensitivity> {
         let points = pixels.len();
         let packed = self.pack(weights);
-        let mut scratch = Scratch::new(&self.layers);
+        let mut scratch = FusedScratch::new(&self.layers);
         let block = scratch.block();
         let mut sums = vec![Sensitivity::default(); self.layers.len()];
         for first in (0..points).step_by(block) {
@@ -183,11 +183,11 @@ impl<'a> Fused<'a> {
         sums
     }
 
-    fn pack(&self, weights: &[f32]) -> Vec<Packed> {
-        let pack = |layer: &Layer| {
-            let &Layer { inputs, outputs, scale, start } = layer;
+    fn pack(&self, weights: &[f32]) -> Vec<PackedLayer> {
+        let pack = |layer: &LayerPlace| {
+            let &LayerPlace { inputs, outputs, scale, start } = layer;
             let at = |o: usize, k: usize| scale * weights[start + o * (inputs + 1) + k];
-            Packed {
+            PackedLayer {
                 forward: Matrix::new(outputs, inputs, at),
                 backward: Matrix::new(inputs, outputs, |k, o| at(o, k)),
                 biases: (0..outputs).map(|o| at(o, inputs)).collect(),
@@ -197,11 +197,11 @@ impl<'a> Fused<'a> {
     }
 
     /// Leaves the outputs in `scratch.delta`.
-    fn forward(&self, packed: &[Packed], scratch: &mut Scratch) {
+    fn forward(&self, packed: &[PackedLayer], scratch: &mut FusedScratch) {
         let block = scratch.block();
         let (output, hidden) = packed.split_last().expect("a network has layers");
         for (l, layer) in hidden.iter().enumerate() {
-            let Layer { inputs, outputs, .. } = self.layers[l];
+            let LayerPlace { inputs, outputs, .. } = self.layers[l];
             let (before, after) = scratch.h.split_at_mut(l + 1);
             let h = &before[l][..inputs * block];
             let out = &mut after[0][..outputs * block];
@@ -209,7 +209,7 @@ impl<'a> Fused<'a> {
             let slope = &mut scratch.slope[l];
             layer.forward.layer_with_slope(self.level, biases, sine, h, out, slope);
         }
-        let Layer { inputs, outputs, .. } = self.layers[hidden.len()];
+        let LayerPlace { inputs, outputs, .. } = self.layers[hidden.len()];
         let h = &scratch.h[hidden.len()][..inputs * block];
         let out = &mut scratch.delta[..outputs * block];
         output.forward.layer(self.level, &output.biases, Activation::Identity, h, out);
@@ -220,14 +220,14 @@ impl<'a> Fused<'a> {
     /// its inputs, below which stands a row of ones.
     fn backward(
         &self,
-        packed: &[Packed],
-        scratch: &mut Scratch,
-        mut visit: impl FnMut(usize, Layer, &[f32], &[f32]),
+        packed: &[PackedLayer],
+        scratch: &mut FusedScratch,
+        mut visit: impl FnMut(usize, LayerPlace, &[f32], &[f32]),
     ) {
         let block = scratch.block();
         for (l, layer) in packed.iter().enumerate().rev() {
             let here = self.layers[l];
-            let Layer { inputs, outputs, .. } = here;
+            let LayerPlace { inputs, outputs, .. } = here;
             let delta = &scratch.delta[..outputs * block];
             visit(l, here, delta, &scratch.h[l]);
             if l > 0 {
@@ -240,8 +240,8 @@ impl<'a> Fused<'a> {
     }
 }
 
-impl Scratch {
-    fn new(layers: &[Layer]) -> Self {
+impl FusedScratch {
+    fn new(layers: &[LayerPlace]) -> Self {
         let rows: usize = layers.iter().map(|l| l.inputs + 1 + l.outputs).sum();
         // A power of two, so that shards are whole blocks.
         let affordable = (BLOCK_BYTES / (4 * rows)).clamp(LANES, MAX_BLOCK);
@@ -265,7 +265,11 @@ impl Scratch {
     }
 
     /// Takes in the pixels of a block; the rest of it keeps pixels of earlier blocks.
-    fn load(&mut self, picture: &Picture, pixels: impl Iterator<Item = WeightedPixel> + Clone) {
+    fn load(
+        &mut self,
+        picture: &TrainingPixels,
+        pixels: impl Iterator<Item = WeightedPixel> + Clone,
+    ) {
         let block = self.block();
         let (x, y) = self.h[0].split_at_mut(block);
         let places = x.iter_mut().zip(y).zip(&mut self.weights);

@@ -24,7 +24,7 @@ use crate::error::EncodeError;
 use crate::quantize::{self, Sensitivity};
 use crate::rate;
 pub use fused::Fused;
-pub use model::Model;
+pub use model::SirenModel;
 use quality::Errors;
 use sampling::Sampler;
 use schedule::Schedule;
@@ -32,9 +32,9 @@ use siren_image::coding::compact::{Quantized, Steps};
 use siren_image::network::{Siren, Topology};
 use siren_image::raster::{Raster, decibels};
 use siren_kernel::{Adam, Simd};
-pub(crate) use stepper::Layer;
+pub(crate) use stepper::LayerPlace;
 #[cfg(feature = "candle")]
-pub(crate) use stepper::Picture;
+pub(crate) use stepper::TrainingPixels;
 pub use stepper::{Batch, Step, Stepper, Task, WeightedPixel};
 
 /// What is trained, and how.
@@ -139,7 +139,7 @@ pub(crate) fn train(
             single_colour: true,
         });
     }
-    let mut run = Run::new(start, device)?;
+    let mut run = SirenRun::new(start, device)?;
     if let Some(saved) = saved {
         run.archive(&mut Archive::Reading(saved))?;
     } else if start.initial.is_some() {
@@ -184,7 +184,7 @@ fn work(start: &Start) -> Work {
 }
 
 /// A training run.
-struct Run<'a> {
+struct SirenRun<'a> {
     raster: &'a Raster,
     training: &'a SirenTraining,
     /// Pixels of a step.
@@ -207,7 +207,7 @@ struct Run<'a> {
     /// The weights to go back to after a divergence, and a later copy.
     good: Vec<f32>,
     recent: Vec<f32>,
-    model: Model,
+    model: SirenModel,
     sampler: Sampler,
     device: &'a mut TrainingDevice,
     cpu: Fused<'a>,
@@ -228,7 +228,7 @@ struct Run<'a> {
 
 /// The best network measured.
 struct Best {
-    /// As [`Model::weights`] has them.
+    /// As [`SirenModel::weights`] has them.
     weights: Vec<f32>,
     /// The steps that its weights are rounded to.
     steps: Option<Vec<Steps>>,
@@ -236,19 +236,19 @@ struct Best {
     error: f64,
 }
 
-impl<'a> Run<'a> {
+impl<'a> SirenRun<'a> {
     fn new(start: &Start<'a>, device: &'a mut TrainingDevice) -> Result<Self, EncodeError> {
         let &Start { raster, topology, initial, budget, training } = start;
         let flat = quality::mean_colour(raster);
         let mut rng = ChaCha8Rng::seed_from_u64(training.common.seed);
         let rate = training.learning_rate.unwrap_or_else(|| {
             let expected =
-                rate::Model::new(raster).psnr_of_weights(topology, training.common.effort);
+                rate::RateModel::new(raster).psnr_of_weights(topology, training.common.effort);
             schedule::peak(topology, expected)
         });
         let (model, peak) = match initial {
-            Some(siren) => (Model::from_siren(siren, training.omega), RESUMED * rate),
-            None => (Model::initialize(topology, training.omega, &flat, &mut rng)?, rate),
+            Some(siren) => (SirenModel::from_siren(siren, training.omega), RESUMED * rate),
+            None => (SirenModel::initialize(topology, training.omega, &flat, &mut rng)?, rate),
         };
         let weights = model.weights().to_vec();
         let task = Task { raster, topology, scales: model.scales(), points: points(start) };
@@ -440,7 +440,7 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Archived for Run<'_> {
+impl Archived for SirenRun<'_> {
     fn archive(&mut self, archive: &mut Archive) -> Result<(), EncodeError> {
         for number in [&mut self.step, &mut self.recoveries, &mut self.restored_at] {
             archive.u32(number)?;
@@ -498,10 +498,10 @@ const ADAM: (f64, f64) = (0.9, 0.999);
 const ADAM_EPSILON: f32 = 1e-8;
 
 impl Optimizer {
-    fn new(choice: OptimizerChoice, model: &Model) -> Self {
+    fn new(choice: OptimizerChoice, model: &SirenModel) -> Self {
         match choice {
             OptimizerChoice::Soap => {
-                let matrix = |layer: &Layer| {
+                let matrix = |layer: &LayerPlace| {
                     let (len, columns) = (layer.range().len(), layer.inputs + 1);
                     soap::Matrix::new(len, columns, &SoapParams::DEFAULT)
                 };
@@ -519,7 +519,7 @@ impl Optimizer {
     }
 
     /// One step of the model's weights, at a learning rate.
-    fn step(&mut self, model: &mut Model, gradient: &[f32], rate: f64) {
+    fn step(&mut self, model: &mut SirenModel, gradient: &[f32], rate: f64) {
         match self {
             Self::Soap(matrices) => {
                 let params = SoapParams { lr: rate, ..SoapParams::DEFAULT };

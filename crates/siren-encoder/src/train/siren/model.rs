@@ -6,25 +6,25 @@ use std::f32::consts::PI;
 
 use rand::Rng;
 
-use super::stepper::Layer;
+use super::stepper::LayerPlace;
 use crate::error::EncodeError;
 use siren_image::coding::compact::{self, Steps};
 use siren_image::container::TrainingOmega;
 use siren_image::network::{Siren, Topology};
 
 /// Trainable weights, layer by layer rows `[W | b]` of `inputs + 1`. Each layer has a factor beside
-/// them, omega_0 and a learning rate of its own, that is folded into them in [`Model::siren`]: an
+/// them, omega_0 and a learning rate of its own, that is folded into them in [`SirenModel::siren`]: an
 /// optimizer's steps are as large as the factor says.
 #[derive(Debug, Clone)]
-pub struct Model {
+pub struct SirenModel {
     topology: Topology,
-    layers: Vec<Layer>,
+    layers: Vec<LayerPlace>,
     weights: Vec<f32>,
     /// Step sizes of each layer's weights and biases, once they are rounded.
     steps: Option<Vec<[f32; 2]>>,
 }
 
-impl Model {
+impl SirenModel {
     /// SIREN initialization (Sitzmann et al. 2020, section 3.2 and supplement 1.5):
     /// first layer uniform in +-1/n, others uniform in +-sqrt(6/n)/omega_0 for n inputs;
     /// biases uniform in +-1/sqrt(n), as in the authors' code. The output biases start at
@@ -64,9 +64,9 @@ impl Model {
     /// A model that computes what `siren` does.
     pub fn from_siren(siren: &Siren, omega: TrainingOmega) -> Self {
         let topology = siren.topology();
-        let layers = Layer::all(topology, &scales(topology, omega));
+        let layers = LayerPlace::all(topology, &scales(topology, omega));
         let mut weights = Vec::with_capacity(topology.weight_count());
-        for (layer, Layer { scale, .. }) in siren.layers().iter().zip(&layers) {
+        for (layer, LayerPlace { scale, .. }) in siren.layers().iter().zip(&layers) {
             let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
             let rows = rows.flat_map(|(row, bias)| row.iter().chain([bias]));
             weights.extend(rows.map(|w| w / scale));
@@ -89,7 +89,7 @@ impl Model {
         &mut self.weights
     }
 
-    pub(super) fn layers(&self) -> &[Layer] {
+    pub(super) fn layers(&self) -> &[LayerPlace] {
         &self.layers
     }
 

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use siren_image::Raster;
 use siren_image::eval::{BLOCK, Evaluator, Points};
 use siren_image::network::Siren;
-use siren_image::{Grid, View};
+use siren_image::{PixelGrid, View};
 
 /// Picked pixels along the side of a tile: 16 pixels tell its error well enough.
 const TILE: usize = 4;
@@ -38,7 +38,7 @@ pub(super) struct Errors {
 /// colour `flat`.
 pub(super) fn measure(raster: &Raster, siren: &Siren, flat: &[f32], pixels: u64) -> Errors {
     let size = raster.size();
-    let grid = Grid::new(size, &View::default()).expect("a raster's own size is a view");
+    let grid = PixelGrid::new(size, &View::default()).expect("a raster's own size is a view");
     let evaluator = Evaluator::new(siren.clone());
     let channels = raster.channels().count();
     let stride = (size.pixels() as f64 / pixels as f64).sqrt().ceil().max(1.0) as usize;

@@ -67,14 +67,14 @@ impl Focus {
 }
 
 /// The pixels of one step.
-pub(super) enum Pixels {
+pub(super) enum Drawn {
     /// Each of them once, in order, of weight 1.
     All,
     /// These. The weight of each makes up for its density.
     Some(Vec<WeightedPixel>),
 }
 
-impl Pixels {
+impl Drawn {
     /// As a stepper takes them.
     pub fn batch(&self) -> Batch<'_> {
         match self {
@@ -127,10 +127,10 @@ impl Sampler {
     /// `points` stretches of the same length, and a place of each tells a pixel (stratified
     /// sampling). It is random in the first batch and moves by the golden ratio from one to the
     /// next, so that few pixels come again before all have been there.
-    pub fn next_pixels(&mut self, points: usize) -> Pixels {
+    pub fn next_pixels(&mut self, points: usize) -> Drawn {
         let all = self.size.pixels();
         if points as u64 >= all {
-            return Pixels::All;
+            return Drawn::All;
         }
         self.batches += 1;
         let turn = (f64::from(self.batches) * GOLDEN).fract();
@@ -151,7 +151,7 @@ impl Sampler {
             let (column, row) = (tile.left + pixel % tile.width, tile.top + pixel / tile.width);
             WeightedPixel { number: row * width + column, weight: tile.weight as f32 }
         });
-        Pixels::Some(drawn.collect())
+        Drawn::Some(drawn.collect())
     }
 
     /// `points` pixels drawn evenly by `rng`, apart from the order of the batches.
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn drawn(sampler: &mut Sampler, points: usize) -> Vec<WeightedPixel> {
-        let Pixels::Some(pixels) = sampler.next_pixels(points) else { panic!("not all pixels") };
+        let Drawn::Some(pixels) = sampler.next_pixels(points) else { panic!("not all pixels") };
         assert_eq!(pixels.len(), points);
         assert!(pixels.iter().all(|p| u64::from(p.number) < SIZE.pixels()));
         pixels
@@ -227,7 +227,7 @@ mod tests {
         let mut sampler = sampler();
         sampler.focus(&errors());
         let all = sampler.next_pixels(SIZE.pixels() as usize);
-        assert!(matches!(all, Pixels::All));
+        assert!(matches!(all, Drawn::All));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use siren_image::DeviceError;
 use siren_image::network::Topology;
-use siren_image::{Grid, View};
+use siren_image::{PixelGrid, View};
 use siren_image::{Raster, Samples};
 
 /// A pixel of a batch.
@@ -60,7 +60,7 @@ pub trait Stepper: Send {
 
 /// A layer among the weights of all.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Layer {
+pub(crate) struct LayerPlace {
     pub inputs: usize,
     pub outputs: usize,
     pub scale: f32,
@@ -68,7 +68,7 @@ pub(crate) struct Layer {
     pub start: usize,
 }
 
-impl Layer {
+impl LayerPlace {
     /// The layers of a topology, with a factor for each.
     ///
     /// # Panics
@@ -93,7 +93,7 @@ impl Layer {
 
 /// The pixels of a raster as a network sees them.
 #[derive(Debug, Clone)]
-pub(crate) struct Picture<'a> {
+pub(crate) struct TrainingPixels<'a> {
     pub raster: &'a Raster,
     pub channels: usize,
     /// x of every column and y of every row.
@@ -101,10 +101,10 @@ pub(crate) struct Picture<'a> {
     y: Vec<f32>,
 }
 
-impl<'a> Picture<'a> {
+impl<'a> TrainingPixels<'a> {
     pub fn new(raster: &'a Raster) -> Self {
         let size = raster.size();
-        let grid = Grid::new(size, &View::default()).expect("a raster's own size");
+        let grid = PixelGrid::new(size, &View::default()).expect("a raster's own size");
         Self {
             raster,
             channels: raster.channels().count(),

@@ -6,7 +6,7 @@ use super::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use siren_image::coding::latents::NEIGHBOURS;
-use siren_image::grids::Taps;
+use siren_image::latents::Taps;
 
 const LAMBDA: f64 = 3e-3;
 
@@ -122,7 +122,7 @@ fn curvatures_are_second_differences_of_a_square() {
         row[..4].fill(0.0);
         row[4..].iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
     }
-    let mut model = Model::new(size, networks, 0);
+    let mut model = LatentModel::new(size, networks, 0);
     let picture = planar(size, 3, vec![0.0; 3 * size.0 * size.1]);
     let stage = Stage { base: 0, picture: &picture };
     let weights = model.weights(0);
@@ -183,8 +183,9 @@ fn a_narrow_picture_is_worked_on_as_its_transpose() {
         let samples: Vec<f32> = (0..3 * 300 * width).map(|_| rng.random_range(-1.0..1.0)).collect();
         let channels = samples.chunks_exact(300 * width);
         let turned = channels.flat_map(|samples| transposed(samples, size)).collect();
-        let narrow = (planar(size, 3, samples), Model::new(size, networks.clone(), 0));
-        let wide = (planar((300, width), 3, turned), Model::new((300, width), networks.clone(), 0));
+        let narrow = (planar(size, 3, samples), LatentModel::new(size, networks.clone(), 0));
+        let wide =
+            (planar((300, width), 3, turned), LatentModel::new((300, width), networks.clone(), 0));
         let [(narrow, mut narrow_model), (wide, mut wide_model)] = [narrow, wide];
         let levels = narrow_model.cpu.levels.iter_mut();
         for (grid, turned) in levels.zip(&mut wide_model.cpu.levels) {
@@ -211,7 +212,7 @@ fn gradients_of(channels: usize, size: (usize, usize)) {
     let mut networks = super::super::start::networks(shape, 1e-2, 3);
     // A scale of its own for every group.
     networks.output.iter_mut().for_each(|w| *w += rng.random_range(-0.2..0.2));
-    let mut model = Model::new(size, networks, 0);
+    let mut model = LatentModel::new(size, networks, 0);
     let count = channels * size.0 * size.1;
     let samples: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
     let picture = planar(size, channels, samples.clone());

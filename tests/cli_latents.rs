@@ -1,4 +1,4 @@
-//! The binary on files of latent grids, which need no encoder.
+//! The binary on files of latents, which need no encoder.
 #![cfg(feature = "cli")]
 
 mod common;
@@ -156,7 +156,7 @@ fn exports_hold_the_function() {
     for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
         let bytes = w.grid("a.siren", channels);
         let decoder = Decoder::new(&bytes).unwrap();
-        let grids = decoder.grids().unwrap().unwrap();
+        let grids = decoder.latents().unwrap().unwrap();
         w.run("export a.siren -o a.safetensors").success();
         let bytes = fs::read(w.path("a.safetensors")).unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

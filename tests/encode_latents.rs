@@ -1,4 +1,4 @@
-//! Encoding as latent grids: sizes, targets, determinism, odd pictures, through the public API.
+//! Encoding as latents: sizes, targets, determinism, odd pictures, through the public API.
 #![cfg(feature = "encode")]
 
 mod common;
@@ -151,7 +151,7 @@ fn the_representation_follows_the_size() {
         run(&picture_of_bytes(width, height, Channels::Rgb), &encoder).representation
     };
     assert_eq!(of((96, 64), 400), Representation::Siren);
-    assert_eq!(of((192, 128), 5000), Representation::Grid);
+    assert_eq!(of((192, 128), 5000), Representation::Latents);
     // Many bits per pixel.
     assert_eq!(of((96, 64), 5000), Representation::Siren);
 }

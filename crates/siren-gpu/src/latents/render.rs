@@ -1,14 +1,14 @@
-//! Renders of latent grids.
+//! Renders of latents.
 
 use wgpu::BufferUsages as U;
 
 use super::super::pipeline::compile;
 use super::super::render::{Parts, format, rows};
 use super::super::{Gpu, GpuError, MOST_BYTES, Renderer};
-use super::{INVOCATIONS, Level, Network, PICTURE, Parameters, places, source};
-use siren_image::Grid;
+use super::{INVOCATIONS, LevelTable, Network, PICTURE, Parameters, places, source};
+use siren_image::PixelGrid;
 use siren_image::container::BitDepth;
-use siren_image::grids::Grids;
+use siren_image::latents::Latents;
 
 /// Workgroups that share the pixels of a dispatch, at most.
 const WORKGROUPS: u64 = 4224;
@@ -16,29 +16,29 @@ const WORKGROUPS: u64 = 4224;
 impl Renderer {
     /// Prepares renders of `grid` without the `left_out` finest levels, in samples of `depth`, or
     /// in values as they are. The planes in use must hold the grid's
-    /// [`footprint`](siren_image::grids::footprint).
+    /// [`footprint`](siren_image::latents::footprint).
     ///
     /// # Errors
     /// [`GpuError::TooLarge`], [`GpuError::Unsupported`] and [`GpuError::Failed`].
-    pub fn of_grids(
+    pub fn of_latents(
         gpu: &Gpu,
-        grids: &Grids,
+        latents: &Latents,
         left_out: usize,
-        grid: Grid,
+        grid: PixelGrid,
         depth: Option<BitDepth>,
     ) -> Result<Self, GpuError> {
-        let planes = || grids.planes().iter().enumerate().skip(left_out);
+        let planes = || latents.planes().iter().enumerate().skip(left_out);
         let count = planes().count();
-        let (size, channels) = (grid.size, grids.channels().count());
+        let (size, channels) = (grid.size, latents.channels().count());
         let (mut levels, mut start) = (Vec::new(), 0);
         let mut words: Vec<u32> = Vec::new();
-        let mut latents: Vec<u32> = Vec::new();
+        let mut values: Vec<u32> = Vec::new();
         for (number, plane) in planes() {
             let region = plane.region();
             let (width, height) = (region.width, region.height);
-            levels.push(Level { width, height, start, number, ..Level::default() });
+            levels.push(LevelTable { width, height, start, number, ..LevelTable::default() });
             start += width * height;
-            latents.extend(plane.values().iter().map(|&q| f32::from(q).to_bits()));
+            values.extend(plane.values().iter().map(|&q| f32::from(q).to_bits()));
             let columns = (0..size.width).map(|i| grid.u(i));
             words.extend(places(number, plane.width(), region.x, columns));
         }
@@ -46,7 +46,7 @@ impl Renderer {
             let down = (0..size.height).map(|j| grid.v(j));
             words.extend(places(number, plane.height(), plane.region().y, down));
         }
-        let (first, last) = (grids.sines(), grids.output());
+        let (first, last) = (latents.sines(), latents.output());
         let network = Network::of_picture(count, first.outputs, channels);
         let row = |weights: &[f32], sines: usize, bias: f32| {
             let (of_sines, of_levels) = weights.split_at(sines);
@@ -74,14 +74,14 @@ impl Renderer {
         };
         let weights = gpu.buffer_of("the weights", &packed, U::STORAGE)?;
         let places = gpu.buffer_of("the coordinates", &words, U::STORAGE)?;
-        let latents = gpu.buffer_of("the latents", &latents, U::STORAGE)?;
+        let values = gpu.buffer_of("the latents", &values, U::STORAGE)?;
         let work = of_workgroup * u64::from(workgroups);
         let work = gpu.buffer("the workgroups' rows", work, U::STORAGE)?;
         let parts = Parts {
             pipeline,
             workgroups,
             parameters: parameters.words(&network),
-            buffers: &[(1, &weights), (2, &places), (3, &latents), (4, &work)],
+            buffers: &[(1, &weights), (2, &places), (3, &values), (4, &work)],
         };
         Self::of_parts(gpu, parts, size, rows, channels, depth)
     }

@@ -1,4 +1,4 @@
-//! Latent grids for other programs.
+//! Latents for other programs.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use safetensors::Dtype;
 use sirenc::Decoder;
-use sirenc::grids::Grids;
+use sirenc::latents::Latents;
 use sirenc::network::Layer;
 
 use super::{GLSL_SINE, biases, products, rgba, serialize, tensors_of, write_pnm};
@@ -17,7 +17,7 @@ use super::{GLSL_SINE, biases, products, rgba, serialize, tensors_of, write_pnm}
 /// `levels.N` `[height, width]` (finest first), `sines` and `output` as `.weight` and `.bias`
 /// (columns of the output: sines, then levels), and the entropy model in integers:
 /// `entropy.N.weight`, `.bias`, and `entropy.N.drop`, the low bits that are dropped.
-pub fn safetensors(decoder: &Decoder, grids: &Grids) -> Result<Vec<u8>> {
+pub fn safetensors(decoder: &Decoder, grids: &Latents) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for (level, plane) in grids.planes().iter().enumerate() {
         let bytes = plane.values().iter().flat_map(|q| q.to_le_bytes()).collect();
@@ -42,7 +42,7 @@ pub fn safetensors(decoder: &Decoder, grids: &Grids) -> Result<Vec<u8>> {
 }
 
 /// The whole function in numpy. Latents that 8 bits hold are written so.
-pub fn numpy(decoder: &Decoder, grids: &Grids) -> Result<String> {
+pub fn numpy(decoder: &Decoder, grids: &Latents) -> Result<String> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     let latents = || grids.planes().iter().flat_map(|plane| plane.values());
     let narrow = latents().all(|&q| i8::try_from(q).is_ok());
@@ -83,7 +83,7 @@ a = np.stack([(W2 @ np.concatenate([np.sin(W1 @ f + p[1][:, None]), f]) + p[3][:
 
 /// Where each level lies in the texture: the finest at the top left, the others below it side
 /// by side. Also the texture's width and height.
-fn places(grids: &Grids) -> (Vec<(usize, usize)>, (usize, usize)) {
+fn places(grids: &Latents) -> (Vec<(usize, usize)>, (usize, usize)) {
     let finest = &grids.planes()[0];
     let (mut places, mut size) = (vec![(0, 0)], (finest.width(), finest.height()));
     let mut x = 0;
@@ -96,7 +96,7 @@ fn places(grids: &Grids) -> (Vec<(usize, usize)>, (usize, usize)) {
 }
 
 /// All latents as an RGB picture of 8 bits: q + 32768 is R + 256 G.
-pub fn texture(grids: &Grids) -> Result<Vec<u8>> {
+pub fn texture(grids: &Latents) -> Result<Vec<u8>> {
     let (places, (width, height)) = places(grids);
     let mut pixels = vec![0; 3 * width * height];
     for (plane, (left, top)) in grids.planes().iter().zip(places) {
@@ -116,7 +116,7 @@ pub fn texture(grids: &Grids) -> Result<Vec<u8>> {
 }
 
 /// A shader that reads the latents from [`texture`], whose file name is given.
-pub fn glsl(grids: &Grids, texture: &str) -> String {
+pub fn glsl(grids: &Latents, texture: &str) -> String {
     let size = grids.size();
     let (places, (width, height)) = places(grids);
     let levels = grids.planes().len();
@@ -128,7 +128,7 @@ pub fn glsl(grids: &Grids, texture: &str) -> String {
     let texture: String = texture.chars().filter(|c| !c.is_control()).collect();
     let mut text = format!(
         "#version 300 es
-// A picture as a function: latent grids of {levels} levels, {sines} sines, written by sirenc.
+// A picture as a function: latents of {levels} levels, {sines} sines, written by sirenc.
 // grids(position) takes a position in native pixels from the top left corner, of {w}x{h}, and
 // gives straight RGBA in [0, 1].
 //

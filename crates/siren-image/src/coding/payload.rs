@@ -1,4 +1,4 @@
-//! The payload of the representation by grids: table, networks, the latents tile by tile
+//! The payload of the representation by latents: table, networks, the latents tile by tile
 //! (spec section 6.4). Tiles are coded in parallel; knows no pixels.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use super::latents::{self, Context, INPUTS, IntegerLayer, MAX_FEATURES, OUTPUTS,
 use crate::container::{Cursor, write_varint};
 use crate::error::DecodeError;
 use crate::geometry::Size;
-use crate::grids::{Plane, Region};
+use crate::latents::{Plane, Region};
 use crate::network::{Layer, Topology, check_range, limits};
 use crate::parallel;
 use siren_kernel::Simd;

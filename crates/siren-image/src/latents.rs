@@ -1,4 +1,4 @@
-//! Latent grids: a picture as splines that go through one sine layer, the definition of that
+//! Latents: a picture as splines that go through one sine layer, the definition of that
 //! function in f64, and the latents that a part of it needs (spec section 5.2).
 //! Plain data and plain arithmetic; reads no bytes, starts no threads.
 
@@ -212,14 +212,14 @@ pub fn footprint(
 /// Level l has a latent for every 2^l x 2^l pixels, at the centre of that square. A plane that
 /// holds nothing is that of a level left out: its spline is 0.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Grids {
+pub struct Latents {
     size: Size,
     planes: Vec<Plane>,
     sines: Layer,
     output: Layer,
 }
 
-impl Grids {
+impl Latents {
     /// The function of a picture of `size` native pixels, from the planes of its levels
     /// (finest first), `(W1, b1)`, and `((W2, S), b2)`, whose rows are those of W2 and S
     /// one after the other.
@@ -335,7 +335,7 @@ pub(crate) mod tests {
         sines: usize,
         channels: usize,
         rng: &mut impl Rng,
-    ) -> Grids {
+    ) -> Latents {
         let planes = (0..levels).map(|level| {
             let (width, height) =
                 (level_length(size.width, level), level_length(size.height, level));
@@ -355,18 +355,18 @@ pub(crate) mod tests {
         let first = layer(levels, sines, &|_| 0.1);
         let mixed = 1.0 / (sines as f32).sqrt();
         let output = layer(sines + levels, channels, &|i| if i < sines { mixed } else { 5e-3 });
-        Grids::new(size, planes, first, output).unwrap()
+        Latents::new(size, planes, first, output).unwrap()
     }
 
     const SIZE: Size = Size { width: 21, height: 14 };
 
-    fn example() -> Grids {
+    fn example() -> Latents {
         random(SIZE, 5, 12, 4, &mut ChaCha8Rng::seed_from_u64(1))
     }
 
     #[test]
     fn derivatives_are_those_of_the_function() {
-        let grids = example();
+        let latents = example();
         let h = 1e-4;
         // Inside, at knots of several levels, at borders, corners and beyond.
         for (u, v) in [
@@ -380,7 +380,7 @@ pub(crate) mod tests {
             (-3.2, 6.1),
             (25.7, 19.0),
         ] {
-            let at = |du: f64, dv: f64| grids.evaluate(u + du, v + dv);
+            let at = |du: f64, dv: f64| latents.evaluate(u + du, v + dv);
             let (here, left, right) = (at(0.0, 0.0), at(-h, 0.0), at(h, 0.0));
             let (up, down) = (at(0.0, -h), at(0.0, h));
             for channel in 0..4 {
@@ -411,8 +411,8 @@ pub(crate) mod tests {
             |weights: Vec<f32>, inputs| Layer { inputs, outputs: 1, weights, biases: vec![0.25] };
         let size = Size { width: 20, height: 20 };
         let (sines, output) = (layer(vec![0.0], 1), layer(vec![0.0, 0.5], 2));
-        let grids = Grids::new(size, vec![plane], sines, output).unwrap();
-        let [jet] = grids.evaluate(7.75, 9.5)[..] else { panic!("one channel") };
+        let latents = Latents::new(size, vec![plane], sines, output).unwrap();
+        let [jet] = latents.evaluate(7.75, 9.5)[..] else { panic!("one channel") };
         assert!((jet.value - (0.5 * (3.0 * 7.25 + 5.0 * 9.0) + 0.25)).abs() < 1e-12);
         assert!((jet.dx - 1.5).abs() < 1e-12 && (jet.dy - 2.5).abs() < 1e-12);
         assert!(jet.laplacian.abs() < 1e-12);
@@ -422,10 +422,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_region_of_the_footprint_suffices() {
-        let grids = example();
+        let latents = example();
         for (u, v) in [(0.0..=21.0, 0.0..=14.0), (3.2..=9.1, 12.6..=13.5), (20.9..=20.9, 0.1..=0.1)]
         {
-            let mut partial = grids.clone();
+            let mut partial = latents.clone();
             for (level, plane) in partial.planes.iter_mut().enumerate() {
                 let Region { x, y, width, height } = footprint(SIZE, level, u.clone(), v.clone());
                 let (w, h) = (plane.width, plane.height);
@@ -436,7 +436,7 @@ pub(crate) mod tests {
                 *plane = part;
             }
             for (u, v) in [(*u.start(), *v.start()), (*u.end(), *v.end())] {
-                assert_eq!(partial.evaluate(u, v), grids.evaluate(u, v));
+                assert_eq!(partial.evaluate(u, v), latents.evaluate(u, v));
             }
         }
         let region = footprint(SIZE, 1, 9.0..=9.0, 0.0..=0.0);
@@ -445,13 +445,13 @@ pub(crate) mod tests {
 
     #[test]
     fn shapes_and_weights_are_checked() {
-        let refused = |change: &dyn Fn(&mut Grids)| {
-            let mut grids = example();
-            change(&mut grids);
-            Grids::new(grids.size, grids.planes, grids.sines, grids.output).unwrap_err()
+        let refused = |change: &dyn Fn(&mut Latents)| {
+            let mut latents = example();
+            change(&mut latents);
+            Latents::new(latents.size, latents.planes, latents.sines, latents.output).unwrap_err()
         };
         use DecodeError::{NonFiniteWeight, OutOfRange};
-        let shapes: [&dyn Fn(&mut Grids); 6] = [
+        let shapes: [&dyn Fn(&mut Latents); 6] = [
             &|g| g.planes.clear(),
             &|g| g.size.width += 1,
             &|g| drop(g.planes.pop()),

@@ -1,4 +1,4 @@
-//! Training of latent grids: soft rounding, the picture's error, the latents' bits, the gradients
+//! Training of latents: soft rounding, the picture's error, the latents' bits, the gradients
 //! of both, and Adam on the latents. The optimizers of the networks stay on the CPU.
 
 use wgpu::BufferUsages as U;
@@ -8,7 +8,9 @@ use super::super::pipeline::{
     EVALUATIONS, bind, compile, compile_sum, counted_error, pass, sum_workgroups,
 };
 use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
-use super::{BLOCK, INVOCATIONS, Layer, Level, Network, PICTURE, Parameters, places, source};
+use super::{
+    BLOCK, BlockLayer, INVOCATIONS, LevelTable, Network, PICTURE, Parameters, places, source,
+};
 use siren_encoder::train::latents::{
     self as training, Outcome, Rounding, Sizes, Step, Stepper, Weights,
 };
@@ -22,7 +24,7 @@ const STATE: usize = 4;
 
 /// Latents and networks in training on a GPU.
 #[derive(Debug)]
-pub(crate) struct GridTrainer {
+pub(crate) struct LatentTrainer {
     gpu: Gpu,
     sizes: Sizes,
     /// Latents of finer levels, and of all at the end.
@@ -31,7 +33,7 @@ pub(crate) struct GridTrainer {
     soft: wgpu::Buffer,
     state: wgpu::Buffer,
     by_input: wgpu::Buffer,
-    stage: Option<Stage>,
+    stage: Option<StageBuffers>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ struct Kernels {
 
 /// What hangs on the size of the picture.
 #[derive(Debug)]
-struct Stage {
+struct StageBuffers {
     base: usize,
     picture: Part,
     rates: Part,
@@ -75,7 +77,7 @@ struct Bound {
     workgroups: u32,
 }
 
-impl GridTrainer {
+impl LatentTrainer {
     /// Room for latents, all zero.
     ///
     /// # Errors
@@ -120,7 +122,7 @@ impl GridTrainer {
         Ok(())
     }
 
-    fn stage(&self, stage: &training::Stage) -> Result<Stage, GpuError> {
+    fn stage(&self, stage: &training::Stage) -> Result<StageBuffers, GpuError> {
         let Self { gpu, sizes, kernels, .. } = self;
         let base = stage.base;
         let &training::Picture { width, height, weight, .. } = stage.picture;
@@ -131,14 +133,14 @@ impl GridTrainer {
         let mut words: Vec<u32> = Vec::new();
         for (number, &(w, h)) in sizes.levels.iter().enumerate().skip(base) {
             let start = self.starts[number];
-            levels.push(Level {
+            levels.push(LevelTable {
                 width: w,
                 height: h,
                 start,
                 number,
                 tiles,
                 columns,
-                ..Level::default()
+                ..LevelTable::default()
             });
             tiles += (w * h).div_ceil(INVOCATIONS);
             columns += w * height;
@@ -219,7 +221,7 @@ impl GridTrainer {
                 Bound { group, workgroups: items.div_ceil(INVOCATIONS).min(limit) as u32 }
             };
         let used = last - self.starts[base];
-        let stage = Stage {
+        let stage = StageBuffers {
             base,
             soften: bound(&kernels.soften, used, &[(3, &self.soft), (9, &self.state)]),
             columns: bound(
@@ -283,7 +285,7 @@ impl GridTrainer {
             self.begin(on)?;
         }
         let Self { gpu, kernels, stage, .. } = self;
-        let Stage { picture, rates, soften, columns, descend, readable, .. } =
+        let StageBuffers { picture, rates, soften, columns, descend, readable, .. } =
             stage.as_mut().expect("a stage has begun");
         let by_latents = step.update.is_some();
         for (part, share) in [&mut *picture, &mut *rates].into_iter().zip(step.shares) {
@@ -331,7 +333,7 @@ impl GridTrainer {
     }
 }
 
-impl Stepper for GridTrainer {
+impl Stepper for LatentTrainer {
     fn step(
         &mut self,
         stage: &training::Stage,
@@ -389,7 +391,7 @@ impl Network {
     fn of_rates(hidden: [usize; 2]) -> Self {
         let [input, a, b] = [INPUTS, hidden[0], hidden[1]].map(|n| (n + 1).div_ceil(BLOCK));
         let deltas = input + a + b;
-        let layer = |(outputs, inputs), start, rows, blocks| Layer {
+        let layer = |(outputs, inputs), start, rows, blocks| BlockLayer {
             outputs,
             inputs: inputs + 1,
             second: usize::MAX,
@@ -413,7 +415,7 @@ impl Network {
 
     /// The rows of each layer's gradient.
     fn unpacked(&self, gradient: &[f32]) -> Vec<Vec<f32>> {
-        let rows = |layer: &Layer| {
+        let rows = |layer: &BlockLayer| {
             let row = |o| (0..layer.inputs).map(move |k| gradient[layer.place(o, k)]);
             (0..layer.outputs).flat_map(row).collect()
         };
@@ -553,7 +555,7 @@ mod tests {
             let wanted = groups(&outcome, used.map(|level| level.gradient.clone()).collect());
 
             let run = |gpu: &Gpu| {
-                let mut trainer = GridTrainer::new(gpu, sizes.clone()).unwrap();
+                let mut trainer = LatentTrainer::new(gpu, sizes.clone()).unwrap();
                 trainer.set_rounded(&rounded.concat());
                 let outcome = trainer.step(&stage, &weights, &step).unwrap();
                 let mut all = trainer.gradients().unwrap().into_iter();

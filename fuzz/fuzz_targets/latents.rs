@@ -1,9 +1,9 @@
-//! Any bytes as the payload of latent grids: latents or an error.
+//! Any bytes as the payload of latents: latents or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sirenc::coding::grids::{self, Payload};
-use sirenc::grids::Region;
+use sirenc::coding::latents::{self, Payload};
+use sirenc::latents::Region;
 use sirenc::{Channels, Size, Topology};
 use sirenc_fuzz::on_this_thread;
 

@@ -1,11 +1,11 @@
-//! Files of latent grids that are cut, damaged or forged: previews or typed errors, never a
+//! Files of latents that are cut, damaged or forged: previews or typed errors, never a
 //! panic.
 
 mod common;
 
 use common::{Random, compact_container, grid_container, grid_file, grid_networks, uniform};
 use sirenc::container::Container;
-use sirenc::grids::{Plane, level_length};
+use sirenc::latents::{Plane, level_length};
 use sirenc::{Channels, Crop, DecodeError, Decoder, Limit, Limits, Scale, Size, View};
 
 const SIZE: Size = Size { width: 70, height: 45 };
@@ -193,7 +193,7 @@ fn kept_latents_change_no_pixel() {
             scope.spawn(move || part.iter().for_each(check));
         }
     });
-    assert_eq!(kept.grids(), Decoder::new(&bytes).unwrap().grids());
+    assert_eq!(kept.grids(), Decoder::new(&bytes).unwrap().latents());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Latent grids on a GPU: how the kernels see levels and networks.
+//! Latents on a GPU: how the kernels see levels and networks.
 
 mod render;
 #[cfg(feature = "train")]
@@ -6,9 +6,9 @@ mod train;
 
 use super::pipeline::{EMIT, SINE};
 use siren_image::coding::latents::{NEIGHBOURS, TILE};
-use siren_image::grids::Taps;
+use siren_image::latents::Taps;
 #[cfg(feature = "train")]
-pub(super) use train::GridTrainer;
+pub(super) use train::LatentTrainer;
 
 /// Invocations of a workgroup, and points of a tile.
 const INVOCATIONS: usize = 64;
@@ -20,7 +20,7 @@ const MOST_LAYERS: usize = 3;
 
 /// A layer's weights in blocks.
 #[derive(Debug, Clone, Copy)]
-struct Layer {
+struct BlockLayer {
     /// Rows and numbers of a row, the bias among them.
     outputs: usize,
     inputs: usize,
@@ -34,7 +34,7 @@ struct Layer {
     blocks: [usize; 2],
 }
 
-impl Layer {
+impl BlockLayer {
     /// `vec4f` of its weights.
     fn length(&self) -> usize {
         BLOCK * self.blocks[0] * self.blocks[1]
@@ -58,7 +58,7 @@ impl Layer {
 /// The networks of a kernel.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
-    layers: Vec<Layer>,
+    layers: Vec<BlockLayer>,
     /// Rows of a tile.
     pub rows: usize,
     /// Hidden layers give a 1, for the biases of the next, as a further output.
@@ -71,7 +71,7 @@ impl Network {
     pub fn of_picture(levels: usize, sines: usize, channels: usize) -> Self {
         let (field, wide) = ((levels + 1).div_ceil(BLOCK), sines.div_ceil(BLOCK));
         let deltas = wide + field;
-        let first = Layer {
+        let first = BlockLayer {
             outputs: sines,
             inputs: levels + 1,
             second: usize::MAX,
@@ -79,7 +79,7 @@ impl Network {
             rows: [wide, 0, deltas],
             blocks: [field, wide],
         };
-        let output = Layer {
+        let output = BlockLayer {
             outputs: channels,
             inputs: sines + levels + 1,
             second: sines,
@@ -92,7 +92,7 @@ impl Network {
 
     /// `vec4f` of the weights.
     pub fn length(&self) -> usize {
-        self.layers.iter().map(Layer::length).sum()
+        self.layers.iter().map(BlockLayer::length).sum()
     }
 
     /// Weights as the kernels read them, from the rows of each layer.
@@ -143,12 +143,12 @@ pub(super) struct Parameters {
     pub rounding: [f32; 4],
     pub betas: [f32; 2],
     pub latents: usize,
-    pub levels: Vec<Level>,
+    pub levels: Vec<LevelTable>,
 }
 
 /// A level in use.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Level {
+pub(super) struct LevelTable {
     pub width: usize,
     pub height: usize,
     /// Latents before its first.
@@ -174,12 +174,12 @@ impl Parameters {
         words.extend(self.rounding.map(f32::to_bits));
         words.extend(self.betas.map(f32::to_bits));
         words.extend([self.latents as u32, 0]);
-        let mut layers: Vec<u32> = network.layers.iter().flat_map(Layer::words).collect();
+        let mut layers: Vec<u32> = network.layers.iter().flat_map(BlockLayer::words).collect();
         layers.resize(8 * MOST_LAYERS, 0);
         words.extend(layers);
         let mut levels: Vec<u32> = Vec::new();
         for level in &self.levels {
-            let Level { width, height, start, number, tiles, columns, rate } = *level;
+            let LevelTable { width, height, start, number, tiles, columns, rate } = *level;
             let numbers = [width, height, start, number, tiles, columns];
             levels.extend(numbers.map(|number| number as u32));
             levels.extend([rate.0, rate.1].map(f32::to_bits));

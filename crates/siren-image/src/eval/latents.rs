@@ -1,20 +1,20 @@
-//! Evaluation of [`Grids`] along the rows of a render, values and derivatives, in f32.
+//! Evaluation of [`Latents`] along the rows of a render, values and derivatives, in f32.
 //! Starts no threads and knows no samples.
 
 use std::ops::Range;
 
 use super::{BLOCK, JET_BLOCK};
-use crate::grids::{Grids, Plane, Region, Taps, clamp};
+use crate::latents::{Latents, Plane, Region, Taps, clamp};
 use crate::network::Topology;
 use siren_kernel::{
     self, Activation, LANES, Matrix, Simd,
     spline::{RUN, Run, Term},
 };
 
-/// Latent grids laid out for evaluation, by the best instruction set that this machine has.
+/// Latents laid out for evaluation, by the best instruction set that this machine has.
 #[derive(Debug, Clone)]
-pub struct GridEvaluator {
-    grids: Grids,
+pub struct LatentsEvaluator {
+    latents: Latents,
     /// The finest level that is not left out.
     finest: usize,
     sines: Matrix,
@@ -61,20 +61,20 @@ pub struct RowScratch {
     out: Vec<f32>,
 }
 
-impl GridEvaluator {
-    /// Prepares `grids` for evaluation without the `left_out` finest levels, whose splines
+impl LatentsEvaluator {
+    /// Prepares `latents` for evaluation without the `left_out` finest levels, whose splines
     /// are taken as 0.
     ///
     /// # Panics
     /// If that leaves no level.
-    pub fn new(grids: Grids, left_out: usize) -> Self {
-        Self::with_simd(grids, left_out, Simd::new())
+    pub fn new(latents: Latents, left_out: usize) -> Self {
+        Self::with_simd(latents, left_out, Simd::new())
     }
 
-    pub(crate) fn with_simd(grids: Grids, left_out: usize, simd: Simd) -> Self {
-        assert!(left_out < grids.planes().len(), "a level is left");
-        let (first, last) = (grids.sines(), grids.output());
-        let levels = grids.planes().len() - left_out;
+    pub(crate) fn with_simd(latents: Latents, left_out: usize, simd: Simd) -> Self {
+        assert!(left_out < latents.planes().len(), "a level is left");
+        let (first, last) = (latents.sines(), latents.output());
+        let levels = latents.planes().len() - left_out;
         let sines = Matrix::new(first.outputs, levels, |o, k| {
             first.weights[o * first.inputs + left_out + k]
         });
@@ -82,12 +82,12 @@ impl GridEvaluator {
             let skipped = if k < first.outputs { 0 } else { left_out };
             last.weights[o * last.inputs + skipped + k]
         });
-        Self { grids, finest: left_out, sines, output, simd }
+        Self { latents, finest: left_out, sines, output, simd }
     }
 
     /// The function.
-    pub fn grids(&self) -> &Grids {
-        &self.grids
+    pub fn latents(&self) -> &Latents {
+        &self.latents
     }
 
     /// How many of the finest levels are left out.
@@ -116,7 +116,7 @@ impl GridEvaluator {
         Columns { count: u.len(), jets, levels: levels.collect() }
     }
 
-    /// What [`GridEvaluator::columns`] takes for `points` points, and a thread for its rows:
+    /// What [`LatentsEvaluator::columns`] takes for `points` points, and a thread for its rows:
     /// `needed` are the latents of the levels in use.
     pub(crate) fn memory(
         topology: &Topology,
@@ -144,8 +144,8 @@ impl GridEvaluator {
             .levels
             .iter()
             .flat_map(|level| std::iter::repeat_n(vec![0.0; together * level.taps()], orders));
-        let outputs = self.grids.output().outputs;
-        let rows = self.grids.sines().outputs + columns.levels.len();
+        let outputs = self.latents.output().outputs;
+        let rows = self.latents.sines().outputs + columns.levels.len();
         RowScratch {
             combined: combined.collect(),
             block: vec![0.0; rows * BLOCK + RUN],
@@ -183,7 +183,7 @@ impl GridEvaluator {
             }
         }
         let (size, parts) = if columns.jets { (JET_BLOCK, 4) } else { (BLOCK, 1) };
-        let (first, last) = (self.grids.sines(), self.grids.output());
+        let (first, last) = (self.latents.sines(), self.latents.output());
         for (index, start) in (0..columns.count).step_by(size).enumerate() {
             let end = (start + size).min(columns.count);
             // All rows where they go together, else the one.
@@ -215,7 +215,7 @@ impl GridEvaluator {
 
     /// The levels in use.
     fn planes(&self) -> impl Iterator<Item = (usize, &Plane)> {
-        self.grids.planes().iter().enumerate().skip(self.finest)
+        self.latents.planes().iter().enumerate().skip(self.finest)
     }
 
     /// Combines the four rows of latents around row `row` of the points, once for each order.
@@ -355,20 +355,20 @@ impl LevelColumns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geometry::{Crop, Grid, Scale, Size};
-    use crate::grids::{self, footprint};
+    use crate::geometry::{Crop, PixelGrid, Scale, Size};
+    use crate::latents::{self, footprint};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use siren_kernel::instruction_sets;
 
     /// The numbers of a row of points, part by part, each of `u.len()` numbers.
-    fn row(evaluator: &GridEvaluator, u: &[f64], v: f64, jets: bool) -> Vec<Vec<f32>> {
+    fn row(evaluator: &LatentsEvaluator, u: &[f64], v: f64, jets: bool) -> Vec<Vec<f32>> {
         let columns = evaluator.columns(u, jets);
         let mut scratch = evaluator.scratch(&columns);
         let mut parts = vec![];
         // The second time the scratch is not fresh.
         for v in [v + 0.7, v] {
-            parts = vec![vec![]; evaluator.grids().channels().count() * if jets { 4 } else { 1 }];
+            parts = vec![vec![]; evaluator.latents().channels().count() * if jets { 4 } else { 1 }];
             evaluator.rows(&columns, &[v], &mut scratch, |columns, length, rows| {
                 assert_eq!(columns.start, parts[0].len());
                 for (part, row) in parts.iter_mut().zip(rows.chunks_exact(length)) {
@@ -380,10 +380,11 @@ mod tests {
     }
 
     /// Without a level is as if its latents were 0.
-    fn without(grids: &Grids, left_out: usize) -> Grids {
-        let mut planes = grids.planes().to_vec();
+    fn without(latents: &Latents, left_out: usize) -> Latents {
+        let mut planes = latents.planes().to_vec();
         planes[..left_out].iter_mut().for_each(|plane| plane.values_mut().fill(0));
-        Grids::new(grids.size(), planes, grids.sines().clone(), grids.output().clone()).unwrap()
+        Latents::new(latents.size(), planes, latents.sines().clone(), latents.output().clone())
+            .unwrap()
     }
 
     #[test]
@@ -405,13 +406,13 @@ mod tests {
         {
             let size = Size { width: size.0, height: size.1 };
             let channels = 1 + index % 4;
-            let grids = grids::tests::random(size, level_count, sines, channels, &mut rng);
-            let reference = without(&grids, left_out);
-            let view = Grid::of(size, crop, scale).unwrap();
+            let latents = latents::tests::random(size, level_count, sines, channels, &mut rng);
+            let reference = without(&latents, left_out);
+            let view = PixelGrid::of(size, crop, scale).unwrap();
             let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
             let rows = [0, view.size.height / 3, view.size.height - 1];
             for level in instruction_sets() {
-                let evaluator = GridEvaluator::with_simd(grids.clone(), left_out, level);
+                let evaluator = LatentsEvaluator::with_simd(latents.clone(), left_out, level);
                 for v in rows.map(|row| view.v(row)) {
                     let values = row(&evaluator, &u, v, false);
                     let jets = row(&evaluator, &u, v, true);
@@ -438,12 +439,12 @@ mod tests {
     fn a_point_does_not_depend_on_its_place() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let size = Size { width: 90, height: 40 };
-        let grids = grids::tests::random(size, 6, 17, 3, &mut rng);
+        let latents = latents::tests::random(size, 6, 17, 3, &mut rng);
         // Beyond the picture too.
         let mut u: Vec<f64> = (0..700).map(|i| f64::from(i) * 0.15 - 7.0).collect();
         let v = 17.3;
         for level in instruction_sets() {
-            let evaluator = GridEvaluator::with_simd(grids.clone(), 0, level);
+            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, level);
             for jets in [false, true] {
                 let ordered = row(&evaluator, &u, v, jets);
                 u.reverse();
@@ -464,9 +465,9 @@ mod tests {
     fn rows_that_go_together_are_what_each_is_alone() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let size = Size { width: 70, height: 300 };
-        let grids = grids::tests::random(size, 5, 9, 2, &mut rng);
+        let latents = latents::tests::random(size, 5, 9, 2, &mut rng);
         for level in instruction_sets() {
-            let evaluator = GridEvaluator::with_simd(grids.clone(), 0, level);
+            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, level);
             for (width, jets) in
                 [1, 3, 8, 64, 70, 256, 300].map(|w| [(w, false), (w, true)]).concat()
             {
@@ -495,7 +496,7 @@ mod tests {
     fn a_region_of_the_footprint_suffices() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let size = Size { width: 90, height: 40 };
-        let whole = grids::tests::random(size, 6, 17, 2, &mut rng);
+        let whole = latents::tests::random(size, 6, 17, 2, &mut rng);
         let u: Vec<f64> = (0..40).map(|_| rng.random_range(21.0..70.0)).collect();
         let (low, high) = u.iter().fold((90.0f64, 0.0f64), |(l, h), &u| (l.min(u), h.max(u)));
         let part = |(level, plane): (usize, &Plane)| {
@@ -512,8 +513,8 @@ mod tests {
         };
         let planes = whole.planes().iter().enumerate().map(part).collect();
         let (sines, output) = (whole.sines().clone(), whole.output().clone());
-        let partial = GridEvaluator::new(Grids::new(size, planes, sines, output).unwrap(), 1);
-        let whole = GridEvaluator::new(whole, 1);
+        let partial = LatentsEvaluator::new(Latents::new(size, planes, sines, output).unwrap(), 1);
+        let whole = LatentsEvaluator::new(whole, 1);
         let columns = partial.columns(&u, true);
         let mut scratch = partial.scratch(&columns);
         partial.rows(&columns, &[8.0], &mut scratch, |_, length, rows| {
