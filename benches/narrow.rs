@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Instant;
 
-use common::{grid_encoder, picture_of_bytes};
+use common::{latents_encoder, picture_of_bytes};
 use sirenc::{Channels, Decoder, Raster, Target, View};
 
 /// Short sides, and the pixels of each picture.
@@ -18,7 +18,7 @@ const RUNS: usize = 5;
 
 /// Seconds of an encode and of a decode.
 fn seconds(raster: &Raster) -> (f64, f64) {
-    let encoder = grid_encoder(Target::Bpp(0.6), STEPS);
+    let encoder = latents_encoder(Target::Bpp(0.6), STEPS);
     let mut least = (f64::INFINITY, f64::INFINITY);
     for _ in 0..RUNS {
         let start = Instant::now();

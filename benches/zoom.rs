@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Instant;
 
-use common::{Random, container, grid_container, uniform};
+use common::{Random, container, latents_container, uniform};
 use sirenc::{Channels, Crop, Decoder, Scale, Size, View};
 
 const SIZES: [Size; 3] = [
@@ -59,7 +59,7 @@ fn main() {
     println!();
     for size in SIZES {
         let siren = container(size.width, size.height, uniform(Channels::Rgb, 10, 28), 1);
-        let grids = grid_container(size, 7, uniform(Channels::Rgb, 1, 32), (16, 16), 1);
+        let grids = latents_container(size, 7, uniform(Channels::Rgb, 1, 32), (16, 16), 1);
         for (name, file) in [("one SIREN", siren), ("latent grids", grids)] {
             let file = file.write();
             print!("{:26}", format!("{name}, {}x{}", size.width, size.height));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{container, grid_container, heavy_container, uniform};
+use common::{container, heavy_container, latents_container, uniform};
 use sirenc::container::Container;
 use sirenc::{Channels, Size};
 use workplace::Workplace;
@@ -96,7 +96,7 @@ fn files() -> BTreeMap<&'static str, Vec<u8>> {
     files.insert("tiny-but-heavy.siren", heavy);
 
     let size = Size { width: 70, height: 45 };
-    let grids = grid_container(size, 4, uniform(Channels::Rgb, 1, 6), (3, 3), 1);
+    let grids = latents_container(size, 4, uniform(Channels::Rgb, 1, 6), (3, 3), 1);
     let whole = grids.write();
     let decoder = sirenc::Decoder::new(&whole).unwrap();
     let sizes = decoder.payload().unwrap().sizes();

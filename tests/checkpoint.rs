@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Child;
 use std::time::Duration;
 
-use common::{grid_encoder, picture_of_bytes};
+use common::{latents_encoder, picture_of_bytes};
 use sirenc::Representation;
 use sirenc::container::WeightCoding;
 use sirenc::{
@@ -76,7 +76,7 @@ fn a_size_is_gone_on_with_from_any_step() {
     // 25 steps each at a quarter and at a half of the size, 50 at full size, the last two of the
     // networks alone.
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let encoder = grid_encoder(Target::Bytes(1500), 100);
+    let encoder = latents_encoder(Target::Bytes(1500), 100);
     let picked = [1, 24, 25, 26, 49, 50, 51, 75, 97, 98, 99, 100];
     let steps = goes_on_from(&raster, &encoder, |_, step| picked.contains(&step));
     assert_eq!(steps.len(), 100);
@@ -144,7 +144,7 @@ fn a_resumed_siren_is_gone_on_with() {
 #[test]
 fn a_psnr_is_gone_on_with_in_any_round() {
     let raster = picture_of_bytes(64, 48, Channels::Grey);
-    let encoder = grid_encoder(Target::Psnr(32.0), 60).best_effort(true);
+    let encoder = latents_encoder(Target::Psnr(32.0), 60).best_effort(true);
     let picked = |run, step| run > 1 && step % 13 == 1 || run == 1 && step == 31;
     let steps = goes_on_from(&raster, &encoder, picked);
     assert!(steps.last().unwrap().0 > 1, "{:?}", steps.last());
@@ -154,7 +154,7 @@ fn a_psnr_is_gone_on_with_in_any_round() {
 fn a_resumed_file_is_gone_on_with() {
     // Several tiles.
     let raster = picture_of_bytes(300, 80, Channels::GreyAlpha);
-    let first = grid_encoder(Target::Bytes(2000), 20).encode(&raster).unwrap();
+    let first = latents_encoder(Target::Bytes(2000), 20).encode(&raster).unwrap();
     let file = Decoder::new(&first.bytes).unwrap().container().clone();
     let more = Encoder::new().steps(20).resume(file);
     let steps = goes_on_from(&raster, &more, |_, step| step == 4);
@@ -164,7 +164,7 @@ fn a_resumed_file_is_gone_on_with() {
 #[test]
 fn a_run_that_is_stopped_can_be_gone_on_with() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    for encoder in [grid_encoder, siren_encoder].map(|of| of(Target::Bytes(1500), 100)) {
+    for encoder in [latents_encoder, siren_encoder].map(|of| of(Target::Bytes(1500), 100)) {
         let whole = encoder.encode(&raster).unwrap();
         let mut saved = Vec::new();
         let mut save = |bytes: &[u8]| saved.push(bytes.to_vec());
@@ -194,7 +194,7 @@ fn a_siren_that_is_stopped_before_any_result_can_be_gone_on_with() {
 #[test]
 fn checkpoints_of_other_encodes_are_refused() {
     let raster = picture_of_bytes(24, 16, Channels::Rgb);
-    let ours = grid_encoder(Target::Bytes(900), 8);
+    let ours = latents_encoder(Target::Bytes(900), 8);
     let saved = go_on(&raster, &ours, None, |_| Control::Continue).1.pop().unwrap();
     let refused = |raster: &Raster, encoder: &Encoder, saved: &[u8], what: &str| {
         let (encoded, again) = go_on(raster, encoder, Some(saved), |_| unreachable!());
@@ -219,7 +219,7 @@ fn checkpoints_of_other_encodes_are_refused() {
         ("representation grid there", |e| {
             let file = common::uniform(Channels::Rgb, 1, 9);
             let size = Size { width: 24, height: 16 };
-            let file = common::grid_container(size, 3, file, (6, 5), 1);
+            let file = common::latents_container(size, 3, file, (6, 5), 1);
             e.representation(Representation::Auto).resume(file)
         }),
         ("metadata", |e| e.metadata(Metadata { xmp: Some(vec![7]), ..Metadata::default() })),
@@ -243,7 +243,7 @@ fn sealed(body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn damaged_checkpoints_are_refused() {
-    are_refused_where_damaged(&grid_encoder(Target::Psnr(40.0), 8));
+    are_refused_where_damaged(&latents_encoder(Target::Psnr(40.0), 8));
     are_refused_where_damaged(&siren_encoder(Target::Bytes(90), 8));
 }
 
@@ -283,7 +283,7 @@ fn some_encodes_have_no_checkpoints() {
     };
     let adam = SirenOptions::new().optimizer(OptimizerChoice::Adam);
     refused(&siren_encoder(Target::Bytes(500), 8).representation(adam), "Adam");
-    let timed = grid_encoder(Target::Bytes(900), 8).timeout(Duration::from_secs(9));
+    let timed = latents_encoder(Target::Bytes(900), 8).timeout(Duration::from_secs(9));
     refused(&timed, "time-out");
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt;
-use common::{container, grid_container, uniform};
+use common::{container, latents_container, uniform};
 use image::{ExtendedColorType, ImageEncoder};
 use predicates::prelude::*;
 use sirenc::container::{Container, TrainingOmega};
@@ -175,7 +175,7 @@ fn info_tells_the_command_of_early_files_too() {
     };
     let grid = |settings: &str| {
         let size = Size { width: 20, height: 10 };
-        let mut file = grid_container(size, 2, uniform(Channels::Rgb, 1, 9), (6, 5), 1);
+        let mut file = latents_container(size, 2, uniform(Channels::Rgb, 1, 9), (6, 5), 1);
         file.metadata.settings = Some(settings.into());
         file
     };

@@ -7,7 +7,7 @@ mod workplace;
 use std::fs;
 use std::path::Path;
 
-use common::{container, grid_container, uniform};
+use common::{container, latents_container, uniform};
 use sirenc::container::Container;
 use sirenc::{BitDepth, Channels, Decoder, Samples, Size, View};
 use workplace::{Workplace, python_has_numpy};
@@ -17,7 +17,7 @@ const SIZE: Size = Size { width: 60, height: 40 };
 impl Workplace {
     /// A small file of four levels.
     fn grid(&self, name: &str, channels: Channels) -> Vec<u8> {
-        let bytes = grid_container(SIZE, 4, uniform(channels, 1, 9), (6, 5), 130).write();
+        let bytes = latents_container(SIZE, 4, uniform(channels, 1, 9), (6, 5), 130).write();
         fs::write(self.path(name), &bytes).unwrap();
         bytes
     }
@@ -131,7 +131,7 @@ fn samples_are_printed() {
 #[test]
 fn damaged_latents_get_one_clear_line() {
     let w = Workplace::new();
-    let mut file = grid_container(SIZE, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 130);
+    let mut file = latents_container(SIZE, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 130);
     // The last bytes belong to the finest level.
     *file.weights.last_mut().unwrap() = 0;
     fs::write(w.path("bad.siren"), file.write()).unwrap();
@@ -232,7 +232,7 @@ fn shaders_and_their_textures_come_together() {
 #[test]
 fn sixteen_bits_are_kept() {
     let w = Workplace::new();
-    let file = grid_container(SIZE, 3, uniform(Channels::Grey, 1, 9), (6, 5), 131);
+    let file = latents_container(SIZE, 3, uniform(Channels::Grey, 1, 9), (6, 5), 131);
     let file = Container { depth: BitDepth::Sixteen, ..file };
     fs::write(w.path("a.siren"), file.write()).unwrap();
     w.run("decode a.siren -o a.png").success();

@@ -7,7 +7,7 @@ mod workplace;
 use std::fs;
 use std::io::Cursor;
 
-use common::{container, grid_container, picture, uniform};
+use common::{container, latents_container, picture, uniform};
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader};
 use predicates::prelude::*;
@@ -368,7 +368,7 @@ fn edits_leave_the_picture_alone() {
     fs::write(w.path("a.xmp"), XMP).unwrap();
     let siren =
         Container { metadata: everything(), ..container(60, 40, uniform(Channels::Rgb, 3, 9), 5) };
-    let grids = grid_container(
+    let grids = latents_container(
         Size { width: 60, height: 40 },
         4,
         uniform(Channels::Rgb, 1, 9),

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::{
-    Random, compact_container, container, grid_container, grid_file, grid_networks, uniform,
+    Random, compact_container, container, latents_container, latents_file, latents_networks,
+    uniform,
 };
 use half::f16;
 use sirenc::coding::entropy::{Laplace, Logistic, Writer};
@@ -150,21 +151,21 @@ fn write_vectors() {
     write("chunks", &bytes, size(24, 24));
 
     let one = |channels, sines| uniform(channels, 1, sines);
-    let two_tiles = grid_container(size(300, 40), 7, one(Channels::Rgb, 24), (12, 8), 110);
+    let two_tiles = latents_container(size(300, 40), 7, one(Channels::Rgb, 24), (12, 8), 110);
     write("grid", &two_tiles.write(), size(100, 30));
-    let reduced = grid_container(size(97, 130), 5, one(Channels::Grey, 16), (8, 8), 111);
+    let reduced = latents_container(size(97, 130), 5, one(Channels::Grey, 16), (8, 8), 111);
     write("grid-reduced", &reduced.write(), size(24, 32));
-    let alpha = grid_container(size(33, 50), 4, one(Channels::GreyAlpha, 10), (6, 9), 112);
+    let alpha = latents_container(size(33, 50), 4, one(Channels::GreyAlpha, 10), (6, 9), 112);
     let alpha = Container { depth: BitDepth::Sixteen, ..alpha };
     write("grid-grey-alpha16", &alpha.write(), size(33, 50));
-    let rgba = grid_container(size(41, 27), 3, one(Channels::Rgba, 13), (5, 5), 113);
+    let rgba = latents_container(size(41, 27), 3, one(Channels::Rgba, 13), (5, 5), 113);
     write("grid-rgba", &rgba.write(), size(60, 50));
-    let least = grid_container(size(20, 20), 1, one(Channels::Grey, 1), (1, 1), 114);
+    let least = latents_container(size(20, 20), 1, one(Channels::Grey, 1), (1, 1), 114);
     write("grid-one-level", &least.write(), size(5, 5));
     write("grid-tiles", &extreme_latents().write(), size(150, 9));
     write("grid-deep", &extreme_context().write(), size(3, 60));
     write_bad();
-    write_bad_grids();
+    write_bad_latents();
 }
 
 /// Tiles that are 0 beside tiles that are not, and latents of every magnitude.
@@ -187,7 +188,7 @@ fn extreme_latents() -> Container {
             plane
         })
         .collect();
-    grid_file(&planes, size, &grid_networks(levels, &topology, (8, 4), 115), topology)
+    latents_file(&planes, size, &latents_networks(levels, &topology, (8, 4), 115), topology)
 }
 
 /// Ten levels, and an entropy model with the most features and the largest weights.
@@ -212,7 +213,7 @@ fn extreme_context() -> Container {
         layer(64, OUTPUTS, 14, 4095, 64),
     ];
     let context = Context::new(64, 64, layers).unwrap();
-    let networks = Networks { context, ..grid_networks(levels, &topology, (1, 1), 116) };
+    let networks = Networks { context, ..latents_networks(levels, &topology, (1, 1), 116) };
     let planes: Vec<Plane> = (0..levels)
         .map(|level| {
             let height = level_length(size.height, level);
@@ -221,7 +222,7 @@ fn extreme_context() -> Container {
             plane
         })
         .collect();
-    grid_file(&planes, size, &networks, topology)
+    latents_file(&planes, size, &networks, topology)
 }
 
 /// A payload of the entropy coder.
@@ -361,7 +362,7 @@ fn grid_payload(numbers: [u32; 3], networks: &[u8], streams: &[&[u8]]) -> Vec<u8
 }
 
 /// Files of latents that break one rule each.
-fn write_bad_grids() {
+fn write_bad_latents() {
     let size = Size { width: 20, height: 12 };
     let zeros: &[i32] = &[0; 21];
     let model: [(u32, &[i32], &[i32]); 3] =
@@ -373,9 +374,9 @@ fn write_bad_grids() {
     let good = grid_payload([1, 1, 1], &networks, &[&latents]);
     let topology = uniform(Channels::Grey, 1, 1);
     let file = |weights: Vec<u8>| {
-        let networks = grid_networks(1, &topology, (1, 1), 0);
+        let networks = latents_networks(1, &topology, (1, 1), 0);
         let planes = [Plane::new(20, 12)];
-        Container { weights, ..grid_file(&planes, size, &networks, topology.clone()) }.write()
+        Container { weights, ..latents_file(&planes, size, &networks, topology.clone()) }.write()
     };
     assert_eq!(render(&file(good.clone())).map(|raster| raster.size()), Ok(size));
     let path = |name: &str| directory().join("bad").join(format!("grid-{name}.siren"));

@@ -317,7 +317,7 @@ fn quality_rises_with_bytes() {
 fn quality_tells_in_small_pictures_too() {
     let small = |width: u32, side| blocks_of(Size { width, height: width / 2 }, side);
     let siren = |quality: f64| free(Target::Quality(quality), 300);
-    let grids = |quality: f64| common::grid_encoder(Target::Quality(quality), 100);
+    let grids = |quality: f64| common::latents_encoder(Target::Quality(quality), 100);
     for (raster, encoder) in [
         (small(16, 3), &siren as &dyn Fn(f64) -> Encoder),
         (small(60, 10), &siren),
@@ -384,7 +384,7 @@ fn the_largest_sizes_follow_the_picture() {
     let raster = picture(SIZE, Channels::Rgb, BitDepth::Eight);
     let most = 2 * 40 * 24 * 3 + 4096;
     let f16 = encoder(3).representation(SirenOptions::new().coding(WeightCoding::F16));
-    for given in [free(Target::Auto, 3), common::grid_encoder(Target::Auto, 3), f16] {
+    for given in [free(Target::Auto, 3), common::latents_encoder(Target::Auto, 3), f16] {
         let targets =
             [Target::Bytes(most), Target::Bytes(u64::MAX), Target::Bpp(1e9), Target::Bpp(f64::MAX)];
         let files = targets.map(|target| {

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{grid_encoder, picture_of_bytes};
+use common::{latents_encoder, picture_of_bytes};
 use sirenc::container::Representation;
 use sirenc::{
     BitDepth, Channels, Control, Decoder, EncodeError, Encoded, Encoder, Raster, Samples, Size,
@@ -25,7 +25,7 @@ fn a_size_is_kept_and_nearly_used() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
     let mut last = 0.0;
     for bytes in [700, 1000, 1500] {
-        let encoded = run(&raster, &grid_encoder(Target::Bytes(bytes), 300));
+        let encoded = run(&raster, &latents_encoder(Target::Bytes(bytes), 300));
         let used = encoded.bytes.len() as u64;
         assert!(used <= bytes && used * 10 > bytes * 8, "{used} of {bytes} bytes");
         let psnr = psnr(&raster, &decoded(&encoded));
@@ -33,7 +33,7 @@ fn a_size_is_kept_and_nearly_used() {
         assert!(psnr > last && psnr > 22.0, "{bytes} bytes: {psnr} dB after {last}");
         last = psnr;
     }
-    let error = grid_encoder(Target::Bytes(200), 40).encode(&raster);
+    let error = latents_encoder(Target::Bytes(200), 40).encode(&raster);
     let Err(EncodeError::TooFewBytes { wanted: 200, smallest }) = error else { panic!() };
     assert!((200..900).contains(&smallest), "{smallest}");
 }
@@ -41,16 +41,16 @@ fn a_size_is_kept_and_nearly_used() {
 #[test]
 fn a_psnr_is_reached_or_refused() {
     let raster = picture_of_bytes(64, 48, Channels::Grey);
-    let encoded = run(&raster, &grid_encoder(Target::Psnr(30.0), 120));
+    let encoded = run(&raster, &latents_encoder(Target::Psnr(30.0), 120));
     assert!((30.0..32.0).contains(&encoded.psnr), "{} dB", encoded.psnr);
-    let error = grid_encoder(Target::Psnr(90.0), 40).encode(&raster);
+    let error = latents_encoder(Target::Psnr(90.0), 40).encode(&raster);
     assert!(matches!(error, Err(EncodeError::PsnrUnreached { .. })));
 }
 
 #[test]
 fn the_seed_decides_and_not_the_threads() {
     let raster = picture_of_bytes(300, 40, Channels::Rgb);
-    let encoder = grid_encoder(Target::Bytes(2500), 24);
+    let encoder = latents_encoder(Target::Bytes(2500), 24);
     let with_threads = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| run(&raster, &encoder).bytes)
@@ -65,7 +65,7 @@ fn odd_pictures_become_files() {
     for (width, height) in [(1, 1), (2, 3), (1, 70), (33, 1), (17, 16)] {
         for channels in [Channels::Grey, Channels::GreyAlpha, Channels::Rgb, Channels::Rgba] {
             let raster = picture_of_bytes(width, height, channels);
-            let encoded = run(&raster, &grid_encoder(Target::Auto, 20));
+            let encoded = run(&raster, &latents_encoder(Target::Auto, 20));
             assert_eq!(decoded(&encoded).size(), raster.size());
             assert_eq!(decoded(&encoded).channels(), channels);
         }
@@ -73,7 +73,7 @@ fn odd_pictures_become_files() {
     let samples = (0..60 * 40u32).map(|i| (i * 27) as u16).collect();
     let size = Size { width: 60, height: 40 };
     let raster = Raster::new(size, Channels::Grey, Samples::U16(samples)).unwrap();
-    let encoded = run(&raster, &grid_encoder(Target::Bytes(900), 60));
+    let encoded = run(&raster, &latents_encoder(Target::Bytes(900), 60));
     assert_eq!(decoded(&encoded).depth(), BitDepth::Sixteen);
 }
 
@@ -81,7 +81,7 @@ fn odd_pictures_become_files() {
 fn a_run_that_is_stopped_keeps_what_it_has() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
     let stop_at = |last: u32| {
-        let encoding = grid_encoder(Target::Bytes(1500), 100).on_progress(|progress| {
+        let encoding = latents_encoder(Target::Bytes(1500), 100).on_progress(|progress| {
             assert!(progress.bytes.is_some() && progress.psnr.is_finite());
             if progress.step == last { Control::Stop } else { Control::Continue }
         });
@@ -103,7 +103,7 @@ fn a_run_that_is_stopped_keeps_what_it_has() {
 #[test]
 fn a_run_ends_in_time() {
     let raster = picture_of_bytes(400, 300, Channels::Rgb);
-    let encoder = grid_encoder(Target::Bpp(0.5), 100_000).timeout(Duration::from_secs(3));
+    let encoder = latents_encoder(Target::Bpp(0.5), 100_000).timeout(Duration::from_secs(3));
     let started = Instant::now();
     let encoded = run(&raster, &encoder);
     assert!(encoded.steps_planned < 100_000);
@@ -114,7 +114,7 @@ fn a_run_ends_in_time() {
 #[test]
 fn training_goes_on_from_a_file() {
     let raster = picture_of_bytes(96, 64, Channels::Rgb);
-    let first = run(&raster, &grid_encoder(Target::Bytes(1500), 40));
+    let first = run(&raster, &latents_encoder(Target::Bytes(1500), 40));
     let file = Decoder::new(&first.bytes).unwrap().container().clone();
     let more = Encoder::new().steps(60).resume(file);
     let second = run(&raster, &more);
@@ -133,7 +133,7 @@ fn a_small_picture_whose_file_is_too_large_is_trained_again() {
     let size = Size { width: 120, height: 80 };
     let raster = Raster::new(size, Channels::Rgb, Samples::U8(small.into_raw())).unwrap();
     let mut runs = 0;
-    let encoding = grid_encoder(Target::Bytes(2000), 100).on_progress(|progress| {
+    let encoding = latents_encoder(Target::Bytes(2000), 100).on_progress(|progress| {
         runs = runs.max(progress.run);
         Control::Continue
     });
@@ -182,7 +182,7 @@ fn narrow_pictures_are_as_good_as_wide_ones() {
         let wide = transposed(&narrow);
         let target = Target::Bytes(600 + 8 * u64::from(width));
         let psnr_of = |raster: &Raster| {
-            let encoded = run(raster, &grid_encoder(target, 120));
+            let encoded = run(raster, &latents_encoder(target, 120));
             let found = psnr(raster, &decoded(&encoded));
             // Without what nobody sees of it, so a little better.
             assert!(channels.has_alpha() || (found - encoded.psnr).abs() < 1e-9);

@@ -7,16 +7,16 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{container, grid_container, uniform};
+use common::{container, latents_container, uniform};
 use nix::sys::resource::{UsageWho, getrusage};
 use sirenc::container::Container;
 use sirenc::{Channels, Size};
 
 /// A file of latents whose tiles are all 0, so that each takes a byte.
-fn empty_grids(width: u32, height: u32, levels: u32) -> Container {
+fn empty_latents(width: u32, height: u32, levels: u32) -> Container {
     let small = Size { width: 1, height: 1 };
     let topology = uniform(Channels::Rgb, 1, 4);
-    let file = grid_container(small, levels as usize, topology, (8, 8), 0);
+    let file = latents_container(small, levels as usize, topology, (8, 8), 0);
     let tiles = |level: u32| {
         let side = |native: u32| native.div_ceil(1 << level).div_ceil(256) as usize;
         side(width) * side(height)
@@ -50,9 +50,9 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
     // a thumbnail needs but for their having one level; streams of 4 GiB each.
     let most = (1 << 31) - 1;
     let grid =
-        grid_container(Size { width: 9, height: 9 }, 2, uniform(Channels::Rgb, 1, 4), (8, 8), 0);
+        latents_container(Size { width: 9, height: 9 }, 2, uniform(Channels::Rgb, 1, 4), (8, 8), 0);
     let tiles = Container { width: most, height: most, ..grid.clone() }.write();
-    let one_level = empty_grids(1 << 17, 1 << 16, 1).write();
+    let one_level = empty_latents(1 << 17, 1 << 16, 1).write();
     let mut lengths = grid.clone();
     lengths.weights.splice(5..7, [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(2)).for_each(drop);
     let mut networks = grid;
@@ -87,7 +87,7 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
         assert!(stderr.contains(message), "{stderr}");
     }
     // A thumbnail of a large picture does not need its finest levels.
-    let large = empty_grids(1 << 14, 1 << 14, 10).write();
+    let large = empty_latents(1 << 14, 1 << 14, 10).write();
     assert_eq!(decode(&large, &["--size", "64"]), (Some(0), String::new()));
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     assert!(usage.max_rss() < 50 * 1024, "{} KiB", usage.max_rss());

@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Random, compact_container, grid_container, grid_file, grid_networks, uniform};
+use common::{
+    Random, compact_container, latents_container, latents_file, latents_networks, uniform,
+};
 use sirenc::container::Container;
 use sirenc::latents::{Plane, level_length};
 use sirenc::{Channels, Crop, DecodeError, Decoder, Limit, Limits, Scale, Size, View};
@@ -14,7 +16,7 @@ const LEVELS: usize = 4;
 const ROUNDS: usize = 1000;
 
 fn example() -> Container {
-    grid_container(SIZE, LEVELS, uniform(Channels::Rgb, 1, 12), (6, 5), 120)
+    latents_container(SIZE, LEVELS, uniform(Channels::Rgb, 1, 12), (6, 5), 120)
 }
 
 fn levels(levels: usize) -> View {
@@ -65,7 +67,7 @@ fn a_cut_file_shows_the_levels_that_have_arrived() {
 
 #[test]
 fn a_part_is_that_of_the_whole() {
-    let file = grid_container(
+    let file = latents_container(
         Size { width: 530, height: 300 },
         6,
         uniform(Channels::GreyAlpha, 1, 7),
@@ -108,8 +110,8 @@ fn tiled() -> Container {
             }
         }
     }
-    let networks = grid_networks(planes.len(), &topology, (4, 5), 11);
-    grid_file(&planes, size, &networks, topology)
+    let networks = latents_networks(planes.len(), &topology, (4, 5), 11);
+    latents_file(&planes, size, &networks, topology)
 }
 
 /// Operations of a render of a part, 256 x 256 pixels large.
@@ -193,7 +195,7 @@ fn kept_latents_change_no_pixel() {
             scope.spawn(move || part.iter().for_each(check));
         }
     });
-    assert_eq!(kept.grids(), Decoder::new(&bytes).unwrap().latents());
+    assert_eq!(kept.latents(), Decoder::new(&bytes).unwrap().latents());
 }
 
 #[test]
@@ -261,7 +263,7 @@ fn damaged_files_are_pictures_or_errors() {
     let wide = Size { width: 300, height: 5 };
     let files = [
         example(),
-        grid_container(wide, 10, uniform(Channels::Rgba, 1, 3), (3, 3), 123),
+        latents_container(wide, 10, uniform(Channels::Rgba, 1, 3), (3, 3), 123),
         compact_container(20, 31, uniform(Channels::Rgb, 3, 9), 124),
     ];
     let mut random = Random(125);

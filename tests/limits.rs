@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, container, grid_container, heavy_container, uniform};
+use common::{Random, container, heavy_container, latents_container, uniform};
 use sirenc::coding::f16;
 use sirenc::container::Container;
 use sirenc::{Channels, Crop, DecodeError, Decoder, Field, Limit, Limits, Sampling, Size, View};
@@ -20,8 +20,8 @@ fn refused(file: &Container, limits: Limits, options: &View) -> (Limit, u64) {
     }
 }
 
-fn grids() -> Container {
-    grid_container(Size { width: 300, height: 200 }, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 3)
+fn latents() -> Container {
+    latents_container(Size { width: 300, height: 200 }, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 3)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn each_limit_refuses() {
     let none = Limits::NONE;
     let siren = container(300, 200, uniform(Channels::Rgb, 2, 8), 1);
     let weights = siren.topology.weight_count() as u64;
-    for file in [&siren, &grids()] {
+    for file in [&siren, &latents()] {
         let options = View::native();
         let refused = |limits| refused(file, limits, &options);
         assert_eq!(refused(none.max_pixels(59_999)), (Limit::Pixels, 60_000));
@@ -63,8 +63,13 @@ fn operations_are_those_of_the_points_and_the_latents() {
     let jets = sized(16, 16).field(Field::Gradient { gain: 1.0 });
     assert_eq!(operations(&jets), 16 * 16 * 4);
     // 64 x 64 latents of the finest level, and those of the others, 21 * 6 + 6 * 5 + 5 * 2 each.
-    let file =
-        grid_container(Size { width: 64, height: 64 }, 2, uniform(Channels::Grey, 1, 9), (6, 5), 3);
+    let file = latents_container(
+        Size { width: 64, height: 64 },
+        2,
+        uniform(Channels::Grey, 1, 9),
+        (6, 5),
+        3,
+    );
     let points = 64 * 64 * (2 * 9 + (9 + 2) + 8 * 2);
     let latents = (64 * 64 + 32 * 32) * (21 * 6 + 6 * 5 + 5 * 2);
     let decode = |max_operations| {
@@ -136,7 +141,7 @@ fn memory_stays_within_its_limit() {
     let directory = tempfile::tempdir().unwrap();
     let wide = |height| container(4000, height, uniform(Channels::Rgba, 2, 8), 1);
     let size = Size { width: 1100, height: 750 };
-    let large = grid_container(size, 8, uniform(Channels::Rgb, 1, 12), (4, 4), 3);
+    let large = latents_container(size, 8, uniform(Channels::Rgb, 1, 12), (4, 4), 3);
     let crop = Crop { x: 500.0, y: 300.0, width: 40.0, height: 30.0 };
     let view = View::native().crop(crop);
     let cases = [

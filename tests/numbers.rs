@@ -8,7 +8,7 @@ mod workplace;
 use std::fs;
 use std::process::{Command, Output};
 
-use common::{container, grid_container, picture_of_bytes, uniform};
+use common::{container, latents_container, picture_of_bytes, uniform};
 use rayon::prelude::*;
 use sirenc::{Channels, Samples, Size};
 use workplace::Workplace;
@@ -143,7 +143,7 @@ fn workplace() -> Workplace {
     fs::write(w.path("a.siren"), container(16, 12, uniform(Channels::Rgb, 2, 5), 1).write())
         .unwrap();
     let size = Size { width: 16, height: 12 };
-    let grids = grid_container(size, 3, uniform(Channels::Rgb, 1, 4), (3, 3), 1);
+    let grids = latents_container(size, 3, uniform(Channels::Rgb, 1, 4), (3, 3), 1);
     fs::write(w.path("g.siren"), grids.write()).unwrap();
     w
 }

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::{Assert, OutputAssertExt};
-use common::{container, grid_container, picture_of_bytes, uniform};
+use common::{container, latents_container, picture_of_bytes, uniform};
 use predicates::prelude::*;
 use sirenc::{Channels, Decoder, Samples, Size};
 use workplace::Workplace;
@@ -237,7 +237,7 @@ fn what_cannot_be_written_is_refused_before_the_work() {
 fn a_shader_is_not_written_without_its_texture() {
     let w = workplace();
     let size = Size { width: 70, height: 45 };
-    let grids = grid_container(size, 4, uniform(Channels::Rgb, 1, 6), (3, 3), 1);
+    let grids = latents_container(size, 4, uniform(Channels::Rgb, 1, 6), (3, 3), 1);
     fs::write(w.path("grids.siren"), grids.write()).unwrap();
     fs::create_dir(w.path("grids.latents.png")).unwrap();
     let message = "cannot write grids.latents.png: it is a directory";

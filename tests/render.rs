@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{container, grids, uniform};
+use common::{container, latents, uniform};
 use proptest::prelude::*;
 use sirenc::container::Container;
 use sirenc::eval::{BLOCK, Evaluator, LatentsEvaluator, Points};
@@ -222,7 +222,7 @@ fn reduced_renders_filter_what_they_cannot_show() {
 
 #[test]
 fn strips_threads_and_crops_do_not_change_a_pixel_of_reduced_renders() {
-    let file = common::grid_container(
+    let file = common::latents_container(
         Size { width: 1400, height: 1000 },
         6,
         uniform(Channels::Rgba, 1, 7),
@@ -299,9 +299,9 @@ fn limits_are_checked_before_pixels_are_made() {
     assert_eq!(render(&decoder, None, small.scale).size(), Size { width: 32, height: 32 });
 }
 
-fn render_of_grids(grids: &Latents, view: View, field: Field, depth: BitDepth) -> Render {
-    let grid = PixelGrid::new(grids.size(), &view).unwrap();
-    Render::of_latents(LatentsEvaluator::new(grids.clone(), 0), grid, field, depth)
+fn render_of_latents(latents: &Latents, view: View, field: Field, depth: BitDepth) -> Render {
+    let grid = PixelGrid::new(latents.size(), &view).unwrap();
+    Render::of_latents(LatentsEvaluator::new(latents.clone(), 0), grid, field, depth)
 }
 
 #[test]
@@ -309,11 +309,12 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
     let crop = Some(Crop { x: 13.0, y: 7.0, width: 40.0, height: 21.0 });
     let size = Size { width: 61, height: 43 };
     for channels in 1..=4 {
-        let grids = grids(size, 5, 9, channels, 8);
+        let latents = latents(size, 5, 9, channels, 8);
         for (crop, scale) in [(None, Scale::Native), (crop, Scale::Factor(2.5))] {
             let view = View::native().crop(crop).scale(scale);
             let grid = PixelGrid::new(size, &view).unwrap();
-            let picture = |field| render_of_grids(&grids, view, field, BitDepth::Sixteen).raster();
+            let picture =
+                |field| render_of_latents(&latents, view, field, BitDepth::Sixteen).raster();
             let values = picture(Field::Value);
             let gradient = picture(Field::Gradient { gain: 2.0 });
             let laplacian = picture(Field::Laplacian { gain: 0.5 });
@@ -325,7 +326,7 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
             for index in 0..grid.size.pixels() as usize {
                 let width = grid.size.width as usize;
                 let at = ((index % width) as u32, (index / width) as u32);
-                let jets = grids.evaluate(grid.u(at.0), grid.v(at.1));
+                let jets = latents.evaluate(grid.u(at.0), grid.v(at.1));
                 let close = |raster: &Raster, channel: usize, wanted: f64| {
                     let at = raster.channels().count() * index + channel;
                     let error = (f64::from(raster.unit(at)) - wanted.clamp(0.0, 1.0)).abs();
@@ -347,12 +348,13 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
 fn narrow_renders_show_the_function() {
     for width in 1..=70 {
         for size in [Size { width, height: 71 }, Size { width: 71, height: width }] {
-            let grids = grids(size, 6, 5, 1, u64::from(width));
+            let latents = latents(size, 6, 5, 1, u64::from(width));
             let view = View::default();
-            let render = render_of_grids(&grids, view, Field::Value, BitDepth::Sixteen).raster();
+            let render =
+                render_of_latents(&latents, view, Field::Value, BitDepth::Sixteen).raster();
             for index in 0..size.pixels() as usize {
                 let (x, y) = (index as u32 % size.width, index as u32 / size.width);
-                let wanted = grids.evaluate(f64::from(x) + 0.5, f64::from(y) + 0.5)[0].value;
+                let wanted = latents.evaluate(f64::from(x) + 0.5, f64::from(y) + 0.5)[0].value;
                 let error = f64::from(render.unit(index)) - (wanted * 0.5 + 0.5).clamp(0.0, 1.0);
                 assert!(error.abs() < 5e-5, "{size:?}, {index}: {error}");
             }
@@ -363,8 +365,8 @@ fn narrow_renders_show_the_function() {
 #[test]
 fn strips_threads_and_crops_do_not_change_a_pixel_of_grids() {
     let size = Size { width: 2000, height: 1300 };
-    let grids = grids(size, 3, 4, 2, 9);
-    let render = render_of_grids(&grids, View::default(), Field::Value, BitDepth::Eight);
+    let latents = latents(size, 3, 4, 2, 9);
+    let render = render_of_latents(&latents, View::default(), Field::Value, BitDepth::Eight);
     let whole = render.raster();
     assert!(render.strip_rows() < 1300);
     let strips: Vec<u8> = render.strips().flat_map(|s| bytes(&s).to_vec()).collect();
@@ -373,7 +375,7 @@ fn strips_threads_and_crops_do_not_change_a_pixel_of_grids() {
     assert_eq!(whole, one.install(|| render.raster()));
     let crop = Some(Crop { x: 313.0, y: 70.0, width: 501.0, height: 21.0 });
     let view = View::native().crop(crop);
-    let part = render_of_grids(&grids, view, Field::Value, BitDepth::Eight).raster();
+    let part = render_of_latents(&latents, view, Field::Value, BitDepth::Eight).raster();
     for (row, line) in bytes(&part).chunks_exact(2 * 501).enumerate() {
         let start = 2 * ((70 + row) * 2000 + 313);
         assert_eq!(line, &bytes(&whole)[start..start + 2 * 501], "row {row}");

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{container, grid_container, uniform};
+use common::{container, latents_container, uniform};
 use proptest::prelude::*;
 use sirenc::container::Container;
 use sirenc::{
@@ -16,8 +16,14 @@ static FILES: LazyLock<[Container; 4]> = LazyLock::new(|| {
     [
         container(70, 45, uniform(Channels::Rgba, 2, 5), 1),
         container(1, 300, uniform(Channels::Grey, 1, 3), 2),
-        grid_container(size, 5, uniform(Channels::GreyAlpha, 1, 4), (3, 3), 3),
-        grid_container(Size { width: 1, height: 1 }, 10, uniform(Channels::Rgb, 1, 4), (3, 3), 4),
+        latents_container(size, 5, uniform(Channels::GreyAlpha, 1, 4), (3, 3), 3),
+        latents_container(
+            Size { width: 1, height: 1 },
+            10,
+            uniform(Channels::Rgb, 1, 4),
+            (3, 3),
+            4,
+        ),
     ]
 });
 

@@ -120,7 +120,7 @@ pub fn latents(size: Size, levels: usize, sines: usize, channels: usize, seed: u
 
 /// A file of latents: latents and weights as in trained ones, smaller in finer levels.
 /// `hidden` is that of the entropy model, whose predictions are not good.
-pub fn grid_container(
+pub fn latents_container(
     size: Size,
     levels: usize,
     topology: Topology,
@@ -140,11 +140,11 @@ pub fn grid_container(
             plane
         })
         .collect();
-    grid_file(&planes, size, &grid_networks(levels, &topology, hidden, seed), topology)
+    latents_file(&planes, size, &latents_networks(levels, &topology, hidden, seed), topology)
 }
 
 /// The file of such planes and networks.
-pub fn grid_file(
+pub fn latents_file(
     planes: &[Plane],
     size: Size,
     networks: &Networks,
@@ -164,7 +164,7 @@ pub fn grid_file(
 }
 
 /// Random networks of latents.
-pub fn grid_networks(
+pub fn latents_networks(
     levels: usize,
     topology: &Topology,
     (h1, h2): (usize, usize),
@@ -225,7 +225,7 @@ pub fn picture_of_bytes(width: u32, height: u32, channels: Channels) -> Raster {
 
 /// Encodes as latents in so many steps.
 #[cfg(feature = "encode")]
-pub fn grid_encoder(target: sirenc::Target, steps: u32) -> sirenc::Encoder {
+pub fn latents_encoder(target: sirenc::Target, steps: u32) -> sirenc::Encoder {
     let latents = sirenc::LatentOptions::new();
     sirenc::Encoder::new().target(target).representation(latents).steps(steps)
 }
