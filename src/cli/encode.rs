@@ -152,7 +152,8 @@ enum RepresentationName {
     /// One network for the whole picture: for the smallest files
     Siren,
     /// A pyramid of latents under a small network: for photographs
-    PixelGrid,
+    #[value(name = "grid")]
+    Latents,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -376,7 +377,7 @@ impl Options {
             (Some(Representation::Latents), _) => Wanted::Auto,
             (Some(Representation::Siren), _) => siren.into(),
             (None, Some(RepresentationName::Siren)) => siren.into(),
-            (None, Some(RepresentationName::PixelGrid)) => LatentOptions::new().into(),
+            (None, Some(RepresentationName::Latents)) => LatentOptions::new().into(),
             (None, None) if self.only_siren().is_some() => siren.into(),
             (None, None) => Wanted::Auto,
         })
@@ -440,7 +441,7 @@ impl Options {
     /// Refuses what latents do not have, where they are asked for by name.
     fn check_latents(&self) -> Result<(), EncodeError> {
         match (self.representation, self.only_siren()) {
-            (Some(RepresentationName::PixelGrid), Some(name)) => {
+            (Some(RepresentationName::Latents), Some(name)) => {
                 let text = format!("latent grids take no choice of {name}");
                 Err(EncodeError::Settings(text))
             }
