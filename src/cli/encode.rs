@@ -85,7 +85,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "omega0", "omega0_hidden"])]
     resume: Option<PathBuf>,
     /// Keep the state of the training in this file, and go on from it where it exists; the result
-    /// is that of a run without a break. Removed once that is written. Not with --optimizer adam
+    /// is that of a run without a break. Removed once that is written
     #[arg(long, value_name = "FILE", conflicts_with = "timeout")]
     checkpoint: Option<PathBuf>,
     /// Time from one checkpoint to the next
