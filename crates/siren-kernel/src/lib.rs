@@ -56,14 +56,14 @@ impl Matrix {
     }
 
     /// `out = M h`: `h` has a row for each input, `out` one for each output.
-    pub fn product(&self, level: Level, h: &[f32], out: &mut [f32]) {
-        self.apply(level, None, h, out, tile::Identity);
+    pub fn product(&self, simd: Level, h: &[f32], out: &mut [f32]) {
+        self.apply(simd, None, h, out, tile::Identity);
     }
 
     /// `out = activation(M h + biases)`.
     pub fn layer(
         &self,
-        level: Level,
+        simd: Level,
         biases: &[f32],
         activation: Activation,
         h: &[f32],
@@ -71,9 +71,9 @@ impl Matrix {
     ) {
         let biases = Some(biases);
         match activation {
-            Activation::Identity => self.apply(level, biases, h, out, tile::Identity),
-            Activation::Sine => self.apply(level, biases, h, out, tile::Sine),
-            Activation::Relu => self.apply(level, biases, h, out, tile::Relu),
+            Activation::Identity => self.apply(simd, biases, h, out, tile::Identity),
+            Activation::Sine => self.apply(simd, biases, h, out, tile::Sine),
+            Activation::Relu => self.apply(simd, biases, h, out, tile::Relu),
         }
     }
 
@@ -83,7 +83,7 @@ impl Matrix {
 
     fn apply(
         &self,
-        level: Level,
+        simd: Level,
         biases: Option<&[f32]>,
         h: &[f32],
         out: &mut [f32],
@@ -92,16 +92,16 @@ impl Matrix {
         let points = row_length(h, self.inputs);
         assert_eq!(points, row_length(out, self.outputs), "blocks of equal length");
         let packed = self.packed(biases);
-        dispatch!(level, simd => tile::apply(simd, packed, points, h, out, epilogue));
+        dispatch!(simd, simd => tile::apply(simd, packed, points, h, out, epilogue));
     }
 }
 
 /// Sine layer of jets. `rows` holds, for each feature, rows of value, derivative to x,
 /// derivative to y and Laplacian of `W h`, `points` each; `biases` are added to the values,
 /// then all four go through the sine (spec section 5).
-pub fn sine_of_jets(level: Level, biases: &[f32], points: usize, rows: &mut [f32]) {
+pub fn sine_of_jets(simd: Level, biases: &[f32], points: usize, rows: &mut [f32]) {
     assert_eq!(4 * points, row_length(rows, biases.len()), "four rows a feature");
-    dispatch!(level, simd => tile::sine_of_jets(simd, biases, points, rows));
+    dispatch!(simd, simd => tile::sine_of_jets(simd, biases, points, rows));
 }
 
 /// Length of each of `rows` rows.
@@ -117,15 +117,15 @@ fn row_length(block: &[f32], rows: usize) -> usize {
 pub fn instruction_sets() -> Vec<Level> {
     use fearless_simd::Simd as _;
     let best = Level::new();
-    let mut levels = vec![best];
+    let mut sets = vec![best];
     #[cfg(target_arch = "x86_64")]
     {
-        levels.extend(best.as_avx2().map(|simd| simd.level()));
-        levels.extend(best.as_sse4_2().map(|simd| simd.level()));
-        levels.extend(best.as_sse2().map(|simd| simd.level()));
+        sets.extend(best.as_avx2().map(|simd| simd.level()));
+        sets.extend(best.as_sse4_2().map(|simd| simd.level()));
+        sets.extend(best.as_sse2().map(|simd| simd.level()));
     }
-    levels.push(Level::fallback());
-    levels
+    sets.push(Level::fallback());
+    sets
 }
 
 #[cfg(test)]

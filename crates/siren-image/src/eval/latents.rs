@@ -411,8 +411,8 @@ mod tests {
             let view = PixelGrid::of(size, crop, scale).unwrap();
             let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
             let rows = [0, view.size.height / 3, view.size.height - 1];
-            for level in instruction_sets() {
-                let evaluator = LatentsEvaluator::with_simd(latents.clone(), left_out, level);
+            for simd in instruction_sets() {
+                let evaluator = LatentsEvaluator::with_simd(latents.clone(), left_out, simd);
                 for v in rows.map(|row| view.v(row)) {
                     let values = row(&evaluator, &u, v, false);
                     let jets = row(&evaluator, &u, v, true);
@@ -420,7 +420,7 @@ mod tests {
                         for (channel, jet) in reference.evaluate(u, v).iter().enumerate() {
                             let close = |found: f32, wanted: f64, scale: f64| {
                                 let error = (f64::from(found) - wanted).abs() / scale;
-                                assert!(error < 2e-5, "{level:?} {index} {u} {v}: {error}");
+                                assert!(error < 2e-5, "{simd:?} {index} {u} {v}: {error}");
                             };
                             close(values[channel][i], jet.value, 1.0);
                             close(jets[4 * channel][i], jet.value, 1.0);
@@ -443,15 +443,15 @@ mod tests {
         // Beyond the picture too.
         let mut u: Vec<f64> = (0..700).map(|i| f64::from(i) * 0.15 - 7.0).collect();
         let v = 17.3;
-        for level in instruction_sets() {
-            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, level);
+        for simd in instruction_sets() {
+            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, simd);
             for jets in [false, true] {
                 let ordered = row(&evaluator, &u, v, jets);
                 u.reverse();
                 let reversed = row(&evaluator, &u, v, jets);
                 u.reverse();
                 for (row, reversed) in ordered.iter().zip(&reversed) {
-                    assert!(row.iter().eq(reversed.iter().rev()), "{level:?}");
+                    assert!(row.iter().eq(reversed.iter().rev()), "{simd:?}");
                 }
                 for at in [0, 3, 299, 699] {
                     let alone = row(&evaluator, &u[at..at + 1], v, jets);
@@ -466,8 +466,8 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let size = Size { width: 70, height: 300 };
         let latents = latents::tests::random(size, 5, 9, 2, &mut rng);
-        for level in instruction_sets() {
-            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, level);
+        for simd in instruction_sets() {
+            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, simd);
             for (width, jets) in
                 [1, 3, 8, 64, 70, 256, 300].map(|w| [(w, false), (w, true)]).concat()
             {
@@ -487,7 +487,7 @@ mod tests {
                         part.extend(row);
                     }
                 }
-                assert!(together == alone, "{level:?}: {width}, {jets}");
+                assert!(together == alone, "{simd:?}: {width}, {jets}");
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct Evaluator {
     siren: Siren,
     matrices: Vec<Matrix>,
     widest: usize,
-    level: Simd,
+    simd: Simd,
 }
 
 /// Working memory of one thread, reused from block to block.
@@ -38,14 +38,14 @@ impl Evaluator {
         Self::with_simd(siren, Simd::new())
     }
 
-    pub(crate) fn with_simd(siren: Siren, level: Simd) -> Self {
+    pub(crate) fn with_simd(siren: Siren, simd: Simd) -> Self {
         let widest = siren.topology().layers().map(|(i, o)| i.max(o)).max().unwrap_or(2);
         let matrices = siren
             .layers()
             .iter()
             .map(|l| Matrix::new(l.outputs, l.inputs, |o, k| l.weights[o * l.inputs + k]))
             .collect();
-        Self { siren, matrices, widest, level }
+        Self { siren, matrices, widest, simd }
     }
 
     /// The network.
@@ -85,10 +85,10 @@ impl Evaluator {
             let h = &current[..layer.inputs * BLOCK];
             if index + 1 == self.matrices.len() {
                 let out = &mut out[..layer.outputs * BLOCK];
-                matrix.layer(self.level, &layer.biases, Activation::Identity, h, out);
+                matrix.layer(self.simd, &layer.biases, Activation::Identity, h, out);
             } else {
                 let out = &mut next[..layer.outputs * BLOCK];
-                matrix.layer(self.level, &layer.biases, Activation::Sine, h, out);
+                matrix.layer(self.simd, &layer.biases, Activation::Sine, h, out);
                 std::mem::swap(current, next);
             }
         }
@@ -124,13 +124,13 @@ impl Evaluator {
         for (index, (layer, matrix)) in layers.enumerate() {
             let h = &current[..layer.inputs * STRIDE];
             let rows = &mut next[..layer.outputs * STRIDE];
-            matrix.product(self.level, h, rows);
+            matrix.product(self.simd, h, rows);
             if index + 1 == self.matrices.len() {
                 for (rows, bias) in rows.chunks_exact_mut(STRIDE).zip(&layer.biases) {
                     rows[..JET_BLOCK].iter_mut().for_each(|value| *value += bias);
                 }
             } else {
-                siren_kernel::sine_of_jets(self.level, &layer.biases, JET_BLOCK, rows);
+                siren_kernel::sine_of_jets(self.simd, &layer.biases, JET_BLOCK, rows);
             }
             std::mem::swap(current, next);
         }
@@ -183,8 +183,8 @@ mod tests {
             for (x, y) in points.x.iter_mut().zip(&mut points.y) {
                 (*x, *y) = (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0));
             }
-            for level in instruction_sets() {
-                let evaluator = Evaluator::with_simd(siren.clone(), level);
+            for simd in instruction_sets() {
+                let evaluator = Evaluator::with_simd(siren.clone(), simd);
                 let mut scratch = evaluator.scratch();
                 let mut values = vec![f32::NAN; channels.count() * BLOCK];
                 let mut jets = vec![f32::NAN; 4 * values.len()];
@@ -196,7 +196,7 @@ mod tests {
                         let close = |found: f32, wanted: f64, scale: f64| {
                             let error = (f64::from(found) - wanted).abs() / scale;
                             // An eighth of a step of 8 bits.
-                            assert!(error < 1e-3, "{level:?} {}: {error}", siren.topology());
+                            assert!(error < 1e-3, "{simd:?} {}: {error}", siren.topology());
                         };
                         let row = |part| jets[(4 * channel + part) * BLOCK + i];
                         close(values[channel * BLOCK + i], jet.value, 1.0);

@@ -265,7 +265,7 @@ impl Entropy<'_> {
         mut sums: Option<&mut [Vec<f32>; 3]>,
         scratch: &mut ContextScratch,
     ) -> BandResult {
-        let Self { simd: level, packed, number, plane, coarser } = *self;
+        let Self { simd, packed, number, plane, coarser } = *self;
         let latents = wanted != Wanted::Bits;
         let mut bends = Vec::new();
         let [h1, h2] = packed.shape.hidden;
@@ -341,7 +341,7 @@ impl Entropy<'_> {
                 let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
                 let relu = Activation::Relu;
                 packed.forward[l].layer_with_slope(
-                    level,
+                    simd,
                     &packed.biases[l],
                     relu,
                     from,
@@ -350,7 +350,7 @@ impl Entropy<'_> {
                 );
             }
             let from = &h[2][..h2 * points];
-            packed.forward[2].layer(level, &packed.biases[2], Activation::Identity, from, out);
+            packed.forward[2].layer(simd, &packed.biases[2], Activation::Identity, from, out);
             let values = &padded[line..][..points];
             let (centres, log_scales) = out.split_at_mut(points);
             if wanted == Wanted::GradientsAndBends {
@@ -359,11 +359,11 @@ impl Entropy<'_> {
                 moved.clear();
                 moved.extend(values.iter().map(toward_zero));
                 change.resize(points, 0.0);
-                training::bits(level, values, centres, log_scales, by_value);
-                training::bits(level, moved, centres, log_scales, change);
+                training::bits(simd, values, centres, log_scales, by_value);
+                training::bits(simd, moved, centres, log_scales, change);
                 change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
             }
-            bits += training::rate(level, length, values, centres, log_scales, by_value);
+            bits += training::rate(simd, length, values, centres, log_scales, by_value);
             if wanted == Wanted::GradientsAndBends {
                 let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
                 let bend = change.iter().zip(moves).zip(by_value.iter());
@@ -373,18 +373,18 @@ impl Entropy<'_> {
             if !latents && sums.is_none() {
                 continue;
             }
-            packed.backward[2].product_times(level, out, &slope[1], &mut delta[1]);
+            packed.backward[2].product_times(simd, out, &slope[1], &mut delta[1]);
             let (first, second) = delta.split_at_mut(1);
-            packed.backward[1].product_times(level, &second[0], &slope[0], &mut first[0]);
+            packed.backward[1].product_times(simd, &second[0], &slope[0], &mut first[0]);
             if let Some([g1, g2, g3]) = &mut sums {
-                add_outer(level, out, 2, &h[2], h2 + 1, g3);
-                add_outer(level, &second[0], h2, &h[1], h1 + 1, g2);
-                add_outer(level, &first[0], h1, &h[0], INPUTS + 1, g1);
+                add_outer(simd, out, 2, &h[2], h2 + 1, g3);
+                add_outer(simd, &second[0], h2, &h[1], h1 + 1, g2);
+                add_outer(simd, &first[0], h1, &h[0], INPUTS + 1, g1);
             }
             if !latents {
                 continue;
             }
-            packed.backward[0].product(level, &first[0], by_input);
+            packed.backward[0].product(simd, &first[0], by_input);
             let add = |to: &mut [f32], from: &[f32]| {
                 to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
             };
@@ -438,8 +438,8 @@ mod tests {
             let coarser = Plane { width: coarse.0, height: coarse.1, values: &coarser };
             for coarser in [None, Some(coarser)] {
                 let plane = Plane { width, height, values: &fine };
-                let level = Simd::new();
-                let entropy = Entropy { simd: level, packed: &packed, number: 1, plane, coarser };
+                let simd = Simd::new();
+                let entropy = Entropy { simd, packed: &packed, number: 1, plane, coarser };
                 for band in bands(width, height) {
                     let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {
                         let mut sums = shape.lens().map(|len| vec![0.0; len]);

@@ -306,7 +306,7 @@ impl Gradients {
 
 /// The function on the pixel lattice of a picture.
 pub struct Synthesis<'a> {
-    level: Simd,
+    simd: Simd,
     picture: &'a Picture<'a>,
     lines: Lines,
     /// Along a line, and from line to line.
@@ -318,14 +318,14 @@ pub struct Synthesis<'a> {
 impl<'a> Synthesis<'a> {
     /// Of columns and rows, `axes`.
     pub fn new(
-        level: Simd,
+        simd: Simd,
         picture: &'a Picture<'a>,
         [x, y]: &'a [Axis; 2],
         packed: &'a PackedSynthesis,
     ) -> Self {
         let lines = Lines::of(picture.width, picture.height);
         let (along, across) = lines.turn((x, y));
-        Self { level, picture, lines, along, across, packed }
+        Self { simd, picture, lines, along, across, packed }
     }
 
     /// Corners of the blocks, place in a line and line.
@@ -404,14 +404,14 @@ impl<'a> Synthesis<'a> {
                 let at = starts[l] + first * points;
                 let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
                 let out = &mut h[(sines + l) * points..][..points];
-                training::combine(self.level, rows, weights, out);
+                training::combine(self.simd, rows, weights, out);
             }
             let (sine_rows, level_rows) = h.split_at_mut(sines * points);
             let field = &level_rows[..levels * points];
             let packed = self.packed;
             let activation = Activation::Sine;
             packed.sine.layer_with_slope(
-                self.level,
+                self.simd,
                 &packed.sine_biases,
                 activation,
                 field,
@@ -420,7 +420,7 @@ impl<'a> Synthesis<'a> {
             );
             let out = &mut delta[sines * points..];
             packed.output.layer(
-                self.level,
+                self.simd,
                 &packed.output_biases,
                 Activation::Identity,
                 &h[..(sines + levels) * points],
@@ -435,18 +435,18 @@ impl<'a> Synthesis<'a> {
                 self.curvatures(visible, slope, delta, by_level, local);
             } else {
                 let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
-                packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
+                packed.back_to_sines.product_times(self.simd, by_outputs, slope, by_sines);
             }
             if let Some((sine, output)) = sums {
                 let (by_sines, by_outputs) = delta.split_at(sines * points);
                 let inputs = sines + levels + 1;
-                add_outer(self.level, by_outputs, channels, h, inputs, output);
+                add_outer(self.simd, by_outputs, channels, h, inputs, output);
                 let field = &h[sines * points..];
-                add_outer(self.level, by_sines, sines, field, levels + 1, sine);
+                add_outer(self.simd, by_sines, sines, field, levels + 1, sine);
             }
             if gradients.latents() {
                 if gradients != Gradients::Curvatures {
-                    packed.back_to_levels.product(self.level, delta, by_level);
+                    packed.back_to_levels.product(self.simd, delta, by_level);
                 }
                 for l in 0..levels {
                     let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
@@ -455,7 +455,7 @@ impl<'a> Synthesis<'a> {
                     for (k, &weight) in weights.iter().enumerate() {
                         let weight = power(weight);
                         let to = &mut by_stretched[at + k * points..][..points];
-                        training::add_scaled(self.level, weight, from, to);
+                        training::add_scaled(self.simd, weight, from, to);
                     }
                 }
             }
@@ -497,8 +497,8 @@ impl<'a> Synthesis<'a> {
                 true => output.copy_from_slice(visible),
                 false => output.fill(1.0),
             }
-            self.packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
-            self.packed.back_to_levels.product(self.level, delta, by_level);
+            self.packed.back_to_sines.product_times(self.simd, by_outputs, slope, by_sines);
+            self.packed.back_to_levels.product(self.simd, delta, by_level);
             squares.iter_mut().zip(by_level.iter()).for_each(|(sum, d)| *sum += d * d);
         }
         let scale = 0.5 / channels as f32;
@@ -554,7 +554,7 @@ impl<'a> Synthesis<'a> {
             let sum = if self.picture.has_alpha() && self.is_colour(channel) {
                 training::compare_weighted(targets, visible, out, 2.0 * scale)
             } else {
-                training::compare(self.level, targets, out, 2.0 * scale)
+                training::compare(self.simd, targets, out, 2.0 * scale)
             };
             error += f64::from(scale * sum);
         }

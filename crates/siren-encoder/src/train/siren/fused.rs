@@ -26,7 +26,7 @@ const MAX_SHARDS: usize = 32;
 pub struct Fused<'a> {
     picture: TrainingPixels<'a>,
     layers: Vec<LayerPlace>,
-    level: Simd,
+    simd: Simd,
     /// Working memory of threads that are not at work.
     spare: Mutex<Vec<FusedScratch>>,
 }
@@ -79,7 +79,7 @@ impl<'a> Fused<'a> {
         Self {
             picture: TrainingPixels::new(task.raster),
             layers: LayerPlace::all(task.topology, &task.scales),
-            level: Simd::new(),
+            simd: Simd::new(),
             spare: Mutex::default(),
         }
     }
@@ -107,7 +107,7 @@ impl<'a> Fused<'a> {
                     self.backward(&packed, &mut scratch, |_, layer, delta, h| {
                         let LayerPlace { inputs, outputs, .. } = layer;
                         let part = &mut gradient[layer.range()];
-                        add_outer(self.level, delta, outputs, h, inputs + 1, part);
+                        add_outer(self.simd, delta, outputs, h, inputs + 1, part);
                     });
                 }
                 spare().push(scratch);
@@ -207,12 +207,12 @@ impl<'a> Fused<'a> {
             let out = &mut after[0][..outputs * block];
             let (biases, sine) = (&layer.biases, Activation::Sine);
             let slope = &mut scratch.slope[l];
-            layer.forward.layer_with_slope(self.level, biases, sine, h, out, slope);
+            layer.forward.layer_with_slope(self.simd, biases, sine, h, out, slope);
         }
         let LayerPlace { inputs, outputs, .. } = self.layers[hidden.len()];
         let h = &scratch.h[hidden.len()][..inputs * block];
         let out = &mut scratch.delta[..outputs * block];
-        output.forward.layer(self.level, &output.biases, Activation::Identity, h, out);
+        output.forward.layer(self.simd, &output.biases, Activation::Identity, h, out);
     }
 
     /// Carries gradients of the outputs, in `scratch.delta`, back through the layers. `visit`
@@ -233,7 +233,7 @@ impl<'a> Fused<'a> {
             if l > 0 {
                 let slope = &scratch.slope[l - 1];
                 let previous = &mut scratch.previous[..inputs * block];
-                layer.backward.product_times(self.level, delta, slope, previous);
+                layer.backward.product_times(self.simd, delta, slope, previous);
                 std::mem::swap(&mut scratch.delta, &mut scratch.previous);
             }
         }
