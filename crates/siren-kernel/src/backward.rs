@@ -1,19 +1,18 @@
 //! The way back: derivatives of activations, gradients of inputs and of weights.
 
-use fearless_simd::dispatch;
 use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch};
 
 use super::sine::sine_and_cosine;
 use super::tile::{Epilogue, has_many_registers, load, store};
-use super::{Activation, Level, Matrix, row_length};
+use super::{Activation, Affine, Matrix, row_length};
 
-impl Matrix {
-    /// [`Matrix::layer`] that also gives the derivative of the activation at each output,
+impl Affine {
+    /// [`Affine::layer`] that also gives the derivative of the activation at each output,
     /// laid out as `out`.
     pub fn layer_with_slope(
         &self,
         simd: Level,
-        biases: &[f32],
         activation: Activation,
         h: &[f32],
         out: &mut [f32],
@@ -22,14 +21,16 @@ impl Matrix {
         assert_eq!(slope.len(), out.len(), "as many slopes as outputs");
         match activation {
             Activation::Identity => {
-                self.layer(simd, biases, activation, h, out);
+                self.layer(simd, activation, h, out);
                 slope.fill(1.0);
             }
-            Activation::Sine => self.apply(simd, Some(biases), h, out, SineWithSlope { slope }),
-            Activation::Relu => self.apply(simd, Some(biases), h, out, ReluWithSlope { slope }),
+            Activation::Sine => self.apply(simd, h, out, SineWithSlope { slope }),
+            Activation::Relu => self.apply(simd, h, out, ReluWithSlope { slope }),
         }
     }
+}
 
+impl Matrix {
     /// `out = slope * (M h)`, element by element. With the transposed weights of a layer and
     /// the gradients of its affine outputs as `h`, these are the gradients of the affine
     /// outputs of the layer before; [`Matrix::product`] gives those of the layer's inputs.

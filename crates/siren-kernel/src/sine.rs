@@ -65,17 +65,17 @@ pub fn sine_and_cosine<S: Simd>(simd: S, a: S::f32s) -> (S::f32s, S::f32s) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Activation, LANES, Level, Matrix, instruction_sets};
+    use crate::{Activation, Affine, LANES, Simd, instruction_sets};
 
     /// Sine and cosine through a 1x1 layer with the weight 1.
-    fn sine_and_cosine(simd: Level, arguments: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let one = Matrix::new(1, 1, |_, _| 1.0);
+    fn sine_and_cosine(simd: Simd, arguments: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let one = Affine::new(1, 1, |_, k| [1.0, 0.0][k]);
         let mut sine = vec![0.0; arguments.len()];
         let mut cosine = sine.clone();
         let sin = Activation::Sine;
-        one.layer_with_slope(simd, &[0.0], sin, arguments, &mut sine, &mut cosine);
+        one.layer_with_slope(simd, sin, arguments, &mut sine, &mut cosine);
         let mut alone = sine.clone();
-        one.layer(simd, &[0.0], sin, arguments, &mut alone);
+        one.layer(simd, sin, arguments, &mut alone);
         assert_eq!(alone, sine);
         (sine, cosine)
     }

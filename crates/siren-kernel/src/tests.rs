@@ -49,6 +49,10 @@ impl Case {
         Matrix::new(self.outputs, self.inputs, |o, k| self.weights[o * self.inputs + k])
     }
 
+    fn layer(&self) -> Affine {
+        Affine { matrix: self.matrix(), biases: self.biases.clone() }
+    }
+
     /// `W h + b` at an output and a point, in f64.
     fn affine(&self, output: usize, point: usize) -> f64 {
         let term = |k: usize| {
@@ -70,7 +74,7 @@ impl Case {
     }
 }
 
-fn every_case(test: impl Fn(Level, &Case)) {
+fn every_case(test: impl Fn(Simd, &Case)) {
     for simd in instruction_sets() {
         for (inputs, outputs) in SIZES {
             test(simd, &Case::new(inputs, outputs));
@@ -83,8 +87,8 @@ fn layers_are_those_of_plain_arithmetic() {
     every_case(|simd, case| {
         let mut out = vec![f32::NAN; case.outputs * case.points];
         let mut slope = out.clone();
-        let matrix = case.matrix();
-        matrix.product(simd, &case.h, &mut out);
+        let layer = case.layer();
+        layer.matrix.product(simd, &case.h, &mut out);
         case.check(&out, |o, p| case.affine(o, p) - f64::from(case.biases[o]));
         type Function = fn(f64) -> f64;
         let activations: [(Activation, Function, Function); 3] = [
@@ -94,12 +98,11 @@ fn layers_are_those_of_plain_arithmetic() {
         ];
         for (activation, value, derivative) in activations {
             out.fill(f32::NAN);
-            matrix.layer(simd, &case.biases, activation, &case.h, &mut out);
+            layer.layer(simd, activation, &case.h, &mut out);
             case.check(&out, |o, p| value(case.affine(o, p)));
             out.fill(f32::NAN);
             slope.fill(f32::NAN);
-            let (b, h) = (&case.biases, &case.h);
-            matrix.layer_with_slope(simd, b, activation, h, &mut out, &mut slope);
+            layer.layer_with_slope(simd, activation, &case.h, &mut out, &mut slope);
             case.check(&out, |o, p| value(case.affine(o, p)));
             case.check(&slope, |o, p| derivative(case.affine(o, p)));
         }
@@ -147,14 +150,14 @@ fn a_point_does_not_depend_on_its_neighbours() {
     let points = case.points;
     for simd in instruction_sets() {
         let mut out = vec![0.0; 28 * points];
-        case.matrix().layer(simd, &case.biases, Activation::Sine, &case.h, &mut out);
+        case.layer().layer(simd, Activation::Sine, &case.h, &mut out);
         let shifted: Vec<f32> = case
             .h
             .chunks(points)
             .flat_map(|r| [&r[points - 5..], &r[..points - 5]].concat())
             .collect();
         let mut moved = vec![0.0; 28 * points];
-        case.matrix().layer(simd, &case.biases, Activation::Sine, &shifted, &mut moved);
+        case.layer().layer(simd, Activation::Sine, &shifted, &mut moved);
         for (row, moved) in out.chunks(points).zip(moved.chunks(points)) {
             assert_eq!(row[..points - 5], moved[5..]);
         }

@@ -7,7 +7,7 @@ use super::{BLOCK, JET_BLOCK};
 use crate::latents::{Latents, Plane, Region, Taps, clamp};
 use crate::network::Topology;
 use siren_kernel::{
-    self, Activation, LANES, Matrix, Simd,
+    self, Activation, Affine, LANES, Matrix, Simd,
     spline::{RUN, Run, Term},
 };
 
@@ -17,7 +17,7 @@ pub struct LatentsEvaluator {
     latents: Latents,
     /// The finest level that is not left out.
     finest: usize,
-    sines: Matrix,
+    sines: Affine,
     output: Matrix,
     simd: Simd,
 }
@@ -75,9 +75,12 @@ impl LatentsEvaluator {
         assert!(left_out < latents.planes().len(), "a level is left");
         let (first, last) = (latents.sines(), latents.output());
         let levels = latents.planes().len() - left_out;
-        let sines = Matrix::new(first.outputs, levels, |o, k| {
-            first.weights[o * first.inputs + left_out + k]
-        });
+        let sines = Affine {
+            matrix: Matrix::new(first.outputs, levels, |o, k| {
+                first.weights[o * first.inputs + left_out + k]
+            }),
+            biases: first.biases.clone(),
+        };
         let output = Matrix::new(last.outputs, first.outputs + levels, |o, k| {
             let skipped = if k < first.outputs { 0 } else { left_out };
             last.weights[o * last.inputs + skipped + k]
@@ -192,17 +195,18 @@ impl LatentsEvaluator {
             let stride = parts * points;
             let (sines, splines) = block.split_at_mut(first.outputs * stride);
             for (level, columns) in columns.levels.iter().enumerate() {
+                let runs = columns.runs(index);
                 let combined = &combined[level * orders..][..orders];
-                let splines = &mut splines[level * stride..];
-                columns.interpolate(self.simd, index, combined, v.len(), points, splines);
+                let rows = CombinedRows { columns, runs, combined, count: v.len() };
+                rows.interpolate(self.simd, points, &mut splines[level * stride..]);
             }
             let splines = &splines[..columns.levels.len() * stride];
             let out = &mut out[..last.outputs * stride];
             if columns.jets {
-                self.sines.product(self.simd, splines, sines);
+                self.sines.matrix.product(self.simd, splines, sines);
                 siren_kernel::sine_of_jets(self.simd, &first.biases, points, sines);
             } else {
-                self.sines.layer(self.simd, &first.biases, Activation::Sine, splines, sines);
+                self.sines.layer(self.simd, Activation::Sine, splines, sines);
             }
             let h = &block[..(first.outputs + columns.levels.len()) * stride];
             self.output.product(self.simd, h, out);
@@ -299,7 +303,7 @@ impl LevelColumns {
         Self { latents, beyond: (left as usize, right as usize), runs, blocks, weights, stride }
     }
 
-    fn columns(&self) -> usize {
+    fn count(&self) -> usize {
         self.stride - RUN
     }
 
@@ -308,46 +312,52 @@ impl LevelColumns {
         self.beyond.0 + self.latents.len() + self.beyond.1
     }
 
-    /// The splines of a block, of each of `rows` rows: `points` values, or as many of each part of a
-    /// jet.
-    fn interpolate(
-        &self,
-        simd: Simd,
-        block: usize,
-        combined: &[Vec<f32>],
-        rows: usize,
-        points: usize,
-        out: &mut [f32],
-    ) {
-        let runs = &self.runs[self.blocks[block]..self.blocks[block + 1]];
+    /// The runs of a block of columns.
+    fn runs(&self, block: usize) -> &[Run] {
+        &self.runs[self.blocks[block]..self.blocks[block + 1]]
+    }
+}
+
+/// Rows of a level's latents, combined once for each order of derivative, at the columns of a block.
+#[derive(Clone, Copy)]
+struct CombinedRows<'a> {
+    columns: &'a LevelColumns,
+    runs: &'a [Run],
+    /// For each order, as many rows as `count` says.
+    combined: &'a [Vec<f32>],
+    count: usize,
+}
+
+impl CombinedRows<'_> {
+    /// The splines, of each row: `points` values, or as many of each part of a jet.
+    fn interpolate(self, simd: Simd, points: usize, out: &mut [f32]) {
         // In this order: what is written too much of a row or part is the next one's.
-        self.part(simd, runs, combined, rows, [(0, 0)], out);
-        if combined.len() > 1 {
-            self.part(simd, runs, combined, rows, [(1, 0)], &mut out[points..]);
-            self.part(simd, runs, combined, rows, [(0, 1)], &mut out[2 * points..]);
-            self.part(simd, runs, combined, rows, [(2, 0), (0, 2)], &mut out[3 * points..]);
+        self.part(simd, [(0, 0)], out);
+        if self.combined.len() > 1 {
+            self.part(simd, [(1, 0)], &mut out[points..]);
+            self.part(simd, [(0, 1)], &mut out[2 * points..]);
+            self.part(simd, [(2, 0), (0, 2)], &mut out[3 * points..]);
         }
     }
 
     /// A part of the splines: the sum of those of some orders of derivative to u and v.
-    fn part<const N: usize>(
-        &self,
-        simd: Simd,
-        runs: &[Run],
-        combined: &[Vec<f32>],
-        rows: usize,
-        orders: [(usize, usize); N],
-        out: &mut [f32],
-    ) {
+    fn part<const N: usize>(self, simd: Simd, orders: [(usize, usize); N], out: &mut [f32]) {
+        let Self { columns, runs, combined, count } = self;
+        let (taps, stride) = (columns.taps(), columns.stride);
         let mut terms = orders.map(|(dx, _)| {
-            let weights = |tap: usize| &self.weights[(4 * dx + tap) * self.stride..][..self.stride];
+            let weights = |tap: usize| &columns.weights[(4 * dx + tap) * stride..][..stride];
             Term { weights: [weights(0), weights(1), weights(2), weights(3)], row: &[][..] }
         });
-        for row in 0..rows {
+        for row in 0..count {
             for (term, (_, dy)) in terms.iter_mut().zip(orders) {
-                term.row = &combined[dy][row * self.taps()..][..self.taps()];
+                term.row = &combined[dy][row * taps..][..taps];
             }
-            siren_kernel::spline::interpolate(simd, runs, &terms, &mut out[row * self.columns()..]);
+            siren_kernel::spline::interpolate(
+                simd,
+                runs,
+                &terms,
+                &mut out[row * columns.count()..],
+            );
         }
     }
 }

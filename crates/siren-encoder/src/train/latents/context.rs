@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, Lines};
 use siren_image::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
@@ -36,9 +36,8 @@ impl ContextShape {
 /// The weights as the kernels read them.
 pub struct PackedContext {
     shape: ContextShape,
-    forward: [Matrix; 3],
+    forward: [Affine; 3],
     backward: [Matrix; 3],
-    biases: [Vec<f32>; 3],
 }
 
 impl PackedContext {
@@ -46,15 +45,9 @@ impl PackedContext {
     pub fn new(shape: ContextShape, layers: [&[f32]; 3]) -> Self {
         let sizes = shape.layers();
         let at = |l: usize, o: usize, k: usize| layers[l][o * (sizes[l].0 + 1) + k];
-        let build = |l: usize| Matrix::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
+        let build = |l: usize| Affine::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
         let back = |l: usize| Matrix::new(sizes[l].0, sizes[l].1, |k, o| at(l, o, k));
-        let biases = |l: usize| (0..sizes[l].1).map(|o| at(l, o, sizes[l].0)).collect();
-        Self {
-            shape,
-            forward: [0, 1, 2].map(build),
-            backward: [0, 1, 2].map(back),
-            biases: [0, 1, 2].map(biases),
-        }
+        Self { shape, forward: [0, 1, 2].map(build), backward: [0, 1, 2].map(back) }
     }
 }
 
@@ -340,17 +333,10 @@ impl Entropy<'_> {
                 let (before, after) = h.split_at_mut(l + 1);
                 let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
                 let relu = Activation::Relu;
-                packed.forward[l].layer_with_slope(
-                    simd,
-                    &packed.biases[l],
-                    relu,
-                    from,
-                    to,
-                    &mut slope[l],
-                );
+                packed.forward[l].layer_with_slope(simd, relu, from, to, &mut slope[l]);
             }
             let from = &h[2][..h2 * points];
-            packed.forward[2].layer(simd, &packed.biases[2], Activation::Identity, from, out);
+            packed.forward[2].layer(simd, Activation::Identity, from, out);
             let values = &padded[line..][..points];
             let (centres, log_scales) = out.split_at_mut(points);
             if wanted == Wanted::GradientsAndBends {

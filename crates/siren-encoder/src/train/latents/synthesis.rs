@@ -2,7 +2,7 @@
 //! layer and output layer of one block of pixels after another, line by line, forward and back
 //! while the block is in cache. Knows no entropy model and no optimizer.
 
-use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, LONGEST, Lines};
 use siren_image::latents::Taps;
@@ -147,10 +147,8 @@ impl SynthesisShape {
 /// The weights as the kernels read them.
 pub struct PackedSynthesis {
     shape: SynthesisShape,
-    sine: Matrix,
-    sine_biases: Vec<f32>,
-    output: Matrix,
-    output_biases: Vec<f32>,
+    sine: Affine,
+    output: Affine,
     /// From the gradients of the outputs back to the sines.
     back_to_sines: Matrix,
     /// From the gradients of sines and outputs back to the levels.
@@ -165,10 +163,8 @@ impl PackedSynthesis {
         let back = |k: usize, o: usize| if o < sines { w1(o, k) } else { w2(o - sines, sines + k) };
         Self {
             shape,
-            sine: Matrix::new(sines, levels, w1),
-            sine_biases: (0..sines).map(|o| w1(o, levels)).collect(),
-            output: Matrix::new(channels, sines + levels, w2),
-            output_biases: (0..channels).map(|o| w2(o, sines + levels)).collect(),
+            sine: Affine::new(sines, levels, w1),
+            output: Affine::new(channels, sines + levels, w2),
             back_to_sines: Matrix::new(sines, channels, |k, o| w2(o, k)),
             back_to_levels: Matrix::new(levels, sines + channels, back),
         }
@@ -410,18 +406,10 @@ impl<'a> Synthesis<'a> {
             let field = &level_rows[..levels * points];
             let packed = self.packed;
             let activation = Activation::Sine;
-            packed.sine.layer_with_slope(
-                self.simd,
-                &packed.sine_biases,
-                activation,
-                field,
-                sine_rows,
-                slope,
-            );
+            packed.sine.layer_with_slope(self.simd, activation, field, sine_rows, slope);
             let out = &mut delta[sines * points..];
             packed.output.layer(
                 self.simd,
-                &packed.output_biases,
                 Activation::Identity,
                 &h[..(sines + levels) * points],
                 out,

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::stepper::{Batch, LayerPlace, Step, Stepper, Task, TrainingPixels, WeightedPixel};
 use crate::quantize::Sensitivity;
 use siren_image::DeviceError;
-use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 /// Bytes of activations that a block may take, and the most points. Longer rows outweigh a
 /// stay in the second-level cache: 512 points of 10x28 (1.2 MB) are 5 % faster than 256.
@@ -33,9 +33,8 @@ pub struct Fused<'a> {
 
 /// A layer as the kernels read it, its factor folded in.
 struct PackedLayer {
-    forward: Matrix,
+    forward: Affine,
     backward: Matrix,
-    biases: Vec<f32>,
 }
 
 /// Activations of one block.
@@ -188,9 +187,8 @@ impl<'a> Fused<'a> {
             let &LayerPlace { inputs, outputs, scale, start } = layer;
             let at = |o: usize, k: usize| scale * weights[start + o * (inputs + 1) + k];
             PackedLayer {
-                forward: Matrix::new(outputs, inputs, at),
+                forward: Affine::new(outputs, inputs, at),
                 backward: Matrix::new(inputs, outputs, |k, o| at(o, k)),
-                biases: (0..outputs).map(|o| at(o, inputs)).collect(),
             }
         };
         self.layers.iter().map(pack).collect()
@@ -205,14 +203,13 @@ impl<'a> Fused<'a> {
             let (before, after) = scratch.h.split_at_mut(l + 1);
             let h = &before[l][..inputs * block];
             let out = &mut after[0][..outputs * block];
-            let (biases, sine) = (&layer.biases, Activation::Sine);
             let slope = &mut scratch.slope[l];
-            layer.forward.layer_with_slope(self.simd, biases, sine, h, out, slope);
+            layer.forward.layer_with_slope(self.simd, Activation::Sine, h, out, slope);
         }
         let LayerPlace { inputs, outputs, .. } = self.layers[hidden.len()];
         let h = &scratch.h[hidden.len()][..inputs * block];
         let out = &mut scratch.delta[..outputs * block];
-        output.forward.layer(self.simd, &output.biases, Activation::Identity, h, out);
+        output.forward.layer(self.simd, Activation::Identity, h, out);
     }
 
     /// Carries gradients of the outputs, in `scratch.delta`, back through the layers. `visit`
