@@ -2,12 +2,13 @@
 //! A block of points goes forward and back through all layers while it is in cache; candle's own
 //! operations (`reference`) send every intermediate result through memory.
 
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::stepper::{Batch, LayerPlace, Step, Stepper, Task, TrainingPixels, WeightedPixel};
 use crate::quantize::Sensitivity;
+use crate::train::spare::Spare;
 use siren_image::DeviceError;
 use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
@@ -27,8 +28,7 @@ pub struct Fused<'a> {
     picture: TrainingPixels<'a>,
     layers: Vec<LayerPlace>,
     simd: Simd,
-    /// Working memory of threads that are not at work.
-    spare: Mutex<Vec<FusedScratch>>,
+    spare: Spare<FusedScratch>,
 }
 
 /// A layer as the kernels read it, its factor folded in.
@@ -79,7 +79,7 @@ impl<'a> Fused<'a> {
             picture: TrainingPixels::new(task.raster),
             layers: LayerPlace::all(task.topology, &task.scales),
             simd: Simd::new(),
-            spare: Mutex::default(),
+            spare: Spare::default(),
         }
     }
 
@@ -88,29 +88,12 @@ impl<'a> Fused<'a> {
         let packed = self.pack(weights);
         let shard = shard(points);
         let starts: Vec<usize> = (0..points).step_by(shard).collect();
+        let new = || FusedScratch::new(&self.layers);
         let shards: Vec<(f64, Vec<f32>)> = starts
             .into_par_iter()
             .map(|start| {
-                let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-                let idle = spare().pop();
-                let mut scratch = idle.unwrap_or_else(|| FusedScratch::new(&self.layers));
-                let mut gradient = vec![0.0; weights.len()];
-                let mut error = 0.0;
-                let end = points.min(start + shard);
-                for first in (start..end).step_by(scratch.block()) {
-                    let count = scratch.block().min(end - first);
-                    let pixels = (first..first + count).map(|i| self.picture.pixel(batch, i));
-                    scratch.load(&self.picture, pixels);
-                    self.forward(&packed, &mut scratch);
-                    error += scratch.compare(count);
-                    self.backward(&packed, &mut scratch, |_, layer, delta, h| {
-                        let LayerPlace { inputs, outputs, .. } = layer;
-                        let part = &mut gradient[layer.range()];
-                        add_outer(self.simd, delta, outputs, h, inputs + 1, part);
-                    });
-                }
-                spare().push(scratch);
-                (error, gradient)
+                let points = start..points.min(start + shard);
+                self.spare.with_or(new, |scratch| self.shard(&packed, batch, points, scratch))
             })
             .collect();
         let mut shards = shards.into_iter();
@@ -127,6 +110,31 @@ impl<'a> Fused<'a> {
             gradient[layer.range()].iter_mut().for_each(|g| *g *= factor);
         }
         Step { loss: error * mean, gradient }
+    }
+
+    /// The error of some points of a batch and its gradient, factors left out.
+    fn shard(
+        &self,
+        packed: &[PackedLayer],
+        batch: Batch,
+        points: Range<usize>,
+        scratch: &mut FusedScratch,
+    ) -> (f64, Vec<f32>) {
+        let mut gradient = vec![0.0; self.layers.iter().map(|layer| layer.range().len()).sum()];
+        let mut error = 0.0;
+        for first in points.clone().step_by(scratch.block()) {
+            let count = scratch.block().min(points.end - first);
+            let pixels = (first..first + count).map(|i| self.picture.pixel(batch, i));
+            scratch.load(&self.picture, pixels);
+            self.forward(packed, scratch);
+            error += scratch.compare(count);
+            self.backward(packed, scratch, |_, layer, delta, h| {
+                let LayerPlace { inputs, outputs, .. } = layer;
+                let part = &mut gradient[layer.range()];
+                add_outer(self.simd, delta, outputs, h, inputs + 1, part);
+            });
+        }
+        (error, gradient)
     }
 
     /// How much the outputs change with the weights of each layer, factors folded in: the
