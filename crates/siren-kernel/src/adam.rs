@@ -44,12 +44,12 @@ impl Adam {
     /// Updates values of any number; `moments` are the first and the second.
     pub fn apply(
         self,
-        level: Level,
+        simd: Level,
         values: &mut [f32],
         moments: [&mut [f32]; 2],
         gradient: &[f32],
     ) {
-        dispatch!(level, simd => self.rows(simd, values, moments, gradient));
+        dispatch!(simd, simd => self.rows(simd, values, moments, gradient));
     }
 
     #[inline(always)]
