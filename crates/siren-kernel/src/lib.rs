@@ -130,3 +130,7 @@ pub fn instruction_sets() -> Vec<Level> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
