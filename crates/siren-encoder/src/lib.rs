@@ -35,3 +35,7 @@ pub use error::EncodeError;
 #[cfg(feature = "image")]
 pub use plugin::SirenEncoder;
 pub use train::{Control, DeviceChoice, OptimizerChoice, Progress};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

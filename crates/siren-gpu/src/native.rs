@@ -73,7 +73,7 @@ impl Gpu {
         opened
     }
 
-    /// A renderer, as [`Render::on`](crate::Render::on) asks for it.
+    /// A renderer, as [`Render::on`](siren_image::Render::on) asks for it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

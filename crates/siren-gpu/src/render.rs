@@ -302,17 +302,18 @@ impl Renderer {
         out: &mut [T],
         unpack: &(impl Fn(&[u8], &mut [T]) + Sync),
     ) -> Result<(), GpuError> {
-        let size = bytes_per_pixel(self.depth);
-        let bytes = (out.len() / self.channels * size) as u64;
+        // A renderer itself stays on its thread in a browser.
+        let (size, channels) = (bytes_per_pixel(self.depth), self.channels);
+        let bytes = (out.len() / channels * size) as u64;
         let unpack_all = |bytes: &[u8]| {
-            let length = UNPACKED * self.channels;
+            let length = UNPACKED * channels;
             parallel::each_chunk(
                 out,
                 length,
                 || (),
                 |(), number, out| {
                     let bytes = bytes[number * UNPACKED * size..].chunks_exact(size);
-                    let pixels = bytes.zip(out.chunks_exact_mut(self.channels));
+                    let pixels = bytes.zip(out.chunks_exact_mut(channels));
                     pixels.for_each(|(pixel, out)| unpack(pixel, out));
                 },
             );

@@ -68,3 +68,7 @@ pub use raster::{Raster, Samples, psnr};
 pub use render::Render;
 pub use settings::{Settings, SettingsError};
 pub use view::{Field, Sampling, View};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

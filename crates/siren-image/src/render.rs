@@ -351,8 +351,13 @@ mod tests {
     /// Spec section 10, by every instruction set of this machine and without any.
     #[test]
     fn every_instruction_set_meets_every_vector() {
-        let directory =
-            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../spec/conformance");
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let directory = package.join("../../spec/conformance");
+        // cargo adds this to packages, which do not have the vectors.
+        if package.join("Cargo.toml.orig").exists() && !directory.exists() {
+            eprintln!("skipped: the vectors of the specification are not in this package");
+            return;
+        }
         let mut vectors = 0;
         for entry in std::fs::read_dir(&directory).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

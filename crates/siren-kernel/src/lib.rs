@@ -143,3 +143,7 @@ pub fn instruction_sets() -> Vec<Simd> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -20,7 +20,7 @@ impl Gpu {
 
 /// The GPU that is taken where none was asked for: there is none.
 #[derive(Default)]
-pub struct AutomaticGpu;
+pub struct AutomaticGpu {}
 
 impl AutomaticGpu {
     pub fn take(&self, render: Render) -> Render {

@@ -1,4 +1,4 @@
-//! Pixels to a [`Siren`](crate::Siren): mini-batches, schedule, SOAP, recovery from divergence, the
+//! Pixels to a [`Siren`]: mini-batches, schedule, SOAP, recovery from divergence, the
 //! weights rounded towards the end. The steps themselves are a [`Stepper`]'s. Knows no files and no
 //! device by name.
 
