@@ -3,14 +3,13 @@
 
 use wgpu::BufferUsages as U;
 
-use super::super::native::block_on;
-use super::super::pipeline::{
-    EVALUATIONS, bind, compile, compile_sum, counted_error, pass, sum_workgroups,
-};
-use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
-use super::{
+use super::{EVALUATIONS, compile_sum, counted_error, sum_workgroups};
+use crate::latents::{
     BLOCK, BlockLayer, INVOCATIONS, LevelTable, Network, PICTURE, Parameters, places, source,
 };
+use crate::native::block_on;
+use crate::pipeline::{bind, compile, pass};
+use crate::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
 use siren_encoder::train::latents::{
     self as training, Outcome, Rounding, Sizes, Step, Stepper, Weights,
 };
