@@ -9,10 +9,15 @@ mod workplace;
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{container, uniform};
-use sirenc::Channels;
 use sirenc::gpu::{ADAPTER_VARIABLE, Gpu};
+use sirenc::train::{Accelerator, Device};
+use sirenc::{
+    Channels, Control, DeviceChoice, DeviceError, EncodeError, Encoded, Encoder, LatentOptions,
+    Raster, Samples, SirenOptions, Size,
+};
 use workplace::Workplace;
 
 /// A picture and a network, and a render, that take one thread long enough for a GPU to be looked
@@ -148,4 +153,123 @@ fn the_cpu_takes_what_is_too_large_for_an_automatic_gpu() {
         let (code, _, stderr) = run(&mut command);
         assert!(code == Some(1) && stderr.contains("more than the GPU's limit"), "{stderr}");
     }
+}
+
+/// A GPU that a test may lose.
+#[derive(Debug)]
+struct Lendable(Gpu);
+
+impl Accelerator for Lendable {
+    fn open(&self) -> Result<Box<dyn Device>, DeviceError> {
+        Ok(Box::new(self.0.clone()))
+    }
+
+    fn open_automatically(&self) -> Result<Option<Box<dyn Device>>, DeviceError> {
+        self.open().map(Some)
+    }
+}
+
+/// A drawing of waves.
+fn waves() -> Raster {
+    let size = Size { width: 70, height: 44 };
+    let sample = |i: usize| {
+        let (x, y) = ((i % 70) as f32, (i / 70) as f32);
+        (127.5 + 60.0 * (0.3 * x + 0.1 * y).sin() + 60.0 * (0.02 * x * y).cos()) as u8
+    };
+    let samples = (0..size.pixels() as usize).map(sample).collect();
+    Raster::new(size, Channels::Grey, Samples::U8(samples)).unwrap()
+}
+
+/// An encode on `gpu`, lost after a step: numbers and PSNR of all steps, and what came of it.
+fn encode_on(
+    gpu: Option<&Gpu>,
+    encoder: Encoder,
+    lost_after: u32,
+) -> (Vec<(u32, f64)>, Result<Encoded, EncodeError>) {
+    let encoder = match gpu {
+        Some(gpu) => encoder
+            .device(DeviceChoice::Gpu)
+            .accelerator(std::sync::Arc::new(Lendable(gpu.clone()))),
+        None => encoder.device(DeviceChoice::Cpu),
+    };
+    let mut steps = Vec::new();
+    let encoding = encoder.on_progress(|progress| {
+        steps.push((progress.step, progress.psnr));
+        if let Some(gpu) = gpu.filter(|_| progress.step == lost_after) {
+            gpu.lose();
+        }
+        Control::Continue
+    });
+    let encoded = encoding.encode(&waves());
+    (steps, encoded)
+}
+
+fn small_siren() -> Encoder {
+    Encoder::new().representation(SirenOptions::new().hidden([6, 6]).batch(100)).steps(60)
+}
+
+#[test]
+fn a_lost_gpu_does_not_end_the_training_of_a_siren() {
+    let Some(gpu) = Gpu::for_tests() else { return };
+    let name = format!("gpu ({})", gpu.adapter().name);
+    let (unbroken, encoded) = encode_on(Some(&gpu), small_siren(), 61);
+    let encoded = encoded.unwrap();
+    assert_eq!((&encoded.device, encoded.device_failure), (&name, None));
+
+    let gpu = Gpu::for_tests().unwrap();
+    let (broken, encoded) = encode_on(Some(&gpu), small_siren(), 20);
+    assert_eq!(broken[..20], unbroken[..20]);
+    assert_eq!((unbroken.len(), broken.len()), (60, 60));
+    // The CPU goes on from the same weights.
+    assert!((broken[59].1 - unbroken[59].1).abs() < 0.5, "{:?} {:?}", broken[59], unbroken[59]);
+    let encoded = encoded.unwrap();
+    let failure = encoded.device_failure.unwrap();
+    assert!(failure.starts_with("the GPU failed: the device was lost"), "{failure}");
+    assert_eq!(encoded.device, format!("{name}, then cpu"));
+}
+
+#[test]
+fn a_lost_gpu_does_not_end_the_training_of_latents() {
+    const STEPS: u32 = 150;
+    /// Steps after which the trainer keeps its state.
+    const KEPT_EVERY: u32 = 128;
+    let Some(gpu) = Gpu::for_tests() else { return };
+    let latents = || Encoder::new().representation(LatentOptions::new());
+    let encoder = || latents().quality(90.0).steps(STEPS);
+    // Before latents are rounded: what is measured then is part of the picture.
+    let late = |steps: &[(u32, f64)]| steps[steps.len() - 10].1;
+    let (on_cpu, _) = encode_on(None, encoder(), STEPS);
+    let (on_gpu, encoded) = encode_on(Some(&gpu), encoder(), STEPS + 1);
+    assert_eq!(encoded.unwrap().device_failure, None);
+    // Noise is another.
+    let (a, b) = (late(&on_gpu), late(&on_cpu));
+    assert!((a - b).abs() < 1.5, "{a} {b}");
+    for lost_after in [50, STEPS] {
+        let (broken, encoded) = encode_on(Gpu::for_tests().as_ref(), encoder(), lost_after);
+        assert!(encoded.unwrap().device_failure.is_some());
+        let lost = lost_after as usize;
+        assert_eq!(broken[..lost], on_gpu[..lost]);
+        // On from what was kept last.
+        let kept = lost_after / KEPT_EVERY * KEPT_EVERY;
+        assert_eq!(broken[lost].0, kept + 1);
+        assert_eq!(broken.len() as u32, lost_after + STEPS - kept);
+        assert!((late(&broken) - a).abs() < 1.5, "{} {a}", late(&broken));
+    }
+}
+
+#[test]
+fn a_gpu_that_fails_from_the_start_is_an_error_where_it_was_asked_for() {
+    let Some(gpu) = Gpu::for_tests() else { return };
+    gpu.lose();
+    for encoder in [small_siren(), small_siren().representation(LatentOptions::new())] {
+        let (_, encoded) = encode_on(Some(&gpu), encoder, 61);
+        let error = encoded.unwrap_err().to_string();
+        assert!(error.starts_with("device gpu: the GPU failed: "), "{error}");
+    }
+    // Worth a GPU, which nobody asked for.
+    let siren = SirenOptions::new().hidden([64; 4]).batch(4096);
+    let long = Encoder::new().representation(siren).timeout(Duration::from_secs(2)).steps(100_000);
+    let encoded = long.accelerator(std::sync::Arc::new(Lendable(gpu))).encode(&waves()).unwrap();
+    assert_eq!(encoded.device, "cpu");
+    assert!(encoded.device_failure.unwrap().starts_with("the GPU failed: "));
 }

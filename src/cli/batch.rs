@@ -79,6 +79,23 @@ impl Facts {
     }
 }
 
+/// What is told of an input once it is done with.
+struct Record<'a> {
+    input: &'a Path,
+    output: Option<&'a Path>,
+    status: &'a str,
+    error: Option<&'a str>,
+    facts: Facts,
+    seconds: Option<f64>,
+}
+
+impl<'a> Record<'a> {
+    fn new(input: &'a Path, status: &'a str) -> Self {
+        let facts = Facts::default();
+        Self { input, output: None, status, error: None, facts, seconds: None }
+    }
+}
+
 impl Flags {
     /// Before any work is done, refuses what [`Destination::check`] refuses and keeps what the input
     /// may no longer have at the end.
@@ -112,25 +129,18 @@ impl Flags {
         }
         let mut first = None;
         for (input, error) in failed {
-            self.record(input, None, "failed", Some(error), &Facts::default(), None)?;
+            self.record(&Record { error: Some(error), ..Record::new(input, "failed") })?;
             first = first.or(Some(error));
         }
         first.map_or(Ok(()), |error| Err(anyhow!(error.clone())))
     }
 
     /// Prints a record, if records are wanted.
-    fn record(
-        &self,
-        input: &Path,
-        output: Option<&Path>,
-        status: &str,
-        error: Option<&str>,
-        facts: &Facts,
-        seconds: Option<f64>,
-    ) -> Result<()> {
+    fn record(&self, record: &Record) -> Result<()> {
         if !self.json {
             return Ok(());
         }
+        let Record { input, output, status, error, ref facts, seconds } = *record;
         let bits = |size: Size| Some(8.0 * facts.bytes? as f64 / size.pixels() as f64);
         let record = json!({
             "schema": 1,
@@ -224,7 +234,7 @@ pub(super) fn run(
         let started = Instant::now();
         let path = destination.as_ref().ok().and_then(Destination::path);
         if flags.skip_existing && path.is_some_and(Path::exists) {
-            flags.record(input, path, "skipped", None, &Facts::default(), None)?;
+            flags.record(&Record { output: path, ..Record::new(input, "skipped") })?;
             done += 1;
             continue;
         }
@@ -240,8 +250,8 @@ pub(super) fn run(
             Ok(Done::Interrupted) => ("interrupted", None),
             Err(error) => ("failed", Some(progress::chain(error))),
         };
-        let seconds = Some(started.elapsed().as_secs_f64());
-        flags.record(input, path, status, error.as_deref(), &facts, seconds)?;
+        let (error, seconds) = (error.as_deref(), Some(started.elapsed().as_secs_f64()));
+        flags.record(&Record { input, output: path, status, error, facts, seconds })?;
         match result {
             Ok(Done::Interrupted) => return Ok(Outcome::Interrupted),
             Ok(Done::WrittenEarly) if jobs.len() > 1 => return Ok(Outcome::Interrupted),

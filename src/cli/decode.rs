@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::{
-    BitDepth, Crop, DecodeError, Decoder, Field, Limit, Limits, Sampling, Scale, Size, View,
+    BitDepth, Crop, DecodeError, Decoder, Field, Limit, Limits, Metadata, Sampling, Scale, Size,
+    View,
 };
 
 use super::batch::{self, Done, Facts, Flags};
@@ -133,17 +134,15 @@ fn decode_one(
         bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
     }
     let name = || input.display().to_string();
-    let render = decoder
-        .prepare(&view(options, format, decoder.depth()))
-        .map_err(|error| match error {
-            DecodeError::InvalidView(_) => {
-                let Size { width, height } = decoder.size();
-                anyhow!(error).context(format!("of {width}x{height} pixels"))
-            }
-            other => explained(other, options),
-        })
-        .with_context(name)?;
-    let render = device.take(render).with_context(name)?;
+    let view = view(options, format, decoder.depth());
+    let prepared = decoder.prepare(&view).map_err(|error| match error {
+        DecodeError::InvalidView(_) => {
+            let Size { width, height } = decoder.size();
+            anyhow!(error).context(format!("of {width}x{height} pixels"))
+        }
+        other => explained(other, options),
+    });
+    let render = device.take(prepared.with_context(name)?).with_context(name)?;
     facts.picture(render.size(), render.channels(), render.depth());
     facts.representation(decoder.container().representation);
     if let Some(path) = destination.path() {
@@ -158,7 +157,24 @@ fn decode_one(
         false => None,
     };
     options.selection.apply(&mut metadata);
-    let warn = |text: &str| progress::message(&format!("warning: {}: {text}", input.display()));
+    for warning in fit(&mut metadata, options, format) {
+        progress::message(&format!("warning: {}: {warning}", input.display()));
+    }
+    let bar = progress::bar(&name(), render.size().height.into());
+    let source = Source { render, to_srgb };
+    let result = options.flags.write(destination, facts, |file| {
+        picture::write(&source, &metadata, format, options.jpeg_quality, &bar, file)
+    });
+    bar.finish_and_clear();
+    result.with_context(name)?;
+    device.report(input, &source.render);
+    Ok(())
+}
+
+/// Leaves out what a format does not hold or what is not true of a render; gives a warning for each.
+fn fit(metadata: &mut Metadata, options: &Options, format: Format) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut warn = |text: &str| warnings.push(text.to_owned());
     if format == Format::Webp
         && metadata.icc.as_deref().is_some_and(|icc| metadata::colours_of_profile(icc) == Some(1))
     {
@@ -178,23 +194,15 @@ fn decode_one(
         warn("its EXIF thumbnail shows something else and is left out");
     }
     let shouted = format.extension().to_uppercase();
-    if let Some(lost) = format.loses_colour_space(&metadata).filter(|_| !options.to_srgb) {
+    if let Some(lost) = format.loses_colour_space(metadata).filter(|_| !options.to_srgb) {
         warn(&format!("{shouted} holds no {lost}; write PNG, or convert with --to-srgb"));
     }
-    for lost in format.leave_out(&mut metadata) {
+    for lost in format.leave_out(metadata) {
         warn(&format!(
             "its {lost} does not fit into {shouted} and is left out; write PNG to keep it"
         ));
     }
-    let bar = progress::bar(&name(), render.size().height.into());
-    let source = Source { render, to_srgb };
-    let result = options.flags.write(destination, facts, |file| {
-        picture::write(&source, &metadata, format, options.jpeg_quality, &bar, file)
-    });
-    bar.finish_and_clear();
-    result.with_context(name)?;
-    device.report(input, &source.render);
-    Ok(())
+    warnings
 }
 
 /// Opens a file; says so where it is cut short and may be.

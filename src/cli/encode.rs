@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use sirenc::Representation as Wanted;
 use sirenc::container::{Representation, TrainingOmega, WeightCoding};
 use sirenc::network::limits;
 use sirenc::{
     Checkpoints, Control, EncodeError, Encoded, Encoder, LatentOptions, OptimizerChoice, Preset,
-    Progress, SirenOptions,
+    Progress, Raster, SirenOptions,
 };
 
 use super::batch::{self, Done, Facts, Flags};
@@ -85,7 +85,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "omega0", "omega0_hidden"])]
     resume: Option<PathBuf>,
     /// Keep the state of the training in this file, and go on from it where it exists; the result
-    /// is that of a run without a break. Removed once that is written. Not with --optimizer adam
+    /// is that of a run without a break. Removed once that is written
     #[arg(long, value_name = "FILE", conflicts_with = "timeout")]
     checkpoint: Option<PathBuf>,
     /// Time from one checkpoint to the next
@@ -152,7 +152,8 @@ enum RepresentationName {
     /// One network for the whole picture: for the smallest files
     Siren,
     /// A pyramid of latents under a small network: for photographs
-    PixelGrid,
+    #[value(name = "grid")]
+    Latents,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -194,9 +195,8 @@ fn encode_one(
     encoder: &Encoder,
     facts: &mut Facts,
 ) -> Result<Done> {
-    let checkpoint = options.checkpoint.clone().map(Destination::Named);
-    let saved = match &checkpoint {
-        Some(file) => saved(file, destination)?,
+    let checkpoint = match options.checkpoint.clone().map(Destination::Named) {
+        Some(file) => Some(Checkpoint { saved: saved(&file, destination)?, file }),
         None => None,
     };
     let picture = input::picture(input)?;
@@ -204,52 +204,12 @@ fn encode_one(
     facts.picture(raster.size(), raster.channels(), raster.depth());
     let mut metadata = picture.metadata;
     options.selection.apply(&mut metadata);
-    let encoder = encoder.clone().metadata(metadata);
     options.check_latents().with_context(|| input.display().to_string())?;
-    // The first step tells how many there are.
-    let bar = progress::bar(&input.display().to_string(), 0);
-    let pixels = picture.raster.size().pixels() as f64;
-    let observe = |at: &Progress| {
-        bar.set_length(at.steps.into());
-        bar.set_position(at.step.into());
-        let run = if at.run > 1 { format!("run {}, ", at.run) } else { String::new() };
-        let bpp = at.bytes.map(|bytes| format!("{:.3} bpp, ", 8.0 * bytes / pixels));
-        bar.set_message(format!("{run}{}{:.2} dB", bpp.unwrap_or_default(), at.psnr));
-        if interrupt::requested() { Control::Stop } else { Control::Continue }
-    };
-    let encoded = {
-        let _span = interrupt::TrainingSpan::begin();
-        let encoding = encoder.on_progress(observe);
-        let encoded = match &checkpoint {
-            None => encoding.encode(raster),
-            Some(file) => {
-                let mut save = |bytes: &[u8]| {
-                    // Training is worth more than its checkpoint.
-                    if let Err(error) = file.write(None, |file| Ok(file.write_all(bytes)?)) {
-                        bar.suspend(|| progress::message(&format!("warning: {error:#}")));
-                    }
-                };
-                let (from, every) = (saved.as_deref(), options.checkpoint_every);
-                encoding.checkpoints(Checkpoints { from, every, save: &mut save }).encode(raster)
-            }
-        };
-        bar.finish_and_clear();
-        match encoded {
-            Ok(encoded) => encoded,
-            Err(EncodeError::Cancelled) if interrupt::requested() => return Ok(Done::Interrupted),
-            Err(error) => {
-                use EncodeError::{CheckpointDamaged, CheckpointMismatch};
-                let of_checkpoint = matches!(error, CheckpointDamaged | CheckpointMismatch { .. });
-                let path = options.checkpoint.as_deref().filter(|_| of_checkpoint);
-                let error = match error {
-                    EncodeError::PsnrUnreached { .. } => {
-                        anyhow!("{error}, or keep the best with --best-effort")
-                    }
-                    error => error.into(),
-                };
-                return Err(error.context(path.unwrap_or(input).display().to_string()));
-            }
-        }
+    let encoder = encoder.clone().metadata(metadata);
+    let encoded = match train(input, raster, encoder, options, checkpoint.as_ref()) {
+        Ok(encoded) => encoded,
+        Err(EncodeError::Cancelled) if interrupt::requested() => return Ok(Done::Interrupted),
+        Err(error) => return Err(explained(error, input, options)),
     };
     facts.representation(encoded.representation);
     facts.psnr = Some(encoded.psnr);
@@ -267,6 +227,64 @@ fn encode_one(
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(Done::Written)
+}
+
+/// Where the state of a training is kept, and what is there already.
+struct Checkpoint {
+    file: Destination,
+    saved: Option<Vec<u8>>,
+}
+
+/// Encodes a picture under a bar; an interrupt ends the training.
+fn train(
+    input: &Path,
+    raster: &Raster,
+    encoder: Encoder,
+    options: &Options,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Encoded, EncodeError> {
+    // The first step tells how many there are.
+    let bar = progress::bar(&input.display().to_string(), 0);
+    let pixels = raster.size().pixels() as f64;
+    let observe = |at: &Progress| {
+        bar.set_length(at.steps.into());
+        bar.set_position(at.step.into());
+        let run = if at.run > 1 { format!("run {}, ", at.run) } else { String::new() };
+        let bpp = at.bytes.map(|bytes| format!("{:.3} bpp, ", 8.0 * bytes / pixels));
+        bar.set_message(format!("{run}{}{:.2} dB", bpp.unwrap_or_default(), at.psnr));
+        if interrupt::requested() { Control::Stop } else { Control::Continue }
+    };
+    let _span = interrupt::TrainingSpan::begin();
+    let encoding = encoder.on_progress(observe);
+    let encoded = match checkpoint {
+        None => encoding.encode(raster),
+        Some(Checkpoint { file, saved }) => {
+            let mut save = |bytes: &[u8]| {
+                // Training is worth more than its checkpoint.
+                if let Err(error) = file.write(None, |file| Ok(file.write_all(bytes)?)) {
+                    bar.suspend(|| progress::message(&format!("warning: {error:#}")));
+                }
+            };
+            let (from, every) = (saved.as_deref(), options.checkpoint_every);
+            encoding.checkpoints(Checkpoints { from, every, save: &mut save }).encode(raster)
+        }
+    };
+    bar.finish_and_clear();
+    encoded
+}
+
+/// An error with the name of the file that it is about, and what may be done.
+fn explained(error: EncodeError, input: &Path, options: &Options) -> Error {
+    use EncodeError::{CheckpointDamaged, CheckpointMismatch};
+    let of_checkpoint = matches!(error, CheckpointDamaged | CheckpointMismatch { .. });
+    let path = options.checkpoint.as_deref().filter(|_| of_checkpoint);
+    let error = match error {
+        EncodeError::PsnrUnreached { .. } => {
+            anyhow!("{error}, or keep the best with --best-effort")
+        }
+        error => error.into(),
+    };
+    error.context(path.unwrap_or(input).display().to_string())
 }
 
 /// The checkpoint, if there is one.
@@ -376,7 +394,7 @@ impl Options {
             (Some(Representation::Latents), _) => Wanted::Auto,
             (Some(Representation::Siren), _) => siren.into(),
             (None, Some(RepresentationName::Siren)) => siren.into(),
-            (None, Some(RepresentationName::PixelGrid)) => LatentOptions::new().into(),
+            (None, Some(RepresentationName::Latents)) => LatentOptions::new().into(),
             (None, None) if self.only_siren().is_some() => siren.into(),
             (None, None) => Wanted::Auto,
         })
@@ -440,7 +458,7 @@ impl Options {
     /// Refuses what latents do not have, where they are asked for by name.
     fn check_latents(&self) -> Result<(), EncodeError> {
         match (self.representation, self.only_siren()) {
-            (Some(RepresentationName::PixelGrid), Some(name)) => {
+            (Some(RepresentationName::Latents), Some(name)) => {
                 let text = format!("latent grids take no choice of {name}");
                 Err(EncodeError::Settings(text))
             }

@@ -8,8 +8,6 @@
 //! Whatever waits for a device is an `async fn`, for a browser; `native.rs` has the same for threads,
 //! which may block. Whoever opens a [`Gpu`] keeps it: there is no other that is handed out again.
 
-#[cfg(feature = "train")]
-mod accelerator;
 mod latents;
 mod layout;
 #[cfg(not(target_arch = "wasm32"))]
@@ -29,8 +27,6 @@ use wgpu::{Backend, DeviceType};
 use siren_image::DeviceError;
 use siren_image::PixelGrid;
 
-#[cfg(feature = "train")]
-pub use accelerator::Accelerator;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::adapters;
 #[cfg(not(target_arch = "wasm32"))]
@@ -38,7 +34,7 @@ use native::drive;
 pub use render::Renderer;
 use reply::reply;
 #[cfg(feature = "train")]
-pub use train::Trainer;
+pub use train::{Accelerator, Trainer};
 pub use variant::{Kernel, Variant};
 
 /// Names an adapter, by a part of its name, to be used instead of the best one; software adapters
@@ -434,21 +430,6 @@ impl Timer {
         }
     }
 
-    /// The same for one of the dispatches that make up a pass.
-    #[cfg(feature = "train")]
-    fn part(
-        &self,
-        pass: u32,
-        part: usize,
-        parts: usize,
-    ) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
-        let (first, last) = (part == 0, part + 1 == parts);
-        let mut whole = self.pass(pass);
-        whole.beginning_of_pass_write_index.take_if(|_| !first);
-        whole.end_of_pass_write_index.take_if(|_| !last);
-        (first || last).then_some(whole)
-    }
-
     fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         encoder.resolve_query_set(&self.queries, 0..2 * self.passes, &self.resolved, 0);
         let bytes = self.readable.size();
@@ -478,13 +459,6 @@ const MOST_FLOPS: u64 = 50_000_000_000;
 const SOFTWARE_ITERATIONS: usize = 60_000;
 
 impl Gpu {
-    /// Tiles of a dispatch that takes its part of so many, each of so many operations.
-    #[cfg(feature = "train")]
-    fn tiles_of_dispatch(&self, tiles: u64, flops: u64) -> u64 {
-        let most = (self.most_flops / flops).max(1);
-        tiles.div_ceil(tiles.div_ceil(most))
-    }
-
     /// Workgroups for so many tiles, at most `most`, each of as many tiles as any other or one
     /// fewer; `iterations` are those of the loops of an invocation for a tile.
     fn workgroups(&self, tiles: u64, most: u64, iterations: usize) -> u32 {

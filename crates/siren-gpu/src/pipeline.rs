@@ -9,34 +9,6 @@ pub(super) const SINE: &str = include_str!("shaders/sine.wgsl");
 /// the kernel the constant `FORMAT`.
 pub(super) const EMIT: &str = include_str!("shaders/emit.wgsl");
 
-/// A training step in evaluations: forward, and the gradients of activations and of weights.
-#[cfg(feature = "train")]
-pub(super) const EVALUATIONS: u64 = 3;
-
-/// Compiles the kernel that sums the gradients of all workgroups.
-#[cfg(feature = "train")]
-pub(super) fn compile_sum(gpu: &Gpu) -> Result<wgpu::ComputePipeline, GpuError> {
-    compile(gpu, include_str!("shaders/sum.wgsl").to_owned(), "sum", None)
-}
-
-/// Workgroups of that kernel for gradients of so many `vec4f`.
-#[cfg(feature = "train")]
-pub(super) fn sum_workgroups(gradient_length: u32) -> u32 {
-    /// `vec4f` that each takes.
-    const COLUMNS: u32 = 16;
-    gradient_length.div_ceil(COLUMNS)
-}
-
-/// Checks the count of points that kernels leave behind a gradient, `end`, and gives the error.
-#[cfg(feature = "train")]
-pub(super) fn counted_error(end: &[f32], wanted: usize) -> Result<f64, GpuError> {
-    let (seen, wanted) = (end[1] as u64 + 1024 * end[2] as u64, wanted as u64);
-    if seen != wanted {
-        return Err(GpuError::Incomplete { seen, wanted });
-    }
-    Ok(f64::from(end[0]))
-}
-
 /// Compiles an entry point.
 pub(super) fn compile(
     gpu: &Gpu,

@@ -172,7 +172,8 @@ impl Decoder {
         }
     }
 
-    /// The payload of latents.
+    /// The payload of latents, whose type is one of the modules behind `internals`.
+    #[doc(hidden)]
     pub fn payload(&self) -> Option<&Payload> {
         match &self.function {
             Content::Siren(_) => None,

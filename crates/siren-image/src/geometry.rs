@@ -129,40 +129,11 @@ impl PixelGrid {
                 "the crop must be a rectangle of positive size inside the picture",
             ));
         }
-        let longer = f64::from(native.longer_side());
-        let sized = |size: Size| {
-            let axis = |pixels: u32, start: f64, length: f64, native: f64| {
-                let scale = f64::from(pixels) / length;
-                Axis { origin: start * scale, total: native * scale, native, longer }
-            };
-            // Exact where the crop is the whole axis: total is then the pixel count.
-            let mut x = axis(size.width, crop.x, crop.width, w);
-            let mut y = axis(size.height, crop.y, crop.height, h);
-            if crop.width == w {
-                x = Axis { origin: 0.0, total: f64::from(size.width), ..x };
-            }
-            if crop.height == h {
-                y = Axis { origin: 0.0, total: f64::from(size.height), ..y };
-            }
-            if x.total > MOST_TOTAL || y.total > MOST_TOTAL {
-                return Err(DecodeError::InvalidView("the crop is too small for so many pixels"));
-            }
-            Ok(Self { size, x, y })
-        };
-        let scaled = |factor: f64| {
-            let axis = |start: f64, length: f64, native: f64| {
-                let total = pixel_count(native * factor)?;
-                let count = pixel_count(length * f64::from(total) / native)?;
-                let total = f64::from(total);
-                Ok((count, Axis { origin: start * total / native, total, native, longer }))
-            };
-            let (width, x) = axis(crop.x, crop.width, w)?;
-            let (height, y) = axis(crop.y, crop.height, h)?;
-            Ok(Self { size: Size { width, height }, x, y })
-        };
         match scale {
-            Scale::Native => scaled(1.0),
-            Scale::Factor(factor) if factor > 0.0 && factor.is_finite() => scaled(factor),
+            Scale::Native => Self::scaled(native, crop, 1.0),
+            Scale::Factor(factor) if factor > 0.0 && factor.is_finite() => {
+                Self::scaled(native, crop, factor)
+            }
             Scale::Factor(_) => Err(DecodeError::InvalidView("the scale must be a number above 0")),
             Scale::LongerSide(side) => {
                 let side = pixel_count_exact(side)?;
@@ -174,14 +145,48 @@ impl PixelGrid {
                 } else {
                     pixel_count(crop.height * ratio)?
                 };
-                sized(Size { width, height })
+                Self::sized(native, crop, Size { width, height })
             }
             Scale::Exact(size) => {
                 pixel_count_exact(size.width)?;
                 pixel_count_exact(size.height)?;
-                sized(size)
+                Self::sized(native, crop, size)
             }
         }
+    }
+
+    /// A crop in so many pixels.
+    fn sized(native: Size, crop: Crop, size: Size) -> Result<Self, DecodeError> {
+        let longer = f64::from(native.longer_side());
+        let axis = |pixels: u32, start: f64, length: f64, native: u32| {
+            let (pixels, native) = (f64::from(pixels), f64::from(native));
+            let scale = pixels / length;
+            // Exact where the crop is the whole axis.
+            let (origin, total) =
+                if length == native { (0.0, pixels) } else { (start * scale, native * scale) };
+            Axis { origin, total, native, longer }
+        };
+        let x = axis(size.width, crop.x, crop.width, native.width);
+        let y = axis(size.height, crop.y, crop.height, native.height);
+        if x.total > MOST_TOTAL || y.total > MOST_TOTAL {
+            return Err(DecodeError::InvalidView("the crop is too small for so many pixels"));
+        }
+        Ok(Self { size, x, y })
+    }
+
+    /// A crop of the picture that is scaled by `factor` to whole pixels.
+    fn scaled(native: Size, crop: Crop, factor: f64) -> Result<Self, DecodeError> {
+        let longer = f64::from(native.longer_side());
+        let axis = |start: f64, length: f64, native: u32| {
+            let native = f64::from(native);
+            let total = pixel_count(native * factor)?;
+            let count = pixel_count(length * f64::from(total) / native)?;
+            let total = f64::from(total);
+            Ok((count, Axis { origin: start * total / native, total, native, longer }))
+        };
+        let (width, x) = axis(crop.x, crop.width, native.width)?;
+        let (height, y) = axis(crop.y, crop.height, native.height)?;
+        Ok(Self { size: Size { width, height }, x, y })
     }
 
     /// x coordinate of the pixel centres of column `column`.

@@ -392,17 +392,17 @@ mod tests {
                 assert!(most <= 1, "{name} {by}: {most}");
                 assert!(equal as f64 >= 0.999 * samples.len() as f64, "{name} {by}: {equal}");
             };
-            for level in instruction_sets() {
-                let by = format!("{level:?}");
+            for simd in instruction_sets() {
+                let by = format!("{simd:?}");
                 match representation {
                     Representation::Siren => {
                         let siren = coding::decode(*coding, topology, weights).unwrap();
-                        let evaluator = Evaluator::with_simd(siren, level);
+                        let evaluator = Evaluator::with_simd(siren, simd);
                         check(Render::new(evaluator, decoder.size(), grid, field, depth), &by);
                     }
                     Representation::Latents => {
                         let latents = decoder.latents().unwrap().unwrap();
-                        let evaluator = LatentsEvaluator::with_simd(latents, 0, level);
+                        let evaluator = LatentsEvaluator::with_simd(latents, 0, simd);
                         check(Render::of_latents(evaluator, grid, field, depth), &by);
                     }
                 }

@@ -44,12 +44,12 @@ impl Adam {
     /// Updates values of any number; `moments` are the first and the second.
     pub fn apply(
         self,
-        level: Level,
+        simd: Level,
         values: &mut [f32],
         moments: [&mut [f32]; 2],
         gradient: &[f32],
     ) {
-        dispatch!(level, simd => self.rows(simd, values, moments, gradient));
+        dispatch!(simd, simd => self.rows(simd, values, moments, gradient));
     }
 
     #[inline(always)]
@@ -82,6 +82,41 @@ impl Adam {
             second[at] = self.beta2 * second[at] + (1.0 - self.beta2) * g * g;
             let root = second[at].sqrt() * self.second + self.epsilon;
             values[at] -= self.rate * first[at] / root;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instruction_sets;
+
+    /// Algorithm 1 of Kingma and Ba, in f64.
+    #[test]
+    fn steps_are_those_of_the_paper_on_every_instruction_set() {
+        const BETAS: (f64, f64) = (0.9, 0.99);
+        const RATE: f64 = 0.05;
+        let gradient = |step: u32, i: usize| ((step * 7) as f32 + 1.3 * i as f32).sin();
+        for simd in instruction_sets() {
+            let mut values = vec![0.5; 37];
+            let (mut first, mut second) = (vec![0.0; 37], vec![0.0; 37]);
+            let mut wanted = vec![(0.5, 0.0, 0.0); 37];
+            for step in 1..=20 {
+                let g: Vec<f32> = (0..37).map(|i| gradient(step, i)).collect();
+                let adam = Adam::new(RATE, BETAS, step);
+                adam.apply(simd, &mut values, [&mut first, &mut second], &g);
+                for (&g, (theta, m, v)) in g.iter().zip(&mut wanted) {
+                    let g = f64::from(g);
+                    *m = BETAS.0 * *m + (1.0 - BETAS.0) * g;
+                    *v = BETAS.1 * *v + (1.0 - BETAS.1) * g * g;
+                    let bias = |beta: f64| 1.0 - beta.powi(step as i32);
+                    let (m, v) = (*m / bias(BETAS.0), *v / bias(BETAS.1));
+                    *theta -= RATE * m / (v.sqrt() + f64::from(EPSILON));
+                }
+            }
+            for (value, (wanted, ..)) in values.iter().zip(&wanted) {
+                assert!((f64::from(*value) - wanted).abs() < 1e-5, "{simd:?}: {value} {wanted}");
+            }
         }
     }
 }

@@ -1,19 +1,18 @@
 //! The way back: derivatives of activations, gradients of inputs and of weights.
 
-use fearless_simd::dispatch;
 use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch};
 
 use super::sine::sine_and_cosine;
 use super::tile::{Epilogue, has_many_registers, load, store};
-use super::{Activation, Level, Matrix, row_length};
+use super::{Activation, Affine, Matrix, row_length};
 
-impl Matrix {
-    /// [`Matrix::layer`] that also gives the derivative of the activation at each output,
+impl Affine {
+    /// [`Affine::layer`] that also gives the derivative of the activation at each output,
     /// laid out as `out`.
     pub fn layer_with_slope(
         &self,
-        level: Level,
-        biases: &[f32],
+        simd: Level,
         activation: Activation,
         h: &[f32],
         out: &mut [f32],
@@ -22,20 +21,22 @@ impl Matrix {
         assert_eq!(slope.len(), out.len(), "as many slopes as outputs");
         match activation {
             Activation::Identity => {
-                self.layer(level, biases, activation, h, out);
+                self.layer(simd, activation, h, out);
                 slope.fill(1.0);
             }
-            Activation::Sine => self.apply(level, Some(biases), h, out, SineWithSlope { slope }),
-            Activation::Relu => self.apply(level, Some(biases), h, out, ReluWithSlope { slope }),
+            Activation::Sine => self.apply(simd, h, out, SineWithSlope { slope }),
+            Activation::Relu => self.apply(simd, h, out, ReluWithSlope { slope }),
         }
     }
+}
 
+impl Matrix {
     /// `out = slope * (M h)`, element by element. With the transposed weights of a layer and
     /// the gradients of its affine outputs as `h`, these are the gradients of the affine
     /// outputs of the layer before; [`Matrix::product`] gives those of the layer's inputs.
-    pub fn product_times(&self, level: Level, h: &[f32], slope: &[f32], out: &mut [f32]) {
+    pub fn product_times(&self, simd: Level, h: &[f32], slope: &[f32], out: &mut [f32]) {
         assert_eq!(slope.len(), out.len(), "as many slopes as outputs");
-        self.apply(level, None, h, out, ProductTimes { slope });
+        self.apply(simd, None, h, out, ProductTimes { slope });
     }
 }
 
@@ -44,7 +45,7 @@ impl Matrix {
 /// `delta` has a row for each of `outputs` outputs, `h` one for each of `inputs` inputs;
 /// `gradient[o * inputs + k]` grows by the sum of `delta[o] * h[k]`.
 pub fn add_outer(
-    level: Level,
+    simd: Level,
     delta: &[f32],
     outputs: usize,
     h: &[f32],
@@ -55,7 +56,7 @@ pub fn add_outer(
     assert_eq!(points, row_length(delta, outputs), "blocks of equal length");
     assert_eq!(gradient.len(), outputs * inputs, "a gradient for each weight");
     let factors = Factors { delta, outputs, h, inputs, points };
-    dispatch!(level, simd => add_outer_simd(simd, factors, gradient));
+    dispatch!(simd, simd => add_outer_simd(simd, factors, gradient));
 }
 
 /// `slope * a`.

@@ -52,8 +52,8 @@ impl IntegerNetwork {
     }
 
     /// The outputs for the inputs, a row of [`INTEGER_POINTS`] integers each.
-    pub fn evaluate(&mut self, level: Level) -> &[f32] {
-        dispatch!(level, simd => evaluate(simd, &self.layers, &mut self.rows));
+    pub fn evaluate(&mut self, simd: Level) -> &[f32] {
+        dispatch!(simd, simd => evaluate(simd, &self.layers, &mut self.rows));
         &self.rows[self.layers.len()]
     }
 }

@@ -17,7 +17,7 @@ pub use adam::Adam;
 pub use backward::add_outer;
 /// The instruction set that a kernel runs on, found out by `Simd::new()`.
 pub use fearless_simd::Level as Simd;
-use fearless_simd::{Level, dispatch};
+use fearless_simd::dispatch;
 pub use integer::{INTEGER_POINTS, IntegerNetwork};
 
 /// Points of a block are a multiple of this: the most that one register tile takes.
@@ -56,25 +56,8 @@ impl Matrix {
     }
 
     /// `out = M h`: `h` has a row for each input, `out` one for each output.
-    pub fn product(&self, level: Level, h: &[f32], out: &mut [f32]) {
-        self.apply(level, None, h, out, tile::Identity);
-    }
-
-    /// `out = activation(M h + biases)`.
-    pub fn layer(
-        &self,
-        level: Level,
-        biases: &[f32],
-        activation: Activation,
-        h: &[f32],
-        out: &mut [f32],
-    ) {
-        let biases = Some(biases);
-        match activation {
-            Activation::Identity => self.apply(level, biases, h, out, tile::Identity),
-            Activation::Sine => self.apply(level, biases, h, out, tile::Sine),
-            Activation::Relu => self.apply(level, biases, h, out, tile::Relu),
-        }
+    pub fn product(&self, simd: Simd, h: &[f32], out: &mut [f32]) {
+        self.apply(simd, None, h, out, tile::Identity);
     }
 
     fn packed<'a>(&'a self, biases: Option<&'a [f32]>) -> tile::Packed<'a> {
@@ -83,7 +66,7 @@ impl Matrix {
 
     fn apply(
         &self,
-        level: Level,
+        simd: Simd,
         biases: Option<&[f32]>,
         h: &[f32],
         out: &mut [f32],
@@ -92,16 +75,46 @@ impl Matrix {
         let points = row_length(h, self.inputs);
         assert_eq!(points, row_length(out, self.outputs), "blocks of equal length");
         let packed = self.packed(biases);
-        dispatch!(level, simd => tile::apply(simd, packed, points, h, out, epilogue));
+        dispatch!(simd, simd => tile::apply(simd, packed, points, h, out, epilogue));
+    }
+}
+
+/// The affine map of a layer.
+#[derive(Debug, Clone)]
+pub struct Affine {
+    /// What the inputs are multiplied by.
+    pub matrix: Matrix,
+    /// What is added to each output.
+    pub biases: Vec<f32>,
+}
+
+impl Affine {
+    /// `outputs` rows of `inputs` weights, each followed by a bias.
+    pub fn new(outputs: usize, inputs: usize, at: impl Fn(usize, usize) -> f32) -> Self {
+        let biases = (0..outputs).map(|output| at(output, inputs)).collect();
+        Self { matrix: Matrix::new(outputs, inputs, at), biases }
+    }
+
+    /// `out = activation(M h + biases)`.
+    pub fn layer(&self, simd: Simd, activation: Activation, h: &[f32], out: &mut [f32]) {
+        match activation {
+            Activation::Identity => self.apply(simd, h, out, tile::Identity),
+            Activation::Sine => self.apply(simd, h, out, tile::Sine),
+            Activation::Relu => self.apply(simd, h, out, tile::Relu),
+        }
+    }
+
+    fn apply(&self, simd: Simd, h: &[f32], out: &mut [f32], epilogue: impl tile::Epilogue) {
+        self.matrix.apply(simd, Some(&self.biases), h, out, epilogue);
     }
 }
 
 /// Sine layer of jets. `rows` holds, for each feature, rows of value, derivative to x,
 /// derivative to y and Laplacian of `W h`, `points` each; `biases` are added to the values,
 /// then all four go through the sine (spec section 5).
-pub fn sine_of_jets(level: Level, biases: &[f32], points: usize, rows: &mut [f32]) {
+pub fn sine_of_jets(simd: Simd, biases: &[f32], points: usize, rows: &mut [f32]) {
     assert_eq!(4 * points, row_length(rows, biases.len()), "four rows a feature");
-    dispatch!(level, simd => tile::sine_of_jets(simd, biases, points, rows));
+    dispatch!(simd, simd => tile::sine_of_jets(simd, biases, points, rows));
 }
 
 /// Length of each of `rows` rows.
@@ -114,18 +127,18 @@ fn row_length(block: &[f32], rows: usize) -> usize {
 
 /// The instruction sets of this machine, best first, and plain code: for tests.
 #[cfg(any(test, feature = "every-instruction-set"))]
-pub fn instruction_sets() -> Vec<Level> {
+pub fn instruction_sets() -> Vec<Simd> {
     use fearless_simd::Simd as _;
-    let best = Level::new();
-    let mut levels = vec![best];
+    let best = Simd::new();
+    let mut sets = vec![best];
     #[cfg(target_arch = "x86_64")]
     {
-        levels.extend(best.as_avx2().map(|simd| simd.level()));
-        levels.extend(best.as_sse4_2().map(|simd| simd.level()));
-        levels.extend(best.as_sse2().map(|simd| simd.level()));
+        sets.extend(best.as_avx2().map(|simd| simd.level()));
+        sets.extend(best.as_sse4_2().map(|simd| simd.level()));
+        sets.extend(best.as_sse2().map(|simd| simd.level()));
     }
-    levels.push(Level::fallback());
-    levels
+    sets.push(Simd::fallback());
+    sets
 }
 
 #[cfg(test)]

@@ -65,17 +65,17 @@ pub fn sine_and_cosine<S: Simd>(simd: S, a: S::f32s) -> (S::f32s, S::f32s) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Activation, LANES, Level, Matrix, instruction_sets};
+    use crate::{Activation, Affine, LANES, Simd, instruction_sets};
 
     /// Sine and cosine through a 1x1 layer with the weight 1.
-    fn sine_and_cosine(level: Level, arguments: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let one = Matrix::new(1, 1, |_, _| 1.0);
+    fn sine_and_cosine(simd: Simd, arguments: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let one = Affine::new(1, 1, |_, k| [1.0, 0.0][k]);
         let mut sine = vec![0.0; arguments.len()];
         let mut cosine = sine.clone();
         let sin = Activation::Sine;
-        one.layer_with_slope(level, &[0.0], sin, arguments, &mut sine, &mut cosine);
+        one.layer_with_slope(simd, sin, arguments, &mut sine, &mut cosine);
         let mut alone = sine.clone();
-        one.layer(level, &[0.0], sin, arguments, &mut alone);
+        one.layer(simd, sin, arguments, &mut alone);
         assert_eq!(alone, sine);
         (sine, cosine)
     }
@@ -86,16 +86,16 @@ mod tests {
         let arguments: Vec<f32> = (-steps..steps).map(|i| i as f32 * 2.37e-3).collect();
         let huge: Vec<f32> =
             (0..LANES).map(|i| [1e4, -1e6, 1e9, 1e20, f32::MAX, f32::MIN][i % 6]).collect();
-        for level in instruction_sets() {
-            let (sine, cosine) = sine_and_cosine(level, &arguments);
+        for simd in instruction_sets() {
+            let (sine, cosine) = sine_and_cosine(simd, &arguments);
             for ((&a, sine), cosine) in arguments.iter().zip(sine).zip(cosine) {
                 let (true_sine, true_cosine) = f64::from(a).sin_cos();
                 let bound = 2e-7 + 1e-7 * f64::from(a.abs());
-                assert!((f64::from(sine) - true_sine).abs() < bound, "{level:?}: sin {a}");
-                assert!((f64::from(cosine) - true_cosine).abs() < bound, "{level:?}: cos {a}");
+                assert!((f64::from(sine) - true_sine).abs() < bound, "{simd:?}: sin {a}");
+                assert!((f64::from(cosine) - true_cosine).abs() < bound, "{simd:?}: cos {a}");
             }
-            let (sine, cosine) = sine_and_cosine(level, &huge);
-            assert!(sine.iter().chain(&cosine).all(|v| v.abs() <= 1.0), "{level:?}");
+            let (sine, cosine) = sine_and_cosine(simd, &huge);
+            assert!(sine.iter().chain(&cosine).all(|v| v.abs() <= 1.0), "{simd:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Run {
 }
 
 /// `out = sum_k weights[k] rows[k]`; the rows are at least as long as `out`.
-pub fn combine(level: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
+pub fn combine(simd: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
     /// The compiler finds the vectors.
     #[inline(always)]
     fn sum(weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f32]) {
@@ -26,7 +26,7 @@ pub fn combine(level: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [
             *out = term(0, a) + term(1, b) + term(2, c) + term(3, d);
         }
     }
-    dispatch!(level, _ => sum(weights, rows, out));
+    dispatch!(simd, _ => sum(weights, rows, out));
 }
 
 /// Four rows of weights, one of each point's, and the row that they are weights of.
@@ -43,8 +43,8 @@ pub struct Term<'a> {
 ///
 /// The rows of weights reach [`RUN`] numbers beyond the start of the last run. So does
 /// `out`, where what lies beyond the points is overwritten.
-pub fn interpolate<const N: usize>(level: Level, runs: &[Run], terms: &[Term; N], out: &mut [f32]) {
-    dispatch!(level, simd => along(simd, runs, terms, out));
+pub fn interpolate<const N: usize>(simd: Level, runs: &[Run], terms: &[Term; N], out: &mut [f32]) {
+    dispatch!(simd, simd => along(simd, runs, terms, out));
 }
 
 #[inline(always)]

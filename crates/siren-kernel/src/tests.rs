@@ -49,6 +49,10 @@ impl Case {
         Matrix::new(self.outputs, self.inputs, |o, k| self.weights[o * self.inputs + k])
     }
 
+    fn layer(&self) -> Affine {
+        Affine { matrix: self.matrix(), biases: self.biases.clone() }
+    }
+
     /// `W h + b` at an output and a point, in f64.
     fn affine(&self, output: usize, point: usize) -> f64 {
         let term = |k: usize| {
@@ -70,21 +74,21 @@ impl Case {
     }
 }
 
-fn every_case(test: impl Fn(Level, &Case)) {
-    for level in instruction_sets() {
+fn every_case(test: impl Fn(Simd, &Case)) {
+    for simd in instruction_sets() {
         for (inputs, outputs) in SIZES {
-            test(level, &Case::new(inputs, outputs));
+            test(simd, &Case::new(inputs, outputs));
         }
     }
 }
 
 #[test]
 fn layers_are_those_of_plain_arithmetic() {
-    every_case(|level, case| {
+    every_case(|simd, case| {
         let mut out = vec![f32::NAN; case.outputs * case.points];
         let mut slope = out.clone();
-        let matrix = case.matrix();
-        matrix.product(level, &case.h, &mut out);
+        let layer = case.layer();
+        layer.matrix.product(simd, &case.h, &mut out);
         case.check(&out, |o, p| case.affine(o, p) - f64::from(case.biases[o]));
         type Function = fn(f64) -> f64;
         let activations: [(Activation, Function, Function); 3] = [
@@ -94,12 +98,11 @@ fn layers_are_those_of_plain_arithmetic() {
         ];
         for (activation, value, derivative) in activations {
             out.fill(f32::NAN);
-            matrix.layer(level, &case.biases, activation, &case.h, &mut out);
+            layer.layer(simd, activation, &case.h, &mut out);
             case.check(&out, |o, p| value(case.affine(o, p)));
             out.fill(f32::NAN);
             slope.fill(f32::NAN);
-            let (b, h) = (&case.biases, &case.h);
-            matrix.layer_with_slope(level, b, activation, h, &mut out, &mut slope);
+            layer.layer_with_slope(simd, activation, &case.h, &mut out, &mut slope);
             case.check(&out, |o, p| value(case.affine(o, p)));
             case.check(&slope, |o, p| derivative(case.affine(o, p)));
         }
@@ -108,23 +111,23 @@ fn layers_are_those_of_plain_arithmetic() {
 
 #[test]
 fn gradients_are_those_of_plain_arithmetic() {
-    every_case(|level, case| {
+    every_case(|simd, case| {
         // A transposed matrix and slopes: the way back to the inputs.
         let delta = Case::new(case.outputs, case.inputs);
         let slope = Case::new(7, case.inputs);
         let slope: Vec<f32> =
             (0..case.inputs * delta.points).map(|i| slope.h[i % slope.h.len()]).collect();
         let mut out = vec![f32::NAN; case.inputs * delta.points];
-        delta.matrix().product_times(level, &delta.h, &slope, &mut out);
+        delta.matrix().product_times(simd, &delta.h, &slope, &mut out);
         delta.check(&out, |o, p| {
             let product = delta.affine(o, p) - f64::from(delta.biases[o]);
             f64::from(slope[o * delta.points + p]) * product
         });
 
         let mut layer = vec![0.0; case.outputs * case.points];
-        case.matrix().product(level, &case.h, &mut layer);
+        case.matrix().product(simd, &case.h, &mut layer);
         let mut gradient = vec![0.5; case.outputs * case.inputs];
-        add_outer(level, &layer, case.outputs, &case.h, case.inputs, &mut gradient);
+        add_outer(simd, &layer, case.outputs, &case.h, case.inputs, &mut gradient);
         for o in 0..case.outputs {
             for k in 0..case.inputs {
                 let row = |block: &[f32], at: usize| -> Vec<f64> {
@@ -145,16 +148,16 @@ fn gradients_are_those_of_plain_arithmetic() {
 fn a_point_does_not_depend_on_its_neighbours() {
     let case = Case::new(28, 28);
     let points = case.points;
-    for level in instruction_sets() {
+    for simd in instruction_sets() {
         let mut out = vec![0.0; 28 * points];
-        case.matrix().layer(level, &case.biases, Activation::Sine, &case.h, &mut out);
+        case.layer().layer(simd, Activation::Sine, &case.h, &mut out);
         let shifted: Vec<f32> = case
             .h
             .chunks(points)
             .flat_map(|r| [&r[points - 5..], &r[..points - 5]].concat())
             .collect();
         let mut moved = vec![0.0; 28 * points];
-        case.matrix().layer(level, &case.biases, Activation::Sine, &shifted, &mut moved);
+        case.layer().layer(simd, Activation::Sine, &shifted, &mut moved);
         for (row, moved) in out.chunks(points).zip(moved.chunks(points)) {
             assert_eq!(row[..points - 5], moved[5..]);
         }

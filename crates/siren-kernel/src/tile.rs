@@ -116,62 +116,66 @@ pub fn apply_tiles<S: Simd, const P: usize>(
             start[..count].copy_from_slice(&biases[first..first + count]);
         }
         for at in (0..points).step_by(P * S::f32s::LEN) {
-            let place = Place { points, at, first };
+            let tile = Tile { weights, start: &start, points, at, first };
             let e = &mut epilogue;
             match count {
-                6 => tile::<S, 6, P>(simd, weights, &start, h, out, place, e),
-                5 => tile::<S, 5, P>(simd, weights, &start, h, out, place, e),
-                4 => tile::<S, 4, P>(simd, weights, &start, h, out, place, e),
-                3 => tile::<S, 3, P>(simd, weights, &start, h, out, place, e),
-                2 => tile::<S, 2, P>(simd, weights, &start, h, out, place, e),
-                _ => tile::<S, 1, P>(simd, weights, &start, h, out, place, e),
+                6 => tile.sum::<S, 6, P>(simd, h, out, e),
+                5 => tile.sum::<S, 5, P>(simd, h, out, e),
+                4 => tile.sum::<S, 4, P>(simd, h, out, e),
+                3 => tile.sum::<S, 3, P>(simd, h, out, e),
+                2 => tile.sum::<S, 2, P>(simd, h, out, e),
+                _ => tile.sum::<S, 1, P>(simd, h, out, e),
             }
         }
     }
 }
 
-/// Where a tile lies: length of the rows, first point, first output.
+/// Some outputs at some points: the weights of the outputs, what their sums start from, and where
+/// they lie: length of the rows, first point, first output.
 #[derive(Clone, Copy)]
-struct Place {
+struct Tile<'a> {
+    weights: &'a [f32],
+    start: &'a [f32; TILE],
     points: usize,
     at: usize,
     first: usize,
 }
 
-/// `N` outputs at `P` registers of points.
-#[inline(always)]
-fn tile<S: Simd, const N: usize, const P: usize>(
-    simd: S,
-    weights: &[f32],
-    start: &[f32; TILE],
-    h: &[f32],
-    out: &mut [f32],
-    Place { points, at, first }: Place,
-    epilogue: &mut impl Epilogue,
-) {
-    let lanes = S::f32s::LEN;
-    let mut sums = [[S::f32s::splat(simd, 0.0); P]; N];
-    for (sums, &start) in sums.iter_mut().zip(start) {
-        *sums = [S::f32s::splat(simd, start); P];
-    }
-    for (weights, row) in weights.as_chunks::<N>().0.iter().zip(h.chunks_exact(points)) {
-        let row = &row[at..at + P * lanes];
-        let mut x = [S::f32s::splat(simd, 0.0); P];
-        for (p, x) in x.iter_mut().enumerate() {
-            *x = load(simd, row, p * lanes);
+impl Tile<'_> {
+    /// `N` outputs at `P` registers of points.
+    #[inline(always)]
+    fn sum<S: Simd, const N: usize, const P: usize>(
+        self,
+        simd: S,
+        h: &[f32],
+        out: &mut [f32],
+        epilogue: &mut impl Epilogue,
+    ) {
+        let Self { weights, start, points, at, first } = self;
+        let lanes = S::f32s::LEN;
+        let mut sums = [[S::f32s::splat(simd, 0.0); P]; N];
+        for (sums, &start) in sums.iter_mut().zip(start) {
+            *sums = [S::f32s::splat(simd, start); P];
         }
-        for n in 0..N {
-            let weight = S::f32s::splat(simd, weights[n]);
-            for p in 0..P {
-                sums[n][p] = weight.mul_add(x[p], sums[n][p]);
+        for (weights, row) in weights.as_chunks::<N>().0.iter().zip(h.chunks_exact(points)) {
+            let row = &row[at..at + P * lanes];
+            let mut x = [S::f32s::splat(simd, 0.0); P];
+            for (p, x) in x.iter_mut().enumerate() {
+                *x = load(simd, row, p * lanes);
+            }
+            for n in 0..N {
+                let weight = S::f32s::splat(simd, weights[n]);
+                for p in 0..P {
+                    sums[n][p] = weight.mul_add(x[p], sums[n][p]);
+                }
             }
         }
-    }
-    // By reference: arrays taken apart by value leave the registers.
-    for (n, sums) in sums.iter().enumerate() {
-        for (p, &sum) in sums.iter().enumerate() {
-            let at = (first + n) * points + at + p * lanes;
-            store(epilogue.finish(simd, at, sum), out, at);
+        // By reference: arrays taken apart by value leave the registers.
+        for (n, sums) in sums.iter().enumerate() {
+            for (p, &sum) in sums.iter().enumerate() {
+                let at = (first + n) * points + at + p * lanes;
+                store(epilogue.finish(simd, at, sum), out, at);
+            }
         }
     }
 }

@@ -68,8 +68,8 @@ impl SoftRounding {
 
     /// Replaces `noise` by the rounded `values` with that noise, and gives the derivatives.
     /// Rows are of any length.
-    pub fn apply(self, level: Level, values: &[f32], noise: &mut [f32], slopes: &mut [f32]) {
-        dispatch!(level, simd => self.rows(simd, values, noise, slopes));
+    pub fn apply(self, simd: Level, values: &[f32], noise: &mut [f32], slopes: &mut [f32]) {
+        dispatch!(simd, simd => self.rows(simd, values, noise, slopes));
     }
 
     #[inline(always)]
@@ -117,8 +117,8 @@ const LOG_SCALES: (f32, f32) = (-5.0, 8.0);
 const LEAST: f32 = 1.0 / 65_536.0;
 
 /// Bits of each latent alone; shapes as for [`rate`].
-pub fn bits(level: Level, values: &[f32], centres: &[f32], log_scales: &[f32], out: &mut [f32]) {
-    dispatch!(level, simd => bits_rows(simd, values, centres, log_scales, out));
+pub fn bits(simd: Level, values: &[f32], centres: &[f32], log_scales: &[f32], out: &mut [f32]) {
+    dispatch!(simd, simd => bits_rows(simd, values, centres, log_scales, out));
 }
 
 #[inline(always)]
@@ -141,15 +141,14 @@ fn bits_rows<S: Simd>(
 /// to them, `slopes` those with respect to the latents. Only the first `count` points are
 /// counted, the rest gets zeros. Rows are multiples of 16.
 pub fn rate(
-    level: Level,
+    simd: Level,
     count: usize,
     values: &[f32],
     centres: &mut [f32],
     log_scales: &mut [f32],
     slopes: &mut [f32],
 ) -> f64 {
-    let bits =
-        dispatch!(level, simd => rate_rows(simd, count, values, centres, log_scales, slopes));
+    let bits = dispatch!(simd, simd => rate_rows(simd, count, values, centres, log_scales, slopes));
     centres[count..].fill(0.0);
     log_scales[count..].fill(0.0);
     slopes[count..].fill(0.0);
@@ -222,8 +221,8 @@ fn rate_rows<S: Simd>(
 }
 
 /// `out = sum of weights[k] rows[k]`; each row has the length of `out`, a multiple of 16.
-pub fn combine(level: Level, rows: [&[f32]; 4], weights: &[f32; 4], out: &mut [f32]) {
-    dispatch!(level, simd => combine_rows(simd, rows, weights, out));
+pub fn combine(simd: Level, rows: [&[f32]; 4], weights: &[f32; 4], out: &mut [f32]) {
+    dispatch!(simd, simd => combine_rows(simd, rows, weights, out));
 }
 
 #[inline(always)]
@@ -239,8 +238,8 @@ fn combine_rows<S: Simd>(simd: S, rows: [&[f32]; 4], weights: &[f32; 4], out: &m
 }
 
 /// `to += weight from`, rows of equal length, a multiple of 16.
-pub fn add_scaled(level: Level, weight: f32, from: &[f32], to: &mut [f32]) {
-    dispatch!(level, simd => add_scaled_rows(simd, weight, from, to));
+pub fn add_scaled(simd: Level, weight: f32, from: &[f32], to: &mut [f32]) {
+    dispatch!(simd, simd => add_scaled_rows(simd, weight, from, to));
 }
 
 #[inline(always)]
@@ -254,8 +253,8 @@ fn add_scaled_rows<S: Simd>(simd: S, weight: f32, from: &[f32], to: &mut [f32]) 
 
 /// The sum of squared errors of `outputs`, clamped to [-1, 1], against `targets`. The outputs
 /// become `factor` times their errors, not clamped.
-pub fn compare(level: Level, targets: &[f32], outputs: &mut [f32], factor: f32) -> f32 {
-    dispatch!(level, simd => compare_rows(simd, targets, outputs, factor))
+pub fn compare(simd: Level, targets: &[f32], outputs: &mut [f32], factor: f32) -> f32 {
+    dispatch!(simd, simd => compare_rows(simd, targets, outputs, factor))
 }
 
 #[inline(always)]

@@ -89,58 +89,18 @@ fn block(file: &mut File, tag: Tag, name: &str, warnings: &mut Vec<String>) -> O
 /// The samples of a page, and whether they were CMYK.
 fn picture(file: &mut File, warnings: &mut Vec<String>) -> Result<(DynamicImage, bool)> {
     let (width, height) = file.dimensions().map_err(cannot_decode)?;
-    let photometric: Option<u16> =
-        file.find_tag_unsigned(Tag::PhotometricInterpretation).map_err(cannot_decode)?;
-    if photometric == Some(3) {
-        bail!("TIFF with a palette is not read; convert it to RGB first");
-    }
-    let extra: Option<Vec<u16>> =
-        file.find_tag_unsigned_vec(Tag::ExtraSamples).map_err(cannot_decode)?;
-    let extra = extra.unwrap_or_default();
-    let colour = file.colortype().map_err(cannot_decode)?;
-    let predictor: Option<u16> = file.find_tag_unsigned(Tag::Predictor).ok().flatten();
-    let stored: Option<usize> = file.find_tag_unsigned(Tag::SamplesPerPixel).ok().flatten();
-    let planar: Option<u16> = file.find_tag_unsigned(Tag::PlanarConfiguration).ok().flatten();
-    if predictor.is_some_and(|predictor| predictor > 1)
-        && planar != Some(2)
-        && stored.is_some_and(|stored| stored > usize::from(colour.num_samples()))
-    {
-        // `tiff` 0.11 undoes the predictor as if they were not there.
-        bail!(
-            "TIFF with a predictor and channels that are neither colour nor alpha is not read; \
-             write it without them or without the predictor"
-        );
-    }
+    let told = Told::new(file)?;
     let mut samples = DecodingResult::U8(Vec::new());
-    let layout = file.read_image_to_buffer(&mut samples).map_err(cannot_decode)?;
-    let planes = layout.planes;
+    let planes = file.read_image_to_buffer(&mut samples).map_err(cannot_decode)?.planes;
     let pixels = u64::from(width) * u64::from(height);
-    let depth = colour.bit_depth();
-    // Colours, samples with those that are neither colour nor alpha, and where alpha is.
-    let (colours, count) = match colour {
-        ColorType::Gray(_) => (1, 1),
-        ColorType::Multiband { num_samples, .. } if matches!(photometric, Some(0 | 1)) => {
-            (1, usize::from(num_samples))
-        }
-        ColorType::RGB(_) | ColorType::YCbCr(_) => (3, 3),
-        ColorType::RGBA(_) => (3, 4),
-        ColorType::CMYK(_) => (4, 4),
-        ColorType::CMYKA(_) => (4, 5),
-        other => bail!("TIFF with samples {other:?} is not read; convert it to RGB first"),
-    };
-    let alpha = (count > colours).then(|| extra.first().copied().unwrap_or(2));
-    let alpha = alpha.filter(|kind| matches!(kind, 1 | 2));
-    if extra.len() > usize::from(alpha.is_some()) {
-        warnings.push("channels that are neither colour nor alpha are left out".into());
-    }
-    let is_ycbcr = matches!(colour, ColorType::YCbCr(_));
-    let plan = TiffLayout { colours, count, alpha, is_ycbcr, planes, pixels: pixels as usize };
+    let layout = told.layout(planes, pixels as usize, warnings)?;
+    let (depth, count) = (told.colour.bit_depth(), layout.count);
     let image = match (samples, depth) {
         (DecodingResult::U8(packed), 1 | 2 | 4) if count == 1 => {
-            plan.image(width, height, unpacked(&packed, width as usize, depth))
+            layout.image(width, height, unpacked(&packed, width as usize, depth))
         }
-        (DecodingResult::U8(samples), 8) => plan.image(width, height, samples),
-        (DecodingResult::U16(samples), 16) => plan.image(width, height, samples),
+        (DecodingResult::U8(samples), 8) => layout.image(width, height, samples),
+        (DecodingResult::U16(samples), 16) => layout.image(width, height, samples),
         (DecodingResult::F16(_) | DecodingResult::F32(_) | DecodingResult::F64(_), _) => {
             bail!("floating-point pictures are not supported; convert to 16 bits first")
         }
@@ -153,7 +113,70 @@ fn picture(file: &mut File, warnings: &mut Vec<String>) -> Result<(DynamicImage,
         ) => bail!("TIFF with signed samples is not read; convert it to unsigned ones"),
         _ => bail!("TIFF with {depth} bits a sample is not read; convert it to 8 or 16 bits"),
     };
-    Ok((image.context("cannot decode: samples are missing")?, colours == 4))
+    Ok((image.context("cannot decode: samples are missing")?, layout.colours == 4))
+}
+
+/// What a page says of its samples.
+struct Told {
+    photometric: Option<u16>,
+    extra: Vec<u16>,
+    colour: ColorType,
+}
+
+impl Told {
+    /// Refuses what `tiff` would not read as it is meant.
+    fn new(file: &mut File) -> Result<Self> {
+        let photometric: Option<u16> =
+            file.find_tag_unsigned(Tag::PhotometricInterpretation).map_err(cannot_decode)?;
+        if photometric == Some(3) {
+            bail!("TIFF with a palette is not read; convert it to RGB first");
+        }
+        let extra: Option<Vec<u16>> =
+            file.find_tag_unsigned_vec(Tag::ExtraSamples).map_err(cannot_decode)?;
+        let colour = file.colortype().map_err(cannot_decode)?;
+        let predictor: Option<u16> = file.find_tag_unsigned(Tag::Predictor).ok().flatten();
+        let stored: Option<usize> = file.find_tag_unsigned(Tag::SamplesPerPixel).ok().flatten();
+        let planar: Option<u16> = file.find_tag_unsigned(Tag::PlanarConfiguration).ok().flatten();
+        if predictor.is_some_and(|predictor| predictor > 1)
+            && planar != Some(2)
+            && stored.is_some_and(|stored| stored > usize::from(colour.num_samples()))
+        {
+            // `tiff` 0.11 undoes the predictor as if they were not there.
+            bail!(
+                "TIFF with a predictor and channels that are neither colour nor alpha is not read; \
+                 write it without them or without the predictor"
+            );
+        }
+        Ok(Self { photometric, extra: extra.unwrap_or_default(), colour })
+    }
+
+    /// How the samples lie, now that they are read.
+    fn layout(
+        &self,
+        planes: usize,
+        pixels: usize,
+        warnings: &mut Vec<String>,
+    ) -> Result<TiffLayout> {
+        // Colours, samples with those that are neither colour nor alpha, and where alpha is.
+        let (colours, count) = match self.colour {
+            ColorType::Gray(_) => (1, 1),
+            ColorType::Multiband { num_samples, .. } if matches!(self.photometric, Some(0 | 1)) => {
+                (1, usize::from(num_samples))
+            }
+            ColorType::RGB(_) | ColorType::YCbCr(_) => (3, 3),
+            ColorType::RGBA(_) => (3, 4),
+            ColorType::CMYK(_) => (4, 4),
+            ColorType::CMYKA(_) => (4, 5),
+            other => bail!("TIFF with samples {other:?} is not read; convert it to RGB first"),
+        };
+        let alpha = (count > colours).then(|| self.extra.first().copied().unwrap_or(2));
+        let alpha = alpha.filter(|kind| matches!(kind, 1 | 2));
+        if self.extra.len() > usize::from(alpha.is_some()) {
+            warnings.push("channels that are neither colour nor alpha are left out".into());
+        }
+        let is_ycbcr = matches!(self.colour, ColorType::YCbCr(_));
+        Ok(TiffLayout { colours, count, alpha, is_ycbcr, planes, pixels })
+    }
 }
 
 /// Samples of less than a byte, whose rows end with a byte, as bytes.

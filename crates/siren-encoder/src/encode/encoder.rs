@@ -235,9 +235,7 @@ impl<'a> Encoding<'a> {
     /// [`EncodeError::Cancelled`] where the observer stopped before there was anything worth
     /// keeping. With checkpoints, [`EncodeError::CheckpointDamaged`] and
     /// [`EncodeError::CheckpointMismatch`] before any training; [`EncodeError::Settings`] with a
-    /// time-out, which makes the result depend on the clock, and with
-    /// [`OptimizerChoice::Adam`](crate::OptimizerChoice::Adam), whose state cannot be saved. Others
-    /// as of [`Encoder::encode`].
+    /// time-out, which makes the result depend on the clock. Others as of [`Encoder::encode`].
     pub fn encode(self, raster: &Raster) -> Result<Encoded, EncodeError> {
         let Self { encoder, mut observer, checkpoints } = self;
         encode(&encoder, raster, checkpoints, &mut *observer)

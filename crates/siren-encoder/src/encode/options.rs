@@ -352,9 +352,6 @@ impl Options {
         if self.training.timeout.is_some() {
             return Err(invalid("checkpoints do not go with a time-out"));
         }
-        if self.siren().is_some_and(|siren| siren.optimizer == OptimizerChoice::Adam) {
-            return Err(invalid("checkpoints do not go with Adam"));
-        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod options;
 pub mod reference;
 pub mod siren;
 pub mod soap;
+mod spare;
 
 use archive::Archived;
 pub(crate) use device::TrainingDevice;

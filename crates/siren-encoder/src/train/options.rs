@@ -101,7 +101,7 @@ pub enum OptimizerChoice {
     /// SOAP (Vyas et al. 2024).
     #[default]
     Soap,
-    /// Adam, as candle-nn has it.
+    /// Adam (Kingma and Ba 2015), for comparison.
     Adam,
 }
 

@@ -1,54 +1,50 @@
 //! Latents on a GPU: how the kernels see levels and networks.
 
 mod render;
-#[cfg(feature = "train")]
-mod train;
 
 use super::pipeline::{EMIT, SINE};
 use siren_image::coding::latents::{NEIGHBOURS, TILE};
 use siren_image::latents::Taps;
-#[cfg(feature = "train")]
-pub(super) use train::LatentTrainer;
 
 /// Invocations of a workgroup, and points of a tile.
-const INVOCATIONS: usize = 64;
+pub const INVOCATIONS: usize = 64;
 /// Features of a block.
-const BLOCK: usize = 4;
+pub const BLOCK: usize = 4;
 /// Places for levels and for layers in the kernels' parameters.
-const MOST_LEVELS: usize = 10;
-const MOST_LAYERS: usize = 3;
+pub const MOST_LEVELS: usize = 10;
+pub const MOST_LAYERS: usize = 3;
 
 /// A layer's weights in blocks.
 #[derive(Debug, Clone, Copy)]
-struct BlockLayer {
+pub struct BlockLayer {
     /// Rows and numbers of a row, the bias among them.
-    outputs: usize,
-    inputs: usize,
+    pub outputs: usize,
+    pub inputs: usize,
     /// Inputs from this one on begin with a block of their own.
-    second: usize,
+    pub second: usize,
     /// The first block's first `vec4f`.
-    start: usize,
+    pub start: usize,
     /// First rows of what goes in, of what comes out, and of gradients.
-    rows: [usize; 3],
+    pub rows: [usize; 3],
     /// Blocks of inputs and of outputs.
-    blocks: [usize; 2],
+    pub blocks: [usize; 2],
 }
 
 impl BlockLayer {
     /// `vec4f` of its weights.
-    fn length(&self) -> usize {
+    pub fn length(&self) -> usize {
         BLOCK * self.blocks[0] * self.blocks[1]
     }
 
     /// Where a weight stands among the floats.
-    fn place(&self, o: usize, k: usize) -> usize {
+    pub fn place(&self, o: usize, k: usize) -> usize {
         let k =
             if k < self.second { k } else { k + self.second.next_multiple_of(BLOCK) - self.second };
         let block = o / BLOCK * self.blocks[0] + k / BLOCK;
         BLOCK * (self.start + BLOCK * block + k % BLOCK) + o % BLOCK
     }
 
-    fn words(&self) -> [u32; 8] {
+    pub fn words(&self) -> [u32; 8] {
         let [inputs, outputs] = self.blocks;
         let [from, to, deltas] = self.rows;
         [inputs, outputs, self.start, from, to, deltas, 0, 0].map(|number| number as u32)
@@ -57,12 +53,12 @@ impl BlockLayer {
 
 /// The networks of a kernel.
 #[derive(Debug, Clone)]
-pub(super) struct Network {
-    layers: Vec<BlockLayer>,
+pub struct Network {
+    pub layers: Vec<BlockLayer>,
     /// Rows of a tile.
     pub rows: usize,
     /// Hidden layers give a 1, for the biases of the next, as a further output.
-    ones: bool,
+    pub ones: bool,
 }
 
 impl Network {
@@ -114,12 +110,12 @@ impl Network {
 
     /// Floating-point operations for the outputs of a point: those of weights, and of sines and
     /// splines.
-    fn flops(&self) -> u64 {
+    pub fn flops(&self) -> u64 {
         (8 * self.length() + 100 * self.rows) as u64
     }
 
     /// Iterations of loops that an invocation does for a tile, at most.
-    fn iterations(&self) -> usize {
+    pub fn iterations(&self) -> usize {
         let blocks = self.length() / BLOCK;
         3 * blocks + blocks.div_ceil(INVOCATIONS) * (INVOCATIONS / 2 + 1) + 4 * self.rows + 40
     }
@@ -127,7 +123,7 @@ impl Network {
 
 /// What the kernels' parameters hold.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Parameters {
+pub struct Parameters {
     pub points: usize,
     pub workgroups: u32,
     pub size: (usize, usize),
@@ -148,15 +144,15 @@ pub(super) struct Parameters {
 
 /// A level in use.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LevelTable {
+pub struct LevelTable {
     pub width: usize,
     pub height: usize,
     /// Latents before its first.
     pub start: usize,
     pub number: usize,
-    tiles: usize,
-    columns: usize,
-    rate: (f32, f32),
+    pub tiles: usize,
+    pub columns: usize,
+    pub rate: (f32, f32),
 }
 
 impl Parameters {
@@ -191,7 +187,7 @@ impl Parameters {
 }
 
 /// The places of points along an axis in a level: first latent and distance from the second.
-pub(super) fn places(
+pub fn places(
     level: usize,
     length: usize,
     first: usize,
@@ -204,7 +200,7 @@ pub(super) fn places(
 }
 
 /// The source of a kernel, with the constants in front.
-pub(super) fn source(parts: &[&str], format: u32) -> String {
+pub fn source(parts: &[&str], format: u32) -> String {
     let neighbours = NEIGHBOURS.map(|(x, y)| format!("vec2i({x}, {y})")).join(", ");
     let constants = format!(
         "const INVOCATIONS = {INVOCATIONS}u;\n\
@@ -217,7 +213,7 @@ pub(super) fn source(parts: &[&str], format: u32) -> String {
 }
 
 /// The kernel of the picture, for its two entry points.
-pub(super) const PICTURE: [&str; 5] = [
+pub const PICTURE: [&str; 5] = [
     SINE,
     EMIT,
     include_str!("../shaders/rows.wgsl"),

@@ -9,6 +9,7 @@ use super::{INVOCATIONS, LevelTable, Network, PICTURE, Parameters, places, sourc
 use siren_image::PixelGrid;
 use siren_image::container::BitDepth;
 use siren_image::latents::Latents;
+use siren_image::network::Layer;
 
 /// Workgroups that share the pixels of a dispatch, at most.
 const WORKGROUPS: u64 = 4224;
@@ -27,36 +28,10 @@ impl Renderer {
         grid: PixelGrid,
         depth: Option<BitDepth>,
     ) -> Result<Self, GpuError> {
-        let planes = || latents.planes().iter().enumerate().skip(left_out);
-        let count = planes().count();
         let (size, channels) = (grid.size, latents.channels().count());
-        let (mut levels, mut start) = (Vec::new(), 0);
-        let mut words: Vec<u32> = Vec::new();
-        let mut values: Vec<u32> = Vec::new();
-        for (number, plane) in planes() {
-            let region = plane.region();
-            let (width, height) = (region.width, region.height);
-            levels.push(LevelTable { width, height, start, number, ..LevelTable::default() });
-            start += width * height;
-            values.extend(plane.values().iter().map(|&q| f32::from(q).to_bits()));
-            let columns = (0..size.width).map(|i| grid.u(i));
-            words.extend(places(number, plane.width(), region.x, columns));
-        }
-        for (number, plane) in planes() {
-            let down = (0..size.height).map(|j| grid.v(j));
-            words.extend(places(number, plane.height(), plane.region().y, down));
-        }
-        let (first, last) = (latents.sines(), latents.output());
-        let network = Network::of_picture(count, first.outputs, channels);
-        let row = |weights: &[f32], sines: usize, bias: f32| {
-            let (of_sines, of_levels) = weights.split_at(sines);
-            [of_sines, &of_levels[left_out..], &[bias]].concat()
-        };
-        let rows_of = |layer: &siren_image::network::Layer, sines: usize| -> Vec<f32> {
-            let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
-            rows.flat_map(|(weights, bias)| row(weights, sines, *bias)).collect()
-        };
-        let packed = network.packed(&[&rows_of(first, 0), &rows_of(last, first.outputs)]);
+        let Planes { levels, places, values } = Planes::new(latents, left_out, &grid);
+        let network = Network::of_picture(levels.len(), latents.sines().outputs, channels);
+        let packed = packed(&network, latents, left_out);
 
         let pipeline = compile(gpu, source(&PICTURE, format(depth)), "render", None)?;
         let rows = rows(gpu, size, network.flops());
@@ -73,7 +48,7 @@ impl Renderer {
             ..Parameters::default()
         };
         let weights = gpu.buffer_of("the weights", &packed, U::STORAGE)?;
-        let places = gpu.buffer_of("the coordinates", &words, U::STORAGE)?;
+        let places = gpu.buffer_of("the coordinates", &places, U::STORAGE)?;
         let values = gpu.buffer_of("the latents", &values, U::STORAGE)?;
         let work = of_workgroup * u64::from(workgroups);
         let work = gpu.buffer("the workgroups' rows", work, U::STORAGE)?;
@@ -85,4 +60,48 @@ impl Renderer {
         };
         Self::of_parts(gpu, parts, size, rows, channels, depth)
     }
+}
+
+/// The planes in use as the kernel reads them.
+struct Planes {
+    levels: Vec<LevelTable>,
+    /// Places of the render's columns and of its rows in each.
+    places: Vec<u32>,
+    values: Vec<u32>,
+}
+
+impl Planes {
+    fn new(latents: &Latents, left_out: usize, grid: &PixelGrid) -> Self {
+        let planes = || latents.planes().iter().enumerate().skip(left_out);
+        let (mut levels, mut start) = (Vec::new(), 0);
+        let (mut words, mut values) = (Vec::new(), Vec::new());
+        for (number, plane) in planes() {
+            let region = plane.region();
+            let (width, height) = (region.width, region.height);
+            levels.push(LevelTable { width, height, start, number, ..LevelTable::default() });
+            start += width * height;
+            values.extend(plane.values().iter().map(|&q| f32::from(q).to_bits()));
+            let columns = (0..grid.size.width).map(|i| grid.u(i));
+            words.extend(places(number, plane.width(), region.x, columns));
+        }
+        for (number, plane) in planes() {
+            let down = (0..grid.size.height).map(|j| grid.v(j));
+            words.extend(places(number, plane.height(), plane.region().y, down));
+        }
+        Self { levels, places: words, values }
+    }
+}
+
+/// The weights without those of the levels that are left out.
+fn packed(network: &Network, latents: &Latents, left_out: usize) -> Vec<u32> {
+    let rows = |layer: &Layer, sines: usize| -> Vec<f32> {
+        let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
+        let row = |(weights, &bias): (&[f32], &f32)| {
+            let (of_sines, of_levels) = weights.split_at(sines);
+            [of_sines, &of_levels[left_out..], &[bias]].concat()
+        };
+        rows.flat_map(row).collect()
+    };
+    let (first, last) = (latents.sines(), latents.output());
+    network.packed(&[&rows(first, 0), &rows(last, first.outputs)])
 }

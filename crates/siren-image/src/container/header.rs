@@ -77,71 +77,92 @@ pub(super) struct Header {
 pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize), DecodeError> {
     check_signature(bytes)?;
     let mut cursor = Cursor::new(bytes, SIGNATURE.len(), INSIDE);
-    let version = cursor.byte()?;
-    if version != VERSION {
-        return Err(match version {
-            0 => DecodeError::Reserved { field: "version", value: 0, offset: 8 },
-            newer => DecodeError::UnsupportedVersion(newer),
-        });
-    }
-    let [representation, coding] = cursor.array()?;
-    let format_offset = cursor.position();
-    let format = cursor.byte()?;
-    let width = cursor.varint("width")?;
-    let height = cursor.varint("height")?;
-    let hidden_layers = usize::from(cursor.byte()?);
-    check_range("hidden layers", hidden_layers as u64, 1, limits::MAX_HIDDEN_LAYERS as u64)?;
-    let listed = if format & FEATURES_PER_LAYER == 0 { 1 } else { hidden_layers };
-    let mut hidden = Vec::with_capacity(hidden_layers);
-    for _ in 0..listed {
-        hidden.push(cursor.varint("hidden features")? as usize);
-    }
-    let first = hidden.first().copied().unwrap_or_default();
-    hidden.resize(hidden_layers, first);
-    let omega = if format & OMEGA_PRESENT == 0 {
-        None
-    } else {
-        let mut value = || Ok::<_, DecodeError>(f16::from_le_bytes(cursor.array()?).to_f32());
-        Some(TrainingOmega { first: value()?, hidden: value()? })
-    };
-
+    let fields = Fields::read(&mut cursor)?;
     cursor.checksum(0, || "header".into())?;
-
     // The header is what its writer meant; now see whether we can follow it.
-    let representation = match representation {
-        0 => Representation::Siren,
-        1 => Representation::Latents,
-        other => return Err(DecodeError::UnsupportedRepresentation(other)),
-    };
-    let coding = match coding {
-        0 => WeightCoding::F16,
-        1 => WeightCoding::Compact,
-        other => return Err(DecodeError::UnsupportedWeightCoding(other)),
-    };
-    check_grid(representation, coding, hidden_layers)?;
-    let reserved = |field, value: u8| DecodeError::Reserved {
-        field,
-        value: value.into(),
-        offset: format_offset,
-    };
-    if format & RESERVED_BITS != 0 {
-        return Err(reserved("format bits", format >> 6));
+    Ok((fields.header()?, cursor.position()))
+}
+
+/// What the header says, whatever it means.
+struct Fields {
+    representation: u8,
+    coding: u8,
+    format: u8,
+    format_offset: usize,
+    width: u32,
+    height: u32,
+    hidden: Vec<usize>,
+    omega: Option<TrainingOmega>,
+}
+
+impl Fields {
+    fn read(cursor: &mut Cursor) -> Result<Self, DecodeError> {
+        let version = cursor.byte()?;
+        if version != VERSION {
+            return Err(match version {
+                0 => DecodeError::Reserved { field: "version", value: 0, offset: 8 },
+                newer => DecodeError::UnsupportedVersion(newer),
+            });
+        }
+        let [representation, coding] = cursor.array()?;
+        let format_offset = cursor.position();
+        let format = cursor.byte()?;
+        let width = cursor.varint("width")?;
+        let height = cursor.varint("height")?;
+        let hidden_layers = usize::from(cursor.byte()?);
+        check_range("hidden layers", hidden_layers as u64, 1, limits::MAX_HIDDEN_LAYERS as u64)?;
+        let listed = if format & FEATURES_PER_LAYER == 0 { 1 } else { hidden_layers };
+        let mut hidden = Vec::with_capacity(hidden_layers);
+        for _ in 0..listed {
+            hidden.push(cursor.varint("hidden features")? as usize);
+        }
+        let first = hidden.first().copied().unwrap_or_default();
+        hidden.resize(hidden_layers, first);
+        let omega = if format & OMEGA_PRESENT == 0 {
+            None
+        } else {
+            let mut value = || Ok::<_, DecodeError>(f16::from_le_bytes(cursor.array()?).to_f32());
+            Some(TrainingOmega { first: value()?, hidden: value()? })
+        };
+        Ok(Self { representation, coding, format, format_offset, width, height, hidden, omega })
     }
-    let depth = match format >> 2 & 3 {
-        0 => BitDepth::Eight,
-        1 => BitDepth::Sixteen,
-        other => return Err(reserved("bit depth code", other)),
-    };
-    let channels =
-        Channels::from_count(usize::from(format & 3) + 1).expect("two bits, one to four");
-    check_range("width", width.into(), 1, limits::MAX_DIMENSION.into())?;
-    check_range("height", height.into(), 1, limits::MAX_DIMENSION.into())?;
-    if omega.is_some_and(|o| !(o.first.is_finite() && o.hidden.is_finite())) {
-        return Err(reserved("training omega_0 (not finite)", 0));
+
+    fn header(self) -> Result<Header, DecodeError> {
+        let Self { format, format_offset, width, height, hidden, omega, .. } = self;
+        let representation = match self.representation {
+            0 => Representation::Siren,
+            1 => Representation::Latents,
+            other => return Err(DecodeError::UnsupportedRepresentation(other)),
+        };
+        let coding = match self.coding {
+            0 => WeightCoding::F16,
+            1 => WeightCoding::Compact,
+            other => return Err(DecodeError::UnsupportedWeightCoding(other)),
+        };
+        check_grid(representation, coding, hidden.len())?;
+        let reserved = |field, value: u8| DecodeError::Reserved {
+            field,
+            value: value.into(),
+            offset: format_offset,
+        };
+        if format & RESERVED_BITS != 0 {
+            return Err(reserved("format bits", format >> 6));
+        }
+        let depth = match format >> 2 & 3 {
+            0 => BitDepth::Eight,
+            1 => BitDepth::Sixteen,
+            other => return Err(reserved("bit depth code", other)),
+        };
+        let channels =
+            Channels::from_count(usize::from(format & 3) + 1).expect("two bits, one to four");
+        check_range("width", width.into(), 1, limits::MAX_DIMENSION.into())?;
+        check_range("height", height.into(), 1, limits::MAX_DIMENSION.into())?;
+        if omega.is_some_and(|o| !(o.first.is_finite() && o.hidden.is_finite())) {
+            return Err(reserved("training omega_0 (not finite)", 0));
+        }
+        let topology = Topology::new(channels, hidden)?;
+        Ok(Header { width, height, depth, topology, omega, representation, coding })
     }
-    let topology = Topology::new(channels, hidden)?;
-    let header = Header { width, height, depth, topology, omega, representation, coding };
-    Ok((header, cursor.position()))
 }
 
 /// Latents have one hidden layer and the compact weight coding.

@@ -7,7 +7,7 @@ use super::{BLOCK, JET_BLOCK};
 use crate::latents::{Latents, Plane, Region, Taps, clamp};
 use crate::network::Topology;
 use siren_kernel::{
-    self, Activation, LANES, Matrix, Simd,
+    self, Activation, Affine, LANES, Matrix, Simd,
     spline::{RUN, Run, Term},
 };
 
@@ -17,7 +17,7 @@ pub struct LatentsEvaluator {
     latents: Latents,
     /// The finest level that is not left out.
     finest: usize,
-    sines: Matrix,
+    sines: Affine,
     output: Matrix,
     simd: Simd,
 }
@@ -75,9 +75,12 @@ impl LatentsEvaluator {
         assert!(left_out < latents.planes().len(), "a level is left");
         let (first, last) = (latents.sines(), latents.output());
         let levels = latents.planes().len() - left_out;
-        let sines = Matrix::new(first.outputs, levels, |o, k| {
-            first.weights[o * first.inputs + left_out + k]
-        });
+        let sines = Affine {
+            matrix: Matrix::new(first.outputs, levels, |o, k| {
+                first.weights[o * first.inputs + left_out + k]
+            }),
+            biases: first.biases.clone(),
+        };
         let output = Matrix::new(last.outputs, first.outputs + levels, |o, k| {
             let skipped = if k < first.outputs { 0 } else { left_out };
             last.weights[o * last.inputs + skipped + k]
@@ -192,17 +195,18 @@ impl LatentsEvaluator {
             let stride = parts * points;
             let (sines, splines) = block.split_at_mut(first.outputs * stride);
             for (level, columns) in columns.levels.iter().enumerate() {
+                let runs = columns.runs(index);
                 let combined = &combined[level * orders..][..orders];
-                let splines = &mut splines[level * stride..];
-                columns.interpolate(self.simd, index, combined, v.len(), points, splines);
+                let rows = CombinedRows { columns, runs, combined, count: v.len() };
+                rows.interpolate(self.simd, points, &mut splines[level * stride..]);
             }
             let splines = &splines[..columns.levels.len() * stride];
             let out = &mut out[..last.outputs * stride];
             if columns.jets {
-                self.sines.product(self.simd, splines, sines);
+                self.sines.matrix.product(self.simd, splines, sines);
                 siren_kernel::sine_of_jets(self.simd, &first.biases, points, sines);
             } else {
-                self.sines.layer(self.simd, &first.biases, Activation::Sine, splines, sines);
+                self.sines.layer(self.simd, Activation::Sine, splines, sines);
             }
             let h = &block[..(first.outputs + columns.levels.len()) * stride];
             self.output.product(self.simd, h, out);
@@ -299,7 +303,7 @@ impl LevelColumns {
         Self { latents, beyond: (left as usize, right as usize), runs, blocks, weights, stride }
     }
 
-    fn columns(&self) -> usize {
+    fn count(&self) -> usize {
         self.stride - RUN
     }
 
@@ -308,46 +312,52 @@ impl LevelColumns {
         self.beyond.0 + self.latents.len() + self.beyond.1
     }
 
-    /// The splines of a block, of each of `rows` rows: `points` values, or as many of each part of a
-    /// jet.
-    fn interpolate(
-        &self,
-        simd: Simd,
-        block: usize,
-        combined: &[Vec<f32>],
-        rows: usize,
-        points: usize,
-        out: &mut [f32],
-    ) {
-        let runs = &self.runs[self.blocks[block]..self.blocks[block + 1]];
+    /// The runs of a block of columns.
+    fn runs(&self, block: usize) -> &[Run] {
+        &self.runs[self.blocks[block]..self.blocks[block + 1]]
+    }
+}
+
+/// Rows of a level's latents, combined once for each order of derivative, at the columns of a block.
+#[derive(Clone, Copy)]
+struct CombinedRows<'a> {
+    columns: &'a LevelColumns,
+    runs: &'a [Run],
+    /// For each order, as many rows as `count` says.
+    combined: &'a [Vec<f32>],
+    count: usize,
+}
+
+impl CombinedRows<'_> {
+    /// The splines, of each row: `points` values, or as many of each part of a jet.
+    fn interpolate(self, simd: Simd, points: usize, out: &mut [f32]) {
         // In this order: what is written too much of a row or part is the next one's.
-        self.part(simd, runs, combined, rows, [(0, 0)], out);
-        if combined.len() > 1 {
-            self.part(simd, runs, combined, rows, [(1, 0)], &mut out[points..]);
-            self.part(simd, runs, combined, rows, [(0, 1)], &mut out[2 * points..]);
-            self.part(simd, runs, combined, rows, [(2, 0), (0, 2)], &mut out[3 * points..]);
+        self.part(simd, [(0, 0)], out);
+        if self.combined.len() > 1 {
+            self.part(simd, [(1, 0)], &mut out[points..]);
+            self.part(simd, [(0, 1)], &mut out[2 * points..]);
+            self.part(simd, [(2, 0), (0, 2)], &mut out[3 * points..]);
         }
     }
 
     /// A part of the splines: the sum of those of some orders of derivative to u and v.
-    fn part<const N: usize>(
-        &self,
-        simd: Simd,
-        runs: &[Run],
-        combined: &[Vec<f32>],
-        rows: usize,
-        orders: [(usize, usize); N],
-        out: &mut [f32],
-    ) {
+    fn part<const N: usize>(self, simd: Simd, orders: [(usize, usize); N], out: &mut [f32]) {
+        let Self { columns, runs, combined, count } = self;
+        let (taps, stride) = (columns.taps(), columns.stride);
         let mut terms = orders.map(|(dx, _)| {
-            let weights = |tap: usize| &self.weights[(4 * dx + tap) * self.stride..][..self.stride];
+            let weights = |tap: usize| &columns.weights[(4 * dx + tap) * stride..][..stride];
             Term { weights: [weights(0), weights(1), weights(2), weights(3)], row: &[][..] }
         });
-        for row in 0..rows {
+        for row in 0..count {
             for (term, (_, dy)) in terms.iter_mut().zip(orders) {
-                term.row = &combined[dy][row * self.taps()..][..self.taps()];
+                term.row = &combined[dy][row * taps..][..taps];
             }
-            siren_kernel::spline::interpolate(simd, runs, &terms, &mut out[row * self.columns()..]);
+            siren_kernel::spline::interpolate(
+                simd,
+                runs,
+                &terms,
+                &mut out[row * columns.count()..],
+            );
         }
     }
 }
@@ -411,8 +421,8 @@ mod tests {
             let view = PixelGrid::of(size, crop, scale).unwrap();
             let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
             let rows = [0, view.size.height / 3, view.size.height - 1];
-            for level in instruction_sets() {
-                let evaluator = LatentsEvaluator::with_simd(latents.clone(), left_out, level);
+            for simd in instruction_sets() {
+                let evaluator = LatentsEvaluator::with_simd(latents.clone(), left_out, simd);
                 for v in rows.map(|row| view.v(row)) {
                     let values = row(&evaluator, &u, v, false);
                     let jets = row(&evaluator, &u, v, true);
@@ -420,7 +430,7 @@ mod tests {
                         for (channel, jet) in reference.evaluate(u, v).iter().enumerate() {
                             let close = |found: f32, wanted: f64, scale: f64| {
                                 let error = (f64::from(found) - wanted).abs() / scale;
-                                assert!(error < 2e-5, "{level:?} {index} {u} {v}: {error}");
+                                assert!(error < 2e-5, "{simd:?} {index} {u} {v}: {error}");
                             };
                             close(values[channel][i], jet.value, 1.0);
                             close(jets[4 * channel][i], jet.value, 1.0);
@@ -443,15 +453,15 @@ mod tests {
         // Beyond the picture too.
         let mut u: Vec<f64> = (0..700).map(|i| f64::from(i) * 0.15 - 7.0).collect();
         let v = 17.3;
-        for level in instruction_sets() {
-            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, level);
+        for simd in instruction_sets() {
+            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, simd);
             for jets in [false, true] {
                 let ordered = row(&evaluator, &u, v, jets);
                 u.reverse();
                 let reversed = row(&evaluator, &u, v, jets);
                 u.reverse();
                 for (row, reversed) in ordered.iter().zip(&reversed) {
-                    assert!(row.iter().eq(reversed.iter().rev()), "{level:?}");
+                    assert!(row.iter().eq(reversed.iter().rev()), "{simd:?}");
                 }
                 for at in [0, 3, 299, 699] {
                     let alone = row(&evaluator, &u[at..at + 1], v, jets);
@@ -466,8 +476,8 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let size = Size { width: 70, height: 300 };
         let latents = latents::tests::random(size, 5, 9, 2, &mut rng);
-        for level in instruction_sets() {
-            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, level);
+        for simd in instruction_sets() {
+            let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, simd);
             for (width, jets) in
                 [1, 3, 8, 64, 70, 256, 300].map(|w| [(w, false), (w, true)]).concat()
             {
@@ -487,7 +497,7 @@ mod tests {
                         part.extend(row);
                     }
                 }
-                assert!(together == alone, "{level:?}: {width}, {jets}");
+                assert!(together == alone, "{simd:?}: {width}, {jets}");
             }
         }
     }

@@ -4,9 +4,9 @@
 
 mod latents;
 
-use crate::network::Siren;
+use crate::network::{Layer, Siren};
 pub use latents::{Columns, LatentsEvaluator, RowScratch};
-use siren_kernel::{Activation, Matrix, Simd};
+use siren_kernel::{Activation, Affine, Matrix, Simd};
 
 /// Points evaluated together.
 pub const BLOCK: usize = 256;
@@ -20,9 +20,9 @@ const JET_BLOCK: usize = BLOCK / 4;
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     siren: Siren,
-    matrices: Vec<Matrix>,
+    layers: Vec<Affine>,
     widest: usize,
-    level: Simd,
+    simd: Simd,
 }
 
 /// Working memory of one thread, reused from block to block.
@@ -38,14 +38,16 @@ impl Evaluator {
         Self::with_simd(siren, Simd::new())
     }
 
-    pub(crate) fn with_simd(siren: Siren, level: Simd) -> Self {
+    pub(crate) fn with_simd(siren: Siren, simd: Simd) -> Self {
         let widest = siren.topology().layers().map(|(i, o)| i.max(o)).max().unwrap_or(2);
-        let matrices = siren
-            .layers()
-            .iter()
-            .map(|l| Matrix::new(l.outputs, l.inputs, |o, k| l.weights[o * l.inputs + k]))
-            .collect();
-        Self { siren, matrices, widest, level }
+        let lay_out = |layer: &Layer| Affine {
+            matrix: Matrix::new(layer.outputs, layer.inputs, |o, k| {
+                layer.weights[o * layer.inputs + k]
+            }),
+            biases: layer.biases.clone(),
+        };
+        let layers = siren.layers().iter().map(lay_out).collect();
+        Self { siren, layers, widest, simd }
     }
 
     /// The network.
@@ -80,15 +82,15 @@ impl Evaluator {
         let Scratch { current, next } = scratch;
         current[..BLOCK].copy_from_slice(&points.x);
         current[BLOCK..2 * BLOCK].copy_from_slice(&points.y);
-        let layers = self.siren.layers().iter().zip(&self.matrices);
-        for (index, (layer, matrix)) in layers.enumerate() {
+        let layers = self.siren.layers().iter().zip(&self.layers);
+        for (index, (layer, affine)) in layers.enumerate() {
             let h = &current[..layer.inputs * BLOCK];
-            if index + 1 == self.matrices.len() {
+            if index + 1 == self.layers.len() {
                 let out = &mut out[..layer.outputs * BLOCK];
-                matrix.layer(self.level, &layer.biases, Activation::Identity, h, out);
+                affine.layer(self.simd, Activation::Identity, h, out);
             } else {
                 let out = &mut next[..layer.outputs * BLOCK];
-                matrix.layer(self.level, &layer.biases, Activation::Sine, h, out);
+                affine.layer(self.simd, Activation::Sine, h, out);
                 std::mem::swap(current, next);
             }
         }
@@ -120,17 +122,17 @@ impl Evaluator {
         current[JET_BLOCK..2 * JET_BLOCK].fill(1.0);
         current[STRIDE..STRIDE + JET_BLOCK].copy_from_slice(&points.y[first..last]);
         current[STRIDE + 2 * JET_BLOCK..STRIDE + 3 * JET_BLOCK].fill(1.0);
-        let layers = self.siren.layers().iter().zip(&self.matrices);
-        for (index, (layer, matrix)) in layers.enumerate() {
+        let layers = self.siren.layers().iter().zip(&self.layers);
+        for (index, (layer, affine)) in layers.enumerate() {
             let h = &current[..layer.inputs * STRIDE];
             let rows = &mut next[..layer.outputs * STRIDE];
-            matrix.product(self.level, h, rows);
-            if index + 1 == self.matrices.len() {
+            affine.matrix.product(self.simd, h, rows);
+            if index + 1 == self.layers.len() {
                 for (rows, bias) in rows.chunks_exact_mut(STRIDE).zip(&layer.biases) {
                     rows[..JET_BLOCK].iter_mut().for_each(|value| *value += bias);
                 }
             } else {
-                siren_kernel::sine_of_jets(self.level, &layer.biases, JET_BLOCK, rows);
+                siren_kernel::sine_of_jets(self.simd, &layer.biases, JET_BLOCK, rows);
             }
             std::mem::swap(current, next);
         }
@@ -183,8 +185,8 @@ mod tests {
             for (x, y) in points.x.iter_mut().zip(&mut points.y) {
                 (*x, *y) = (rng.random_range(-1.0..1.0), rng.random_range(-1.0..1.0));
             }
-            for level in instruction_sets() {
-                let evaluator = Evaluator::with_simd(siren.clone(), level);
+            for simd in instruction_sets() {
+                let evaluator = Evaluator::with_simd(siren.clone(), simd);
                 let mut scratch = evaluator.scratch();
                 let mut values = vec![f32::NAN; channels.count() * BLOCK];
                 let mut jets = vec![f32::NAN; 4 * values.len()];
@@ -196,7 +198,7 @@ mod tests {
                         let close = |found: f32, wanted: f64, scale: f64| {
                             let error = (f64::from(found) - wanted).abs() / scale;
                             // An eighth of a step of 8 bits.
-                            assert!(error < 1e-3, "{level:?} {}: {error}", siren.topology());
+                            assert!(error < 1e-3, "{simd:?} {}: {error}", siren.topology());
                         };
                         let row = |part| jets[(4 * channel + part) * BLOCK + i];
                         close(values[channel * BLOCK + i], jet.value, 1.0);

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, Lines};
 use siren_image::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
@@ -36,9 +36,8 @@ impl ContextShape {
 /// The weights as the kernels read them.
 pub struct PackedContext {
     shape: ContextShape,
-    forward: [Matrix; 3],
+    forward: [Affine; 3],
     backward: [Matrix; 3],
-    biases: [Vec<f32>; 3],
 }
 
 impl PackedContext {
@@ -46,15 +45,9 @@ impl PackedContext {
     pub fn new(shape: ContextShape, layers: [&[f32]; 3]) -> Self {
         let sizes = shape.layers();
         let at = |l: usize, o: usize, k: usize| layers[l][o * (sizes[l].0 + 1) + k];
-        let build = |l: usize| Matrix::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
+        let build = |l: usize| Affine::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
         let back = |l: usize| Matrix::new(sizes[l].0, sizes[l].1, |k, o| at(l, o, k));
-        let biases = |l: usize| (0..sizes[l].1).map(|o| at(l, o, sizes[l].0)).collect();
-        Self {
-            shape,
-            forward: [0, 1, 2].map(build),
-            backward: [0, 1, 2].map(back),
-            biases: [0, 1, 2].map(biases),
-        }
+        Self { shape, forward: [0, 1, 2].map(build), backward: [0, 1, 2].map(back) }
     }
 }
 
@@ -137,6 +130,121 @@ pub struct ContextScratch {
     by_padded: Vec<f32>,
     moved: Vec<f32>,
     change: Vec<f32>,
+}
+
+impl ContextScratch {
+    /// Makes room for lines of `points` numbers.
+    fn fit(&mut self, shape: ContextShape, points: usize) {
+        let [h1, h2] = shape.hidden;
+        for (h, rows) in self.h.iter_mut().zip([INPUTS, h1, h2]) {
+            h.resize((rows + 1) * points, 0.0);
+            h[rows * points..].fill(1.0);
+        }
+        for (l, features) in [h1, h2].into_iter().enumerate() {
+            self.slope[l].resize(features * points, 0.0);
+            self.delta[l].resize(features * points, 0.0);
+        }
+        self.out.resize(2 * points, 0.0);
+        self.by_value.resize(points, 0.0);
+        self.by_input.resize(INPUTS * points, 0.0);
+    }
+}
+
+/// A band's lines with the latents of its tile before them, and margins of 0 all around.
+struct Padding {
+    band: Band,
+    /// Rows above the band that lie in the tile.
+    above: usize,
+    /// Latents of a line, and with those that fill up the registers.
+    length: usize,
+    points: usize,
+    /// Lines of the band.
+    count: usize,
+    /// From a line to the next.
+    stride: usize,
+    /// Where the tile's first latent is.
+    first: usize,
+    /// From a latent to its neighbours.
+    neighbours: [isize; NEIGHBOURS.len()],
+}
+
+impl Padding {
+    fn new(band: Band) -> Self {
+        let lines = band.lines;
+        let (length, count) = lines.turn((band.tile.width, band.rows));
+        let points = length.next_multiple_of(LANES);
+        let stride = points + 2 * MARGIN;
+        let above = MARGIN.min(band.first);
+        let (before, lines_before) = lines.turn((0, above));
+        let first = (MARGIN - lines_before) * stride + MARGIN - before;
+        let neighbours = NEIGHBOURS.map(|at| {
+            let (along, across) = lines.turn(at);
+            across * stride as isize + along
+        });
+        Self { band, above, length, points, count, stride, first, neighbours }
+    }
+
+    /// The latents of the band and those above it.
+    fn region(&self) -> Region {
+        let Region { x, y, width, height } = self.band.region();
+        Region { x, y: y - self.above, width, height: self.above + height }
+    }
+
+    /// Where line `j` of the band begins.
+    fn line(&self, j: usize) -> usize {
+        (j + MARGIN) * self.stride + MARGIN
+    }
+
+    /// Reads the latents.
+    fn fill(&self, plane: Plane, padded: &mut Vec<f32>) {
+        padded.clear();
+        padded.resize((self.count + 2 * MARGIN) * self.stride, 0.0);
+        let lines = self.band.lines;
+        let Region { x, y, width, height } = self.region();
+        let (length, count) = lines.turn((width, height));
+        let (step, line_step) = lines.steps(plane.width);
+        let held = &plane.values[y * plane.width + x..];
+        for j in 0..count {
+            let to = &mut padded[self.first + j * self.stride..];
+            lines::read(&held[j * line_step..], step, &mut to[..length]);
+        }
+    }
+
+    /// The inputs of line `j` that are of the same level.
+    fn gather(&self, j: usize, padded: &[f32], inputs: &mut [f32]) {
+        let line = self.line(j);
+        for (input, neighbour) in inputs.chunks_exact_mut(self.points).zip(self.neighbours) {
+            let at = line.wrapping_add_signed(neighbour);
+            input[..self.length].copy_from_slice(&padded[at..at + self.length]);
+        }
+    }
+
+    /// Adds the gradients by the latents of line `j` and by their neighbours.
+    fn scatter(&self, j: usize, scratch: &mut ContextScratch) {
+        let ContextScratch { by_input, by_value, by_padded, .. } = scratch;
+        let mut add = |at: usize, from: &[f32]| {
+            let to = &mut by_padded[at..at + self.length];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        };
+        let line = self.line(j);
+        add(line, by_value);
+        for (input, neighbour) in by_input.chunks_exact(self.points).zip(self.neighbours) {
+            add(line.wrapping_add_signed(neighbour), input);
+        }
+    }
+
+    /// The gradient, row by row.
+    fn gradient(&self, by_padded: &[f32]) -> (Region, Vec<f32>) {
+        let region = self.region();
+        let by_padded = &by_padded[self.first..];
+        (region, rows(self.band.lines, by_padded, self.stride, region.width, region.height))
+    }
+}
+
+/// Where the inputs that are of the coarser level lie, `points` numbers each.
+fn coarse_inputs(points: usize) -> Range<usize> {
+    let first = NEIGHBOURS.len() * points;
+    first..first + COARSE * points
 }
 
 /// Coarse latents beside and above that a latent looks at: the one that holds it and the
@@ -265,152 +373,135 @@ impl Entropy<'_> {
         mut sums: Option<&mut [Vec<f32>; 3]>,
         scratch: &mut ContextScratch,
     ) -> BandResult {
-        let Self { simd: level, packed, number, plane, coarser } = *self;
         let latents = wanted != Wanted::Bits;
-        let mut bends = Vec::new();
-        let [h1, h2] = packed.shape.hidden;
-        let Band { tile, first: top, rows: height, lines } = band;
-        let width = tile.width;
-        let (length, count) = lines.turn((width, height));
-        let points = length.next_multiple_of(LANES);
-        let ContextScratch {
-            h,
-            slope,
-            out,
-            delta,
-            by_input,
-            by_value,
-            padded,
-            by_padded,
-            moved,
-            change,
-        } = scratch;
-        for (h, rows) in h.iter_mut().zip([INPUTS, h1, h2]) {
-            h.resize((rows + 1) * points, 0.0);
-            h[rows * points..].fill(1.0);
-        }
-        h[0][(INPUTS - 1) * points..INPUTS * points].fill(number as f32);
-        slope[0].resize(h1 * points, 0.0);
-        slope[1].resize(h2 * points, 0.0);
-        out.resize(2 * points, 0.0);
-        by_value.resize(points, 0.0);
-        delta[0].resize(h1 * points, 0.0);
-        delta[1].resize(h2 * points, 0.0);
-        by_input.resize(INPUTS * points, 0.0);
-
-        let stride = points + 2 * MARGIN;
-        padded.clear();
-        padded.resize((count + 2 * MARGIN) * stride, 0.0);
-        // Rows above the band that lie in the tile.
-        let above = MARGIN.min(top);
-        let y = tile.y + top;
-        let (before, lines_before) = lines.turn((0, above));
-        let (step, line_step) = lines.steps(plane.width);
-        let held = &plane.values[(y - above) * plane.width + tile.x..];
-        for j in 0..lines_before + count {
-            let to = &mut padded[(MARGIN - lines_before + j) * stride + MARGIN - before..];
-            lines::read(&held[j * line_step..], step, &mut to[..before + length]);
-        }
-        let neighbours = NEIGHBOURS.map(|at| {
-            let (along, across) = lines.turn(at);
-            across * stride as isize + along
-        });
-        let coarse = coarser.map(|coarser| Coarse::new(coarser, band));
-        by_padded.clear();
+        let padding = Padding::new(band);
+        let coarse = self.coarser.map(|coarser| Coarse::new(coarser, band));
+        scratch.fit(self.packed.shape, padding.points);
+        let number = (INPUTS - 1) * padding.points..INPUTS * padding.points;
+        scratch.h[0][number].fill(self.number as f32);
+        padding.fill(self.plane, &mut scratch.padded);
+        scratch.by_padded.clear();
         let mut by_coarse = Vec::new();
         if latents {
-            by_padded.resize(padded.len(), 0.0);
+            scratch.by_padded.resize(scratch.padded.len(), 0.0);
             by_coarse.resize(coarse.as_ref().map_or(0, |coarse| coarse.values.len()), 0.0);
         }
-
-        let mut bits = 0.0;
-        for j in 0..count {
-            let line = (j + MARGIN) * stride + MARGIN;
-            for (input, neighbour) in h[0].chunks_exact_mut(points).zip(neighbours) {
-                let at = line.wrapping_add_signed(neighbour);
-                input[..length].copy_from_slice(&padded[at..at + length]);
+        let (mut bits, mut bends) = (0.0, Vec::new());
+        for j in 0..padding.count {
+            self.gather(j, &padding, coarse.as_ref(), scratch);
+            self.forward(scratch);
+            let bends = (wanted == Wanted::GradientsAndBends).then_some(&mut bends);
+            bits += self.rate(padding.line(j), padding.length, bends, scratch);
+            if latents || sums.is_some() {
+                self.back(latents, sums.as_deref_mut(), scratch);
             }
-            let inputs = &mut h[0][NEIGHBOURS.len() * points..][..COARSE * points];
-            match &coarse {
-                Some(coarse) => coarse.gather(j, inputs),
-                None => inputs.fill(0.0),
-            }
-            for l in 0..2 {
-                let (inputs, outputs) = packed.shape.layers()[l];
-                let (before, after) = h.split_at_mut(l + 1);
-                let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
-                let relu = Activation::Relu;
-                packed.forward[l].layer_with_slope(
-                    level,
-                    &packed.biases[l],
-                    relu,
-                    from,
-                    to,
-                    &mut slope[l],
-                );
-            }
-            let from = &h[2][..h2 * points];
-            packed.forward[2].layer(level, &packed.biases[2], Activation::Identity, from, out);
-            let values = &padded[line..][..points];
-            let (centres, log_scales) = out.split_at_mut(points);
-            if wanted == Wanted::GradientsAndBends {
-                let toward_zero =
-                    |value: &f32| value - value.signum().min(value.abs()).max(-value.abs());
-                moved.clear();
-                moved.extend(values.iter().map(toward_zero));
-                change.resize(points, 0.0);
-                training::bits(level, values, centres, log_scales, by_value);
-                training::bits(level, moved, centres, log_scales, change);
-                change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
-            }
-            bits += training::rate(level, length, values, centres, log_scales, by_value);
-            if wanted == Wanted::GradientsAndBends {
-                let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
-                let bend = change.iter().zip(moves).zip(by_value.iter());
-                bends
-                    .extend(bend.map(|((change, step), slope)| change - step * slope).take(length));
-            }
-            if !latents && sums.is_none() {
-                continue;
-            }
-            packed.backward[2].product_times(level, out, &slope[1], &mut delta[1]);
-            let (first, second) = delta.split_at_mut(1);
-            packed.backward[1].product_times(level, &second[0], &slope[0], &mut first[0]);
-            if let Some([g1, g2, g3]) = &mut sums {
-                add_outer(level, out, 2, &h[2], h2 + 1, g3);
-                add_outer(level, &second[0], h2, &h[1], h1 + 1, g2);
-                add_outer(level, &first[0], h1, &h[0], INPUTS + 1, g1);
-            }
-            if !latents {
-                continue;
-            }
-            packed.backward[0].product(level, &first[0], by_input);
-            let add = |to: &mut [f32], from: &[f32]| {
-                to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-            };
-            add(&mut by_padded[line..line + length], by_value);
-            for (input, neighbour) in by_input.chunks_exact(points).zip(neighbours) {
-                let at = line.wrapping_add_signed(neighbour);
-                add(&mut by_padded[at..at + length], input);
-            }
-            if let Some(coarse) = &coarse {
-                let inputs = &by_input[NEIGHBOURS.len() * points..][..COARSE * points];
-                coarse.scatter(j, inputs, &mut by_coarse);
+            if latents {
+                padding.scatter(j, scratch);
+                if let Some(coarse) = &coarse {
+                    coarse.scatter(
+                        j,
+                        &scratch.by_input[coarse_inputs(padding.points)],
+                        &mut by_coarse,
+                    );
+                }
             }
         }
-        // Back to rows.
         let mut gradients = Vec::new();
         if latents {
-            let region = Region { x: tile.x, y: y - above, width, height: above + height };
-            let first = (MARGIN - lines_before) * stride + MARGIN - before;
-            gradients
-                .push((region, rows(lines, &by_padded[first..], stride, width, above + height)));
+            gradients.push(padding.gradient(&scratch.by_padded));
             gradients.extend(coarse.map(|coarse| (coarse.region, by_coarse)));
         }
         if !bends.is_empty() {
-            bends = rows(lines, &bends, length, width, height);
+            let Region { width, height, .. } = band.region();
+            bends = rows(band.lines, &bends, padding.length, width, height);
         }
         BandResult { bits, gradients, bends }
+    }
+
+    /// The inputs of line `j`.
+    fn gather(
+        &self,
+        j: usize,
+        padding: &Padding,
+        coarse: Option<&Coarse>,
+        scratch: &mut ContextScratch,
+    ) {
+        let (points, inputs) = (padding.points, &mut scratch.h[0]);
+        padding.gather(j, &scratch.padded, inputs);
+        let of_coarse = &mut inputs[coarse_inputs(points)];
+        match coarse {
+            Some(coarse) => coarse.gather(j, of_coarse),
+            None => of_coarse.fill(0.0),
+        }
+    }
+
+    /// From the inputs to centres and scales.
+    fn forward(&self, scratch: &mut ContextScratch) {
+        let Self { simd, packed, .. } = *self;
+        let ContextScratch { h, slope, out, .. } = scratch;
+        let points = out.len() / 2;
+        for l in 0..2 {
+            let (inputs, outputs) = packed.shape.layers()[l];
+            let (before, after) = h.split_at_mut(l + 1);
+            let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
+            packed.forward[l].layer_with_slope(simd, Activation::Relu, from, to, &mut slope[l]);
+        }
+        let from = &h[2][..packed.shape.hidden[1] * points];
+        packed.forward[2].layer(simd, Activation::Identity, from, out);
+    }
+
+    /// Bits of the latents of a line that begins at `line`, `length` of them. Centres and scales
+    /// become the derivatives by them; `bends` grow by the line's.
+    fn rate(
+        &self,
+        line: usize,
+        length: usize,
+        bends: Option<&mut Vec<f32>>,
+        scratch: &mut ContextScratch,
+    ) -> f64 {
+        let simd = self.simd;
+        let ContextScratch { out, by_value, padded, moved, change, .. } = scratch;
+        let points = by_value.len();
+        let values = &padded[line..][..points];
+        let (centres, log_scales) = out.split_at_mut(points);
+        let Some(bends) = bends else {
+            return training::rate(simd, length, values, centres, log_scales, by_value);
+        };
+        let toward_zero = |value: &f32| value - value.signum().min(value.abs()).max(-value.abs());
+        moved.clear();
+        moved.extend(values.iter().map(toward_zero));
+        change.resize(points, 0.0);
+        training::bits(simd, values, centres, log_scales, by_value);
+        training::bits(simd, moved, centres, log_scales, change);
+        change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
+        let bits = training::rate(simd, length, values, centres, log_scales, by_value);
+        let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
+        let bend = change.iter().zip(moves).zip(by_value.iter());
+        bends.extend(bend.map(|((change, step), slope)| change - step * slope).take(length));
+        bits
+    }
+
+    /// From the derivatives by centres and scales to those by the weights and, if `by_inputs`, by
+    /// the inputs.
+    fn back(
+        &self,
+        by_inputs: bool,
+        sums: Option<&mut [Vec<f32>; 3]>,
+        scratch: &mut ContextScratch,
+    ) {
+        let Self { simd, packed, .. } = *self;
+        let [h1, h2] = packed.shape.hidden;
+        let ContextScratch { h, slope, out, delta: [first, second], by_input, .. } = scratch;
+        packed.backward[2].product_times(simd, out, &slope[1], second);
+        packed.backward[1].product_times(simd, second, &slope[0], first);
+        if let Some([g1, g2, g3]) = sums {
+            add_outer(simd, out, 2, &h[2], h2 + 1, g3);
+            add_outer(simd, second, h2, &h[1], h1 + 1, g2);
+            add_outer(simd, first, h1, &h[0], INPUTS + 1, g1);
+        }
+        if by_inputs {
+            packed.backward[0].product(simd, first, by_input);
+        }
     }
 }
 
@@ -438,8 +529,8 @@ mod tests {
             let coarser = Plane { width: coarse.0, height: coarse.1, values: &coarser };
             for coarser in [None, Some(coarser)] {
                 let plane = Plane { width, height, values: &fine };
-                let level = Simd::new();
-                let entropy = Entropy { simd: level, packed: &packed, number: 1, plane, coarser };
+                let simd = Simd::new();
+                let entropy = Entropy { simd, packed: &packed, number: 1, plane, coarser };
                 for band in bands(width, height) {
                     let [rows, columns] = [Lines::Rows, Lines::Columns].map(|lines| {
                         let mut sums = shape.lens().map(|len| vec![0.0; len]);

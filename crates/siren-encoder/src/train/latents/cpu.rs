@@ -2,16 +2,15 @@
 //! networks and the entropy model and back, block by block and band by band on all cores, and Adam.
 //! Knows no schedule and no optimizer of networks.
 
-use std::sync::{Mutex, PoisonError};
-
 use rayon::prelude::*;
 
-use super::context::{self, Band, BandResult, Plane, Wanted};
+use super::context::{self, Band, BandResult, Entropy, Plane, Wanted};
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights, mix};
-use super::synthesis::{self, Axis, Gradients, SoftLevel, Synthesis};
+use super::synthesis::{self, Axis, Block, BlockResult, Gradients, SoftLevel, Synthesis};
 use crate::error::EncodeError;
 use crate::train::adam::Moments;
 use crate::train::archive::Archive;
+use crate::train::spare::Spare;
 use siren_image::DeviceError;
 use siren_image::latents::Region;
 use siren_kernel::Adam;
@@ -109,6 +108,11 @@ impl Share {
     fn of(self, count: usize) -> Self {
         let one_of = self.one_of.min(count);
         Self { one_of, turn: self.turn % one_of }
+    }
+
+    /// Whether part `index` belongs to it.
+    fn has(self, index: usize) -> bool {
+        index % self.one_of == self.turn
     }
 }
 
@@ -300,60 +304,31 @@ impl Cpu {
         let packed = synthesis::PackedSynthesis::new(shape, sine, output);
         let axes = [picture.width, picture.height].map(|len| Axis::new(len, shape.levels));
         let synthesis = Synthesis::new(self.simd, picture, &axes, &packed);
-        let levels = &mut self.levels[base..];
-        let mut planes: Vec<Vec<f32>> =
-            levels.iter_mut().map(|grid| std::mem::take(&mut grid.gradient)).collect();
-        if gradients.latents() {
-            planes.iter_mut().for_each(|plane| plane.fill(0.0));
-        }
-        let latents = levels.iter().map(|g| SoftLevel { width: g.width, values: &g.soft });
-        let latents: Vec<SoftLevel> = latents.collect();
         let blocks = synthesis.blocks();
-        let Share { one_of, turn } = share.of(blocks.len());
-        let spare = Mutex::new(Vec::new());
-        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut error, mut measured) = (0.0, 0);
-        let (mut by_sine, mut by_output) = (vec![0.0; sine.len()], vec![0.0; output.len()]);
+        let share = share.of(blocks.len());
+        let mut sums = BlockSums::new(&mut self.levels[base..], weights, gradients);
+        let spare = Spare::default();
         // Results are merged in order, so that sums do not depend on the threads.
         for (group, blocks) in blocks.chunks(GROUP).enumerate() {
-            let results: Vec<_> = blocks
-                .par_iter()
-                .enumerate()
-                .map(|(index, &corner)| {
-                    let picked = (GROUP * group + index) % one_of == turn;
-                    let gradients = if picked { gradients } else { gradients.without_weights() };
-                    if !picked && gradients == Gradients::None {
-                        return None;
-                    }
-                    let idle = spare().pop();
-                    let mut scratch: synthesis::SynthesisScratch = idle.unwrap_or_default();
-                    let mut sums = gradients
-                        .weights()
-                        .then(|| (vec![0.0; by_sine.len()], vec![0.0; by_output.len()]));
-                    let result =
-                        synthesis.block(corner, &latents, gradients, &mut sums, &mut scratch);
-                    spare().push(scratch);
-                    Some((result, sums))
+            let levels = &self.levels[base..];
+            let latents = levels.iter().map(|g| SoftLevel { width: g.width, values: &g.soft });
+            let latents: Vec<SoftLevel> = latents.collect();
+            let result = |(index, &block): (usize, &Block)| {
+                let picked = share.has(GROUP * group + index);
+                let gradients = if picked { gradients } else { gradients.without_weights() };
+                let wanted = picked || gradients != Gradients::None;
+                wanted.then(|| {
+                    spare.with(|scratch| synthesis.block(block, &latents, gradients, scratch))
                 })
-                .collect();
-            for (result, sums) in results.into_iter().flatten() {
-                error += result.error;
-                measured += 1;
-                if let Some((sine, output)) = sums {
-                    add(&mut by_sine, &sine);
-                    add(&mut by_output, &output);
-                }
-                for (footprint, (plane, grid)) in
-                    result.footprints.iter().zip(planes.iter_mut().zip(levels.iter()))
-                {
-                    footprint.add_to(grid.width, grid.height, plane);
-                }
-            }
+            };
+            let results: Vec<_> = blocks.par_iter().enumerate().map(result).collect();
+            results.into_iter().flatten().for_each(|result| sums.add(result, levels));
         }
-        for (grid, plane) in levels.iter_mut().zip(planes) {
-            grid.gradient = plane;
+        let BlockSums { error, measured, planes, sine, output } = sums;
+        for (level, plane) in self.levels[base..].iter_mut().zip(planes) {
+            level.gradient = plane;
         }
-        (error * blocks.len() as f64 / f64::from(measured), [by_sine, by_output])
+        (error * blocks.len() as f64 / f64::from(measured), [sine, output])
     }
 
     /// Bits as in [`Outcome`], and gradients: those of latents stay with the bands, those of the
@@ -366,39 +341,23 @@ impl Cpu {
         share: Share,
     ) -> (f64, [Vec<f32>; 3]) {
         let latents = wanted != Wanted::Bits;
+        // Where gradients are missing, all are made.
+        let missing = |level: &Level| latents && level.rates[0].gradients.is_empty();
+        let share = if self.levels[base..].iter().any(missing) { Share::ALL } else { share };
+        let count: usize = self.levels[base..].iter().map(|level| level.bands.len()).sum();
+        let picked = self.bands(base, share.of(count));
         let packed =
             context::PackedContext::new(self.context, entropy.each_ref().map(Vec::as_slice));
-        // Where gradients are missing, all are made.
-        let missing = |l: usize| latents && self.levels[l].rates[0].gradients.is_empty();
-        let share = if (base..self.levels.len()).any(missing) { Share::ALL } else { share };
-        let count: usize = self.levels[base..].iter().map(|level| level.bands.len()).sum();
-        let Share { one_of, turn } = share.of(count);
-        let bands = |l: usize| (0..self.levels[l].bands.len()).map(move |band| (l, band));
-        let bands = (base..self.levels.len()).flat_map(bands);
-        let picked: Vec<(usize, usize)> = bands.skip(turn).step_by(one_of).collect();
-        let spare = Mutex::new(Vec::new());
-        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
         let lens = self.context.lens();
-        let levels = &self.levels;
-        let results: Vec<_> = picked
-            .par_iter()
-            .map(|&(l, band)| {
-                let idle = spare().pop();
-                let mut scratch: context::ContextScratch = idle.unwrap_or_default();
-                let mut sums = weights.then(|| lens.map(|len| vec![0.0f32; len]));
-                let level = &levels[l];
-                let entropy = context::Entropy {
-                    simd: self.simd,
-                    packed: &packed,
-                    number: l,
-                    plane: level.plane(),
-                    coarser: levels.get(l + 1).map(Level::plane),
-                };
-                let result = entropy.band(level.bands[band], wanted, sums.as_mut(), &mut scratch);
-                spare().push(scratch);
-                (result, sums)
-            })
-            .collect();
+        let spare = Spare::default();
+        let result = |&(l, band): &(usize, usize)| {
+            let mut sums = weights.then(|| lens.map(|len| vec![0.0f32; len]));
+            let (level, entropy) = (&self.levels[l], self.entropy(l, &packed));
+            let result = spare
+                .with(|scratch| entropy.band(level.bands[band], wanted, sums.as_mut(), scratch));
+            (result, sums)
+        };
+        let results: Vec<_> = picked.par_iter().map(result).collect();
         let fresh: f64 = results.iter().map(|(result, _)| result.bits).sum();
         let mut sums = lens.map(|len| vec![0.0f32; len]);
         for (&(l, band), (result, part)) in picked.iter().zip(results) {
@@ -412,6 +371,24 @@ impl Cpu {
         }
         let rates = self.levels[base..].iter().flat_map(|level| &level.rates);
         (rates.map(|rate| rate.bits).sum(), sums)
+    }
+
+    /// Levels and bands of a share.
+    fn bands(&self, base: usize, Share { one_of, turn }: Share) -> Vec<(usize, usize)> {
+        let bands = |l: usize| (0..self.levels[l].bands.len()).map(move |band| (l, band));
+        let bands = (base..self.levels.len()).flat_map(bands);
+        bands.skip(turn).step_by(one_of).collect()
+    }
+
+    /// The entropy model on a level.
+    fn entropy<'a>(&'a self, l: usize, packed: &'a context::PackedContext) -> Entropy<'a> {
+        Entropy {
+            simd: self.simd,
+            packed,
+            number: l,
+            plane: self.levels[l].plane(),
+            coarser: self.levels.get(l + 1).map(Level::plane),
+        }
     }
 
     /// Adds `lambda` times the gradients of the rates to those of the picture.
@@ -445,6 +422,44 @@ impl Cpu {
                 gradient.iter_mut().zip(slope).for_each(|(g, slope)| *g *= slope);
                 adam.apply(simd, values, [first, second], gradient);
             });
+        }
+    }
+}
+
+/// What the blocks of a picture give together.
+struct BlockSums {
+    error: f64,
+    /// Blocks that gave a result.
+    measured: u32,
+    /// Gradients of the latents, level by level.
+    planes: Vec<Vec<f32>>,
+    sine: Vec<f32>,
+    output: Vec<f32>,
+}
+
+impl BlockSums {
+    /// Sums of nothing, in the memory of the levels' gradients.
+    fn new(levels: &mut [Level], weights: &Weights, gradients: Gradients) -> Self {
+        let mut planes: Vec<Vec<f32>> =
+            levels.iter_mut().map(|level| std::mem::take(&mut level.gradient)).collect();
+        if gradients.latents() {
+            planes.iter_mut().for_each(|plane| plane.fill(0.0));
+        }
+        let [sine, output] = [&weights.sine, &weights.output].map(|layer| vec![0.0; layer.len()]);
+        Self { error: 0.0, measured: 0, planes, sine, output }
+    }
+
+    fn add(&mut self, result: BlockResult, levels: &[Level]) {
+        self.error += result.error;
+        self.measured += 1;
+        if let Some((sine, output)) = result.sums {
+            add(&mut self.sine, &sine);
+            add(&mut self.output, &output);
+        }
+        for (footprint, (plane, level)) in
+            result.footprints.iter().zip(self.planes.iter_mut().zip(levels))
+        {
+            footprint.add_to(level.width, level.height, plane);
         }
     }
 }

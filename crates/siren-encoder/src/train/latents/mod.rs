@@ -408,10 +408,6 @@ impl<'a> LatentRun<'a> {
         }
         let mut step = std::mem::take(&mut self.restored);
         let (before, mut is_hard) = (self.done - step, false);
-        let resumed = self.start.planes.is_some();
-        let temperatures =
-            if resumed { (RESUMED_TEMPERATURE, TEMPERATURES.1) } else { TEMPERATURES };
-        let peak = self.latent_rate() * if resumed { RESUMED } else { 1.0 };
         let mut steps = self.start.length.steps;
         self.planned = before + steps;
         let begun = self.spent();
@@ -425,16 +421,7 @@ impl<'a> LatentRun<'a> {
             let last = ((f64::from(steps) * LAST) as u32).min(steps.saturating_sub(1));
             let soft = steps - last;
             let measured = if step < soft {
-                let progress = f64::from(step) / f64::from(soft);
-                let falling = |(from, to): (f64, f64)| from + (to - from) * progress;
-                let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-                let share = cosine.max(LEAST_RATE);
-                let rates = self.update(peak * share, NETWORK_RATE * share, steps);
-                let softness =
-                    Softness { temperature: falling(temperatures), noise: falling(NOISE) };
-                let measured = self.model.step(stage, softness, self.lambda, rates, THRIFT)?;
-                self.follow(measured, progress, steps);
-                measured
+                self.soft_step(stage, f64::from(step) / f64::from(soft), steps)?
             } else {
                 let is_kept = std::mem::replace(&mut is_hard, true);
                 let rounding = if is_kept { Rounding::Kept } else { Rounding::Hard };
@@ -445,6 +432,22 @@ impl<'a> LatentRun<'a> {
             self.tell(measured, observe)?;
         }
         Ok(())
+    }
+
+    /// A step of latents and networks, when `progress` of the `steps` of its kind is done.
+    fn soft_step(&mut self, stage: &Stage, progress: f64, steps: u32) -> Result<Measured, Broken> {
+        let resumed = self.start.planes.is_some();
+        let temperatures =
+            if resumed { (RESUMED_TEMPERATURE, TEMPERATURES.1) } else { TEMPERATURES };
+        let peak = self.latent_rate() * if resumed { RESUMED } else { 1.0 };
+        let falling = |(from, to): (f64, f64)| from + (to - from) * progress;
+        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
+        let share = cosine.max(LEAST_RATE);
+        let rates = self.update(peak * share, NETWORK_RATE * share, steps);
+        let softness = Softness { temperature: falling(temperatures), noise: falling(NOISE) };
+        let measured = self.model.step(stage, softness, self.lambda, rates, THRIFT)?;
+        self.follow(measured, progress, steps);
+        Ok(measured)
     }
 
     /// Moves lambda towards the goal.

@@ -2,7 +2,7 @@
 //! layer and output layer of one block of pixels after another, line by line, forward and back
 //! while the block is in cache. Knows no entropy model and no optimizer.
 
-use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, LONGEST, Lines};
 use siren_image::latents::Taps;
@@ -147,10 +147,8 @@ impl SynthesisShape {
 /// The weights as the kernels read them.
 pub struct PackedSynthesis {
     shape: SynthesisShape,
-    sine: Matrix,
-    sine_biases: Vec<f32>,
-    output: Matrix,
-    output_biases: Vec<f32>,
+    sine: Affine,
+    output: Affine,
     /// From the gradients of the outputs back to the sines.
     back_to_sines: Matrix,
     /// From the gradients of sines and outputs back to the levels.
@@ -165,10 +163,8 @@ impl PackedSynthesis {
         let back = |k: usize, o: usize| if o < sines { w1(o, k) } else { w2(o - sines, sines + k) };
         Self {
             shape,
-            sine: Matrix::new(sines, levels, w1),
-            sine_biases: (0..sines).map(|o| w1(o, levels)).collect(),
-            output: Matrix::new(channels, sines + levels, w2),
-            output_biases: (0..channels).map(|o| w2(o, sines + levels)).collect(),
+            sine: Affine::new(sines, levels, w1),
+            output: Affine::new(channels, sines + levels, w2),
             back_to_sines: Matrix::new(sines, channels, |k, o| w2(o, k)),
             back_to_levels: Matrix::new(levels, sines + channels, back),
         }
@@ -213,6 +209,19 @@ impl Axis {
     }
 }
 
+/// Pixels that go forward and back together.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    /// The first pixel: its place in its line, and the line.
+    place: usize,
+    line: usize,
+    /// Pixels of a line, and with those that fill up the registers.
+    length: usize,
+    points: usize,
+    /// Lines.
+    count: usize,
+}
+
 /// Latents of a level, row by row.
 #[derive(Clone, Copy)]
 pub struct SoftLevel<'a> {
@@ -228,6 +237,8 @@ pub struct Footprint {
     across: isize,
     length: usize,
     count: usize,
+    /// Where the stretched lines begin.
+    start: usize,
     gradient: Vec<f32>,
 }
 
@@ -254,6 +265,8 @@ pub struct BlockResult {
     pub error: f64,
     /// Gradients of the latents, level by level; empty if none was asked for.
     pub footprints: Vec<Footprint>,
+    /// Gradients of the sine layer and of the output layer, if they were asked for.
+    pub sums: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 /// Working memory of a thread.
@@ -268,11 +281,24 @@ pub struct SynthesisScratch {
     /// Lines of latents stretched to the block's pixels, level by level, and their gradients.
     stretched: Vec<f32>,
     by_stretched: Vec<f32>,
+    /// A line of latents, or the squares of their derivatives.
     local: Vec<f32>,
     /// A line's samples, channel by channel, and what the square root of the weight of its colours
     /// is: their alpha, or 1.
     targets: Vec<f32>,
     visible: Vec<f32>,
+}
+
+impl SynthesisScratch {
+    /// Makes room for lines of `points` numbers.
+    fn fit(&mut self, shape: SynthesisShape, points: usize) {
+        let SynthesisShape { levels, sines, channels } = shape;
+        self.h.resize((sines + levels + 1) * points, 0.0);
+        self.h[(sines + levels) * points..].fill(1.0);
+        self.slope.resize(sines * points, 0.0);
+        self.delta.resize((sines + channels) * points, 0.0);
+        self.by_level.resize(levels * points, 0.0);
+    }
 }
 
 /// What is asked of a block besides its error.
@@ -295,6 +321,11 @@ impl Gradients {
         matches!(self, Self::Weights | Self::LatentsAndWeights)
     }
 
+    /// A latent's derivatives go with its weights, their squares with the squares.
+    fn power(self) -> fn(f32) -> f32 {
+        if self == Self::Curvatures { |weight| weight * weight } else { |weight| weight }
+    }
+
     pub fn without_weights(self) -> Self {
         match self {
             Self::LatentsAndWeights => Self::Latents,
@@ -306,7 +337,7 @@ impl Gradients {
 
 /// The function on the pixel lattice of a picture.
 pub struct Synthesis<'a> {
-    level: Simd,
+    simd: Simd,
     picture: &'a Picture<'a>,
     lines: Lines,
     /// Along a line, and from line to line.
@@ -318,58 +349,89 @@ pub struct Synthesis<'a> {
 impl<'a> Synthesis<'a> {
     /// Of columns and rows, `axes`.
     pub fn new(
-        level: Simd,
+        simd: Simd,
         picture: &'a Picture<'a>,
         [x, y]: &'a [Axis; 2],
         packed: &'a PackedSynthesis,
     ) -> Self {
         let lines = Lines::of(picture.width, picture.height);
         let (along, across) = lines.turn((x, y));
-        Self { level, picture, lines, along, across, packed }
+        Self { simd, picture, lines, along, across, packed }
     }
 
-    /// Corners of the blocks, place in a line and line.
-    pub fn blocks(&self) -> Vec<(usize, usize)> {
+    /// The blocks that the picture consists of.
+    pub fn blocks(&self) -> Vec<Block> {
         let lines = (0..self.across.len).step_by(BLOCK.1);
         let places = || (0..self.along.len).step_by(BLOCK.0);
-        lines.flat_map(|line| places().map(move |place| (place, line))).collect()
+        let block = |place: usize, line: usize| {
+            let length = BLOCK.0.min(self.along.len - place);
+            let count = BLOCK.1.min(self.across.len - line);
+            Block { place, line, length, points: length.next_multiple_of(LANES), count }
+        };
+        lines.flat_map(|line| places().map(move |place| block(place, line))).collect()
     }
 
-    /// Forward and back through the block at `corner`. `sums`, of the sine layer and of the
-    /// output layer, grow by the gradients of the weights if these are asked for.
+    /// Forward and back through a block.
     pub fn block(
         &self,
-        corner: (usize, usize),
+        block: Block,
         latents: &[SoftLevel],
         gradients: Gradients,
-        sums: &mut Option<(Vec<f32>, Vec<f32>)>,
         scratch: &mut SynthesisScratch,
     ) -> BlockResult {
-        let SynthesisShape { levels, sines, channels } = self.packed.shape;
-        let length = BLOCK.0.min(self.along.len - corner.0);
-        let count = BLOCK.1.min(self.across.len - corner.1);
-        let points = length.next_multiple_of(LANES);
-        let SynthesisScratch { h, slope, delta, by_level, stretched, by_stretched, .. } = scratch;
-        let SynthesisScratch { local, targets, visible, .. } = scratch;
-        h.resize((sines + levels + 1) * points, 0.0);
-        h[(sines + levels) * points..].fill(1.0);
-        slope.resize(sines * points, 0.0);
-        delta.resize((sines + channels) * points, 0.0);
-        by_level.resize(levels * points, 0.0);
+        let shape = self.packed.shape;
+        scratch.fit(shape, block.points);
+        let mut footprints = self.stretch(block, latents, scratch);
+        if gradients.latents() {
+            scratch.by_stretched.clear();
+            scratch.by_stretched.resize(scratch.stretched.len(), 0.0);
+        }
+        let mut sums = gradients
+            .weights()
+            .then(|| (vec![0.0; shape.sine_len()], vec![0.0; shape.output_len()]));
+        let mut error = 0.0;
+        for line in block.line..block.line + block.count {
+            self.combine(line, block, &footprints, scratch);
+            self.forward(scratch);
+            self.read(line, block, scratch);
+            error += self.compare(scratch);
+            if gradients != Gradients::None {
+                self.back(gradients, scratch);
+            }
+            if let Some((sine, output)) = &mut sums {
+                self.add_weights(sine, output, scratch);
+            }
+            if gradients.latents() {
+                self.spread(line, block, &footprints, gradients, scratch);
+            }
+        }
+        if gradients.latents() {
+            self.gather(block, &mut footprints, gradients, scratch);
+        } else {
+            footprints.clear();
+        }
+        BlockResult { error, footprints, sums }
+    }
 
-        let mut footprints: Vec<Footprint> = Vec::with_capacity(levels);
-        let mut starts = Vec::with_capacity(levels);
+    /// Stretches the lines of latents that a block reaches to its pixels.
+    fn stretch(
+        &self,
+        block: Block,
+        latents: &[SoftLevel],
+        scratch: &mut SynthesisScratch,
+    ) -> Vec<Footprint> {
+        let Block { place, line, length, points, count } = block;
+        let SynthesisScratch { stretched, local, .. } = scratch;
         stretched.clear();
-        for (l, latents) in latents.iter().enumerate() {
-            let (axis, across_axis) = (&self.along.levels[l], &self.across.levels[l]);
-            let (along, across) = (axis.tap(corner.0).0, across_axis.tap(corner.1).0);
-            let taps = (axis.tap(corner.0 + length - 1).0 - along) as usize + 4;
-            let lines = (across_axis.tap(corner.1 + count - 1).0 - across) as usize + 4;
+        let levels = latents.iter().zip(self.along.levels.iter().zip(&self.across.levels));
+        let footprint = |(latents, (axis, across_axis)): (&SoftLevel, (&AxisLevel, &AxisLevel))| {
+            let (along, across) = (axis.tap(place).0, across_axis.tap(line).0);
+            let taps = (axis.tap(place + length - 1).0 - along) as usize + 4;
+            let lines = (across_axis.tap(line + count - 1).0 - across) as usize + 4;
             let (step, line_step) = self.lines.steps(latents.width);
-            starts.push(stretched.len());
-            stretched.resize(stretched.len() + lines * points, 0.0);
-            let out = &mut stretched[starts[l]..];
-            for (j, out) in out.chunks_exact_mut(points).enumerate() {
+            let start = stretched.len();
+            stretched.resize(start + lines * points, 0.0);
+            for (j, out) in stretched[start..].chunks_exact_mut(points).enumerate() {
                 let line = (across + j as isize).clamp(0, across_axis.len as isize - 1) as usize;
                 let line = &latents.values[line * line_step..];
                 local.clear();
@@ -377,114 +439,69 @@ impl<'a> Synthesis<'a> {
                     .extend((0..taps as isize).map(|i| {
                         line[(along + i).clamp(0, axis.len as isize - 1) as usize * step]
                     }));
-                stretch(axis, corner.0, local, &mut out[..length]);
+                stretch(axis, place, local, &mut out[..length]);
             }
-            let gradient = Vec::new();
-            footprints.push(Footprint {
+            Footprint {
                 lines: self.lines,
                 along,
                 across,
                 length: taps,
                 count: lines,
-                gradient,
-            });
-        }
-        if gradients.latents() {
-            by_stretched.clear();
-            by_stretched.resize(stretched.len(), 0.0);
-        }
+                start,
+                gradient: Vec::new(),
+            }
+        };
+        levels.map(footprint).collect()
+    }
 
-        // A latent's derivatives go with its weights, their squares with the squares.
-        let power: fn(f32) -> f32 =
-            if gradients == Gradients::Curvatures { |weight| weight * weight } else { |w| w };
-        let mut error = 0.0;
-        for line in 0..count {
-            for l in 0..levels {
-                let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
-                let at = starts[l] + first * points;
-                let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
-                let out = &mut h[(sines + l) * points..][..points];
-                training::combine(self.level, rows, weights, out);
-            }
-            let (sine_rows, level_rows) = h.split_at_mut(sines * points);
-            let field = &level_rows[..levels * points];
-            let packed = self.packed;
-            let activation = Activation::Sine;
-            packed.sine.layer_with_slope(
-                self.level,
-                &packed.sine_biases,
-                activation,
-                field,
-                sine_rows,
-                slope,
-            );
-            let out = &mut delta[sines * points..];
-            packed.output.layer(
-                self.level,
-                &packed.output_biases,
-                Activation::Identity,
-                &h[..(sines + levels) * points],
-                out,
-            );
-            self.read(corner, line, length, targets, visible);
-            error += self.compare(targets, visible, points, out);
-            if gradients == Gradients::None {
-                continue;
-            }
-            if gradients == Gradients::Curvatures {
-                self.curvatures(visible, slope, delta, by_level, local);
-            } else {
-                let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
-                packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
-            }
-            if let Some((sine, output)) = sums {
-                let (by_sines, by_outputs) = delta.split_at(sines * points);
-                let inputs = sines + levels + 1;
-                add_outer(self.level, by_outputs, channels, h, inputs, output);
-                let field = &h[sines * points..];
-                add_outer(self.level, by_sines, sines, field, levels + 1, sine);
-            }
-            if gradients.latents() {
-                if gradients != Gradients::Curvatures {
-                    packed.back_to_levels.product(self.level, delta, by_level);
-                }
-                for l in 0..levels {
-                    let (first, weights) = self.taps(l, corner.1 + line, footprints[l].across);
-                    let at = starts[l] + first * points;
-                    let from = &by_level[l * points..][..points];
-                    for (k, &weight) in weights.iter().enumerate() {
-                        let weight = power(weight);
-                        let to = &mut by_stretched[at + k * points..][..points];
-                        training::add_scaled(self.level, weight, from, to);
-                    }
-                }
-            }
+    /// Combines stretched lines to the levels at a line of pixels.
+    fn combine(
+        &self,
+        line: usize,
+        block: Block,
+        footprints: &[Footprint],
+        scratch: &mut SynthesisScratch,
+    ) {
+        let points = block.points;
+        let SynthesisScratch { h, stretched, .. } = scratch;
+        let levels = h[self.packed.shape.sines * points..].chunks_exact_mut(points);
+        for (l, (footprint, out)) in footprints.iter().zip(levels).enumerate() {
+            let (first, weights) = self.taps(l, line, footprint.across);
+            let at = footprint.start + first * points;
+            let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
+            training::combine(self.simd, rows, weights, out);
         }
+    }
+
+    /// From the levels to the outputs.
+    fn forward(&self, scratch: &mut SynthesisScratch) {
+        let (simd, packed) = (self.simd, self.packed);
+        let SynthesisScratch { h, slope, delta, .. } = scratch;
+        let sines = slope.len();
+        let inputs = h.len() - sines / packed.shape.sines;
+        let (sine_rows, level_rows) = h[..inputs].split_at_mut(sines);
+        packed.sine.layer_with_slope(simd, Activation::Sine, level_rows, sine_rows, slope);
+        let out = &mut delta[sines..];
+        packed.output.layer(simd, Activation::Identity, &h[..inputs], out);
+    }
+
+    /// From the gradients of the outputs to those of the sines and, if wanted, of the levels.
+    fn back(&self, gradients: Gradients, scratch: &mut SynthesisScratch) {
+        if gradients == Gradients::Curvatures {
+            return self.curvatures(scratch);
+        }
+        let SynthesisScratch { slope, delta, by_level, .. } = scratch;
+        let (by_sines, by_outputs) = delta.split_at_mut(slope.len());
+        self.packed.back_to_sines.product_times(self.simd, by_outputs, slope, by_sines);
         if gradients.latents() {
-            for (l, footprint) in footprints.iter_mut().enumerate() {
-                let lines = by_stretched[starts[l]..].chunks_exact(points).take(footprint.count);
-                footprint.gradient = vec![0.0; footprint.length * footprint.count];
-                let gradient = footprint.gradient.chunks_exact_mut(footprint.length);
-                for (line, gradient) in lines.zip(gradient) {
-                    gather(&self.along.levels[l], corner.0, &line[..length], gradient, power);
-                }
-            }
-        } else {
-            footprints.clear();
+            self.packed.back_to_levels.product(self.simd, delta, by_level);
         }
-        BlockResult { error, footprints }
     }
 
     /// Twice the sum of the squared derivatives of a line's outputs, in the units of the error, by
-    /// each level. `delta` is working memory as large as in [`Self::block`], so is `squares`.
-    fn curvatures(
-        &self,
-        visible: &[f32],
-        slope: &[f32],
-        delta: &mut [f32],
-        by_level: &mut [f32],
-        squares: &mut Vec<f32>,
-    ) {
+    /// each level.
+    fn curvatures(&self, scratch: &mut SynthesisScratch) {
+        let SynthesisScratch { slope, delta, by_level, local: squares, visible, .. } = scratch;
         let SynthesisShape { sines, channels, .. } = self.packed.shape;
         let points = slope.len() / sines;
         squares.clear();
@@ -497,12 +514,62 @@ impl<'a> Synthesis<'a> {
                 true => output.copy_from_slice(visible),
                 false => output.fill(1.0),
             }
-            self.packed.back_to_sines.product_times(self.level, by_outputs, slope, by_sines);
-            self.packed.back_to_levels.product(self.level, delta, by_level);
+            self.packed.back_to_sines.product_times(self.simd, by_outputs, slope, by_sines);
+            self.packed.back_to_levels.product(self.simd, delta, by_level);
             squares.iter_mut().zip(by_level.iter()).for_each(|(sum, d)| *sum += d * d);
         }
         let scale = 0.5 / channels as f32;
         by_level.iter_mut().zip(squares.iter()).for_each(|(to, sum)| *to = scale * sum);
+    }
+
+    /// Adds a line's gradients of the weights.
+    fn add_weights(&self, sine: &mut [f32], output: &mut [f32], scratch: &SynthesisScratch) {
+        let SynthesisShape { levels, sines, channels } = self.packed.shape;
+        let SynthesisScratch { h, slope, delta, .. } = scratch;
+        let (by_sines, by_outputs) = delta.split_at(slope.len());
+        add_outer(self.simd, by_outputs, channels, h, sines + levels + 1, output);
+        add_outer(self.simd, by_sines, sines, &h[slope.len()..], levels + 1, sine);
+    }
+
+    /// The transpose of [`Self::combine`].
+    fn spread(
+        &self,
+        line: usize,
+        block: Block,
+        footprints: &[Footprint],
+        gradients: Gradients,
+        scratch: &mut SynthesisScratch,
+    ) {
+        let (points, power) = (block.points, gradients.power());
+        let SynthesisScratch { by_level, by_stretched, .. } = scratch;
+        let levels = by_level.chunks_exact(points);
+        for (l, (footprint, from)) in footprints.iter().zip(levels).enumerate() {
+            let (first, weights) = self.taps(l, line, footprint.across);
+            let at = footprint.start + first * points;
+            for (k, &weight) in weights.iter().enumerate() {
+                let to = &mut by_stretched[at + k * points..][..points];
+                training::add_scaled(self.simd, power(weight), from, to);
+            }
+        }
+    }
+
+    /// The transpose of [`Self::stretch`].
+    fn gather(
+        &self,
+        block: Block,
+        footprints: &mut [Footprint],
+        gradients: Gradients,
+        scratch: &SynthesisScratch,
+    ) {
+        let Block { place, length, points, .. } = block;
+        for (axis, footprint) in self.along.levels.iter().zip(footprints) {
+            let lines = scratch.by_stretched[footprint.start..].chunks_exact(points);
+            footprint.gradient = vec![0.0; footprint.length * footprint.count];
+            let gradient = footprint.gradient.chunks_exact_mut(footprint.length);
+            for (line, gradient) in lines.zip(gradient) {
+                gather(axis, place, &line[..length], gradient, gradients.power());
+            }
+        }
     }
 
     /// First of the four lines of a level for a line of pixels, counted from `from`, and weights.
@@ -518,16 +585,11 @@ impl<'a> Synthesis<'a> {
     }
 
     /// Reads the samples of a block's line, and how visible its colours are.
-    fn read(
-        &self,
-        corner: (usize, usize),
-        line: usize,
-        length: usize,
-        targets: &mut Vec<f32>,
-        visible: &mut Vec<f32>,
-    ) {
+    fn read(&self, line: usize, block: Block, scratch: &mut SynthesisScratch) {
+        let SynthesisScratch { targets, visible, .. } = scratch;
+        let Block { place, length, .. } = block;
         let (step, line_step) = self.lines.steps(self.picture.width);
-        let start = (corner.1 + line) * line_step + corner.0 * step;
+        let start = line * line_step + place * step;
         targets.resize(self.picture.channels * length, 0.0);
         for (channel, targets) in targets.chunks_exact_mut(length).enumerate() {
             self.picture.samples(channel, start, step, targets);
@@ -542,8 +604,11 @@ impl<'a> Synthesis<'a> {
 
     /// Squared errors of a line of outputs, which become their gradients; those of colours count by
     /// the square of their alpha.
-    fn compare(&self, targets: &[f32], visible: &[f32], points: usize, out: &mut [f32]) -> f64 {
+    fn compare(&self, scratch: &mut SynthesisScratch) -> f64 {
+        let SynthesisScratch { slope, delta, targets, visible, .. } = scratch;
         let Picture { channels, weight, .. } = *self.picture;
+        let out = &mut delta[slope.len()..];
+        let points = out.len() / channels;
         // Of [-1, 1] against [0, 1], averaged over the channels.
         let scale = 0.25 * weight / channels as f32;
         let mut error = 0.0;
@@ -554,7 +619,7 @@ impl<'a> Synthesis<'a> {
             let sum = if self.picture.has_alpha() && self.is_colour(channel) {
                 training::compare_weighted(targets, visible, out, 2.0 * scale)
             } else {
-                training::compare(self.level, targets, out, 2.0 * scale)
+                training::compare(self.simd, targets, out, 2.0 * scale)
             };
             error += f64::from(scale * sum);
         }

@@ -2,14 +2,15 @@
 //! A block of points goes forward and back through all layers while it is in cache; candle's own
 //! operations (`reference`) send every intermediate result through memory.
 
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::stepper::{Batch, LayerPlace, Step, Stepper, Task, TrainingPixels, WeightedPixel};
 use crate::quantize::Sensitivity;
+use crate::train::spare::Spare;
 use siren_image::DeviceError;
-use siren_kernel::{Activation, LANES, Matrix, Simd, add_outer};
+use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 /// Bytes of activations that a block may take, and the most points. Longer rows outweigh a
 /// stay in the second-level cache: 512 points of 10x28 (1.2 MB) are 5 % faster than 256.
@@ -26,16 +27,14 @@ const MAX_SHARDS: usize = 32;
 pub struct Fused<'a> {
     picture: TrainingPixels<'a>,
     layers: Vec<LayerPlace>,
-    level: Simd,
-    /// Working memory of threads that are not at work.
-    spare: Mutex<Vec<FusedScratch>>,
+    simd: Simd,
+    spare: Spare<FusedScratch>,
 }
 
 /// A layer as the kernels read it, its factor folded in.
 struct PackedLayer {
-    forward: Matrix,
+    forward: Affine,
     backward: Matrix,
-    biases: Vec<f32>,
 }
 
 /// Activations of one block.
@@ -79,8 +78,8 @@ impl<'a> Fused<'a> {
         Self {
             picture: TrainingPixels::new(task.raster),
             layers: LayerPlace::all(task.topology, &task.scales),
-            level: Simd::new(),
-            spare: Mutex::default(),
+            simd: Simd::new(),
+            spare: Spare::default(),
         }
     }
 
@@ -89,29 +88,12 @@ impl<'a> Fused<'a> {
         let packed = self.pack(weights);
         let shard = shard(points);
         let starts: Vec<usize> = (0..points).step_by(shard).collect();
+        let new = || FusedScratch::new(&self.layers);
         let shards: Vec<(f64, Vec<f32>)> = starts
             .into_par_iter()
             .map(|start| {
-                let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-                let idle = spare().pop();
-                let mut scratch = idle.unwrap_or_else(|| FusedScratch::new(&self.layers));
-                let mut gradient = vec![0.0; weights.len()];
-                let mut error = 0.0;
-                let end = points.min(start + shard);
-                for first in (start..end).step_by(scratch.block()) {
-                    let count = scratch.block().min(end - first);
-                    let pixels = (first..first + count).map(|i| self.picture.pixel(batch, i));
-                    scratch.load(&self.picture, pixels);
-                    self.forward(&packed, &mut scratch);
-                    error += scratch.compare(count);
-                    self.backward(&packed, &mut scratch, |_, layer, delta, h| {
-                        let LayerPlace { inputs, outputs, .. } = layer;
-                        let part = &mut gradient[layer.range()];
-                        add_outer(self.level, delta, outputs, h, inputs + 1, part);
-                    });
-                }
-                spare().push(scratch);
-                (error, gradient)
+                let points = start..points.min(start + shard);
+                self.spare.with_or(new, |scratch| self.shard(&packed, batch, points, scratch))
             })
             .collect();
         let mut shards = shards.into_iter();
@@ -128,6 +110,31 @@ impl<'a> Fused<'a> {
             gradient[layer.range()].iter_mut().for_each(|g| *g *= factor);
         }
         Step { loss: error * mean, gradient }
+    }
+
+    /// The error of some points of a batch and its gradient, factors left out.
+    fn shard(
+        &self,
+        packed: &[PackedLayer],
+        batch: Batch,
+        points: Range<usize>,
+        scratch: &mut FusedScratch,
+    ) -> (f64, Vec<f32>) {
+        let mut gradient = vec![0.0; self.layers.iter().map(|layer| layer.range().len()).sum()];
+        let mut error = 0.0;
+        for first in points.clone().step_by(scratch.block()) {
+            let count = scratch.block().min(points.end - first);
+            let pixels = (first..first + count).map(|i| self.picture.pixel(batch, i));
+            scratch.load(&self.picture, pixels);
+            self.forward(packed, scratch);
+            error += scratch.compare(count);
+            self.backward(packed, scratch, |_, layer, delta, h| {
+                let LayerPlace { inputs, outputs, .. } = layer;
+                let part = &mut gradient[layer.range()];
+                add_outer(self.simd, delta, outputs, h, inputs + 1, part);
+            });
+        }
+        (error, gradient)
     }
 
     /// How much the outputs change with the weights of each layer, factors folded in: the
@@ -188,9 +195,8 @@ impl<'a> Fused<'a> {
             let &LayerPlace { inputs, outputs, scale, start } = layer;
             let at = |o: usize, k: usize| scale * weights[start + o * (inputs + 1) + k];
             PackedLayer {
-                forward: Matrix::new(outputs, inputs, at),
+                forward: Affine::new(outputs, inputs, at),
                 backward: Matrix::new(inputs, outputs, |k, o| at(o, k)),
-                biases: (0..outputs).map(|o| at(o, inputs)).collect(),
             }
         };
         self.layers.iter().map(pack).collect()
@@ -205,14 +211,13 @@ impl<'a> Fused<'a> {
             let (before, after) = scratch.h.split_at_mut(l + 1);
             let h = &before[l][..inputs * block];
             let out = &mut after[0][..outputs * block];
-            let (biases, sine) = (&layer.biases, Activation::Sine);
             let slope = &mut scratch.slope[l];
-            layer.forward.layer_with_slope(self.level, biases, sine, h, out, slope);
+            layer.forward.layer_with_slope(self.simd, Activation::Sine, h, out, slope);
         }
         let LayerPlace { inputs, outputs, .. } = self.layers[hidden.len()];
         let h = &scratch.h[hidden.len()][..inputs * block];
         let out = &mut scratch.delta[..outputs * block];
-        output.forward.layer(self.level, &output.biases, Activation::Identity, h, out);
+        output.forward.layer(self.simd, Activation::Identity, h, out);
     }
 
     /// Carries gradients of the outputs, in `scratch.delta`, back through the layers. `visit`
@@ -233,7 +238,7 @@ impl<'a> Fused<'a> {
             if l > 0 {
                 let slope = &scratch.slope[l - 1];
                 let previous = &mut scratch.previous[..inputs * block];
-                layer.backward.product_times(self.level, delta, slope, previous);
+                layer.backward.product_times(self.simd, delta, slope, previous);
                 std::mem::swap(&mut scratch.delta, &mut scratch.previous);
             }
         }

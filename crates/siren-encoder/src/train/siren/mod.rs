@@ -306,12 +306,7 @@ impl<'a> SirenRun<'a> {
         }
         self.optimizer.step(&mut self.model, &gradient, rate * warmth);
         self.step += 1;
-        let change = SMOOTHING * (loss - self.smoothed);
-        self.smoothed = if self.smoothed.is_nan() { loss } else { self.smoothed + change };
-        self.lowest = self.lowest.min(self.smoothed);
-        if self.step.is_multiple_of(COPY_EVERY) && self.smoothed <= SOUND * self.lowest {
-            self.good = std::mem::replace(&mut self.recent, self.model.weights().to_vec());
-        }
+        self.follow(loss);
         let progress = f64::from(self.step) / f64::from(self.schedule.steps());
         let is_mark = self.schedule.is_mark(self.step, CHECKS);
         let due = if self.steps.is_none() { progress >= QUANTIZED_FROM } else { is_mark };
@@ -319,24 +314,39 @@ impl<'a> SirenRun<'a> {
             self.quantize();
         }
         if is_mark {
-            let best = self.best.error;
-            if let Some(errors) = self.check() {
-                self.sampler.focus(&errors);
-                let worse = errors.relative > WORSE * best;
-                let astray = worse && (self.worse || errors.relative > FLAT);
-                if astray && self.learned && may_restore {
-                    self.good = self.best.weights.clone();
-                    self.recover();
-                }
-                self.worse = worse;
-            }
-            // A rate so high that nothing is learned is a divergence too.
-            let chance = MIN_ATTEMPT.max(self.schedule.steps() / ATTEMPTS);
-            if may_restore && !self.learned && self.step - self.restored_at >= chance {
-                self.recover();
-            }
+            self.look(may_restore);
         }
         Ok(true)
+    }
+
+    /// Takes note of a step's loss; keeps its weights now and then while all is well.
+    fn follow(&mut self, loss: f64) {
+        let change = SMOOTHING * (loss - self.smoothed);
+        self.smoothed = if self.smoothed.is_nan() { loss } else { self.smoothed + change };
+        self.lowest = self.lowest.min(self.smoothed);
+        if self.step.is_multiple_of(COPY_EVERY) && self.smoothed <= SOUND * self.lowest {
+            self.good = std::mem::replace(&mut self.recent, self.model.weights().to_vec());
+        }
+    }
+
+    /// Measures the network, and goes back where it has gone astray.
+    fn look(&mut self, may_restore: bool) {
+        let best = self.best.error;
+        if let Some(errors) = self.check() {
+            self.sampler.focus(&errors);
+            let worse = errors.relative > WORSE * best;
+            let astray = worse && (self.worse || errors.relative > FLAT);
+            if astray && self.learned && may_restore {
+                self.good = self.best.weights.clone();
+                self.recover();
+            }
+            self.worse = worse;
+        }
+        // A rate so high that nothing is learned is a divergence too.
+        let chance = MIN_ATTEMPT.max(self.schedule.steps() / ATTEMPTS);
+        if may_restore && !self.learned && self.step - self.restored_at >= chance {
+            self.recover();
+        }
     }
 
     fn loss_and_gradient(&mut self, batch: Batch) -> Result<Step, EncodeError> {

@@ -37,54 +37,28 @@ pub(super) struct Errors {
 /// Measures `siren` on about `pixels` pixels in a regular grid over the raster, against the
 /// colour `flat`.
 pub(super) fn measure(raster: &Raster, siren: &Siren, flat: &[f32], pixels: u64) -> Errors {
-    let size = raster.size();
-    let grid = PixelGrid::new(size, &View::default()).expect("a raster's own size is a view");
     let evaluator = Evaluator::new(siren.clone());
-    let channels = raster.channels().count();
-    let stride = (size.pixels() as f64 / pixels as f64).sqrt().ceil().max(1.0) as usize;
-    let (width, height) = (size.width as usize, size.height as usize);
-    let (columns, rows) = (width.div_ceil(stride), height.div_ceil(stride));
-    let across = columns.div_ceil(TILE);
-    let strips: Vec<usize> = (0..rows).step_by(TILE).collect();
+    let picked = Picked::new(raster, pixels);
+    let tops: Vec<usize> = (0..picked.rows).step_by(TILE).collect();
+    let memory = || {
+        let out = vec![0.0; evaluator.channels() * BLOCK];
+        (evaluator.scratch(), Points::default(), out)
+    };
     // The tiles of each strip of tiles.
-    let strips: Vec<Vec<Tile>> = strips
+    let strips: Vec<Vec<Tile>> = tops
         .into_par_iter()
-        .map_init(
-            || (evaluator.scratch(), Points::default(), vec![0.0; channels * BLOCK]),
-            |(scratch, points, out), top| {
-                let mut tiles = vec![Tile::default(); across];
-                let picked: Vec<(usize, usize)> = (top..rows.min(top + TILE))
-                    .flat_map(|row| (0..columns).map(move |column| (column, row)))
-                    .collect();
-                for picked in picked.chunks(BLOCK) {
-                    let pixel = |&(column, row): &(usize, usize)| (row * width + column) * stride;
-                    for (i, at) in picked.iter().enumerate() {
-                        (points.x[i], points.y[i]) = grid.centre(pixel(at) as u64);
-                    }
-                    evaluator.values(points, scratch, out);
-                    for (i, at) in picked.iter().enumerate() {
-                        let tile = &mut tiles[at.0 / TILE];
-                        let first = pixel(at) * channels;
-                        let alpha = raster
-                            .channels()
-                            .has_alpha()
-                            .then(|| f64::from(raster.unit(first + channels - 1)).powi(2));
-                        for channel in 0..channels {
-                            let weight = alpha.filter(|_| channel + 1 < channels).unwrap_or(1.0);
-                            let sample = raster.unit(first + channel);
-                            let target = 2.0 * sample - 1.0;
-                            let value = out[channel * BLOCK + i];
-                            let value =
-                                if value.is_nan() { f32::INFINITY } else { value.clamp(-1.0, 1.0) };
-                            tile.error += weight * f64::from(value - target).powi(2);
-                            tile.flat += weight * f64::from(flat[channel] - target).powi(2);
-                            tile.count += 1.0;
-                        }
-                    }
+        .map_init(memory, |(scratch, points, out), top| {
+            let mut tiles = vec![Tile::default(); picked.columns.div_ceil(TILE)];
+            for places in picked.strip(top).chunks(BLOCK) {
+                picked.load(places, points);
+                evaluator.values(points, scratch, out);
+                for (i, &place) in places.iter().enumerate() {
+                    let values = out.iter().skip(i).step_by(BLOCK);
+                    picked.compare(place, values, flat, &mut tiles[place.0 / TILE]);
                 }
-                tiles
-            },
-        )
+            }
+            tiles
+        })
         .collect();
     // Summed in order, so that the result does not depend on the threads.
     let tiles = || strips.iter().flatten();
@@ -92,7 +66,66 @@ pub(super) fn measure(raster: &Raster, siren: &Siren, flat: &[f32], pixels: u64)
     Errors {
         relative: sum(|tile| tile.error) / sum(|tile| tile.flat),
         tiles: tiles().map(|tile| (tile.error / tile.count) as f32).collect(),
-        tile: TILE * stride,
+        tile: TILE * picked.stride,
+    }
+}
+
+/// The pixels that a network is measured on: every `stride`th of each axis.
+struct Picked<'a> {
+    raster: &'a Raster,
+    grid: PixelGrid,
+    stride: usize,
+    columns: usize,
+    rows: usize,
+}
+
+impl<'a> Picked<'a> {
+    fn new(raster: &'a Raster, pixels: u64) -> Self {
+        let size = raster.size();
+        let grid = PixelGrid::new(size, &View::default()).expect("a raster's own size is a view");
+        let stride = (size.pixels() as f64 / pixels as f64).sqrt().ceil().max(1.0) as usize;
+        let [columns, rows] = [size.width, size.height].map(|len| (len as usize).div_ceil(stride));
+        Self { raster, grid, stride, columns, rows }
+    }
+
+    /// Places of a strip of tiles, column and row.
+    fn strip(&self, top: usize) -> Vec<(usize, usize)> {
+        let rows = top..self.rows.min(top + TILE);
+        rows.flat_map(|row| (0..self.columns).map(move |column| (column, row))).collect()
+    }
+
+    /// The number of the pixel at a place.
+    fn pixel(&self, (column, row): (usize, usize)) -> usize {
+        (row * self.raster.size().width as usize + column) * self.stride
+    }
+
+    fn load(&self, places: &[(usize, usize)], points: &mut Points) {
+        for (i, &place) in places.iter().enumerate() {
+            (points.x[i], points.y[i]) = self.grid.centre(self.pixel(place) as u64);
+        }
+    }
+
+    /// Adds the errors of a pixel's values, channel by channel.
+    fn compare<'v>(
+        &self,
+        place: (usize, usize),
+        values: impl Iterator<Item = &'v f32>,
+        flat: &[f32],
+        tile: &mut Tile,
+    ) {
+        let raster = self.raster;
+        let channels = raster.channels().count();
+        let first = self.pixel(place) * channels;
+        let has_alpha = raster.channels().has_alpha();
+        let alpha = has_alpha.then(|| f64::from(raster.unit(first + channels - 1)).powi(2));
+        for (channel, (&value, flat)) in values.zip(flat).enumerate() {
+            let weight = alpha.filter(|_| channel + 1 < channels).unwrap_or(1.0);
+            let target = 2.0 * raster.unit(first + channel) - 1.0;
+            let value = if value.is_nan() { f32::INFINITY } else { value.clamp(-1.0, 1.0) };
+            tile.error += weight * f64::from(value - target).powi(2);
+            tile.flat += weight * f64::from(flat - target).powi(2);
+            tile.count += 1.0;
+        }
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::mem;
 
-use super::layout::Layout;
-use super::native::block_on;
-use super::pipeline::{
-    Access, EVALUATIONS, Header, bind, bindings, compile_sum, counted_error, pass, sum_workgroups,
-};
-use super::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
+use super::{EVALUATIONS, compile_sum, counted_error, sum_workgroups};
+use crate::layout::Layout;
+use crate::native::block_on;
+use crate::pipeline::{Access, Header, bind, bindings, pass};
+use crate::{Gpu, GpuError, MOST_BYTES, Timer, Variant, axes, bytes_of, floats};
 use siren_encoder::train::siren::{Batch, Step, Stepper};
 use siren_image::DeviceError;
 use siren_image::network::Topology;

@@ -3,14 +3,13 @@
 
 use wgpu::BufferUsages as U;
 
-use super::super::native::block_on;
-use super::super::pipeline::{
-    EVALUATIONS, bind, compile, compile_sum, counted_error, pass, sum_workgroups,
-};
-use super::super::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
-use super::{
+use super::{EVALUATIONS, compile_sum, counted_error, sum_workgroups};
+use crate::latents::{
     BLOCK, BlockLayer, INVOCATIONS, LevelTable, Network, PICTURE, Parameters, places, source,
 };
+use crate::native::block_on;
+use crate::pipeline::{bind, compile, pass};
+use crate::{Gpu, GpuError, MOST_BYTES, bytes_of, floats};
 use siren_encoder::train::latents::{
     self as training, Outcome, Rounding, Sizes, Step, Stepper, Weights,
 };
@@ -77,6 +76,49 @@ struct Bound {
     workgroups: u32,
 }
 
+impl Bound {
+    /// For a kernel with an invocation for each item, or several where these are too many.
+    fn of_items(
+        gpu: &Gpu,
+        kernel: &wgpu::ComputePipeline,
+        items: usize,
+        buffers: &[(u32, &wgpu::Buffer)],
+    ) -> Self {
+        let most = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
+        let group = bind(gpu, &kernel.get_bind_group_layout(0), buffers);
+        Self { group, workgroups: items.div_ceil(INVOCATIONS).min(most) as u32 }
+    }
+}
+
+/// Levels in use, and how many tiles of latents and sums along rows of pixels they have.
+struct Tables {
+    levels: Vec<LevelTable>,
+    tiles: usize,
+    columns: usize,
+}
+
+/// A network's kernel and how many workgroups share its tiles.
+struct Plan<'a> {
+    kernel: &'a wgpu::ComputePipeline,
+    network: Network,
+    tiles: usize,
+    workgroups: u32,
+}
+
+impl<'a> Plan<'a> {
+    fn new(gpu: &Gpu, kernel: &'a wgpu::ComputePipeline, network: Network, tiles: usize) -> Self {
+        let most = MOST_BYTES.min(gpu.device.limits().max_storage_buffer_binding_size);
+        let most = (most / network.work_bytes()).clamp(1, WORKGROUPS);
+        let workgroups = gpu.workgroups(tiles as u64, most, network.iterations());
+        Self { kernel, network, tiles, workgroups }
+    }
+
+    /// Bytes of all workgroups' gradients and rows.
+    fn work_bytes(&self) -> u64 {
+        u64::from(self.workgroups) * self.network.work_bytes()
+    }
+}
+
 impl LatentTrainer {
     /// Room for latents, all zero.
     ///
@@ -123,59 +165,22 @@ impl LatentTrainer {
     }
 
     fn stage(&self, stage: &training::Stage) -> Result<StageBuffers, GpuError> {
-        let Self { gpu, sizes, kernels, .. } = self;
-        let base = stage.base;
+        let Self { gpu, sizes, kernels, soft, state, by_input, .. } = self;
         let &training::Picture { width, height, weight, .. } = stage.picture;
-        let pixels = width * height;
-        let count = sizes.levels.len() - base;
-        let (mut tiles, mut columns) = (0, 0);
-        let mut levels = Vec::with_capacity(count);
-        let mut words: Vec<u32> = Vec::new();
-        for (number, &(w, h)) in sizes.levels.iter().enumerate().skip(base) {
-            let start = self.starts[number];
-            levels.push(LevelTable {
-                width: w,
-                height: h,
-                start,
-                number,
-                tiles,
-                columns,
-                ..LevelTable::default()
-            });
-            tiles += (w * h).div_ceil(INVOCATIONS);
-            columns += w * height;
-        }
-        let centres = |length: usize| (0..length).map(|i| i as f64 + 0.5);
-        for (l, level) in levels.iter().enumerate() {
-            words.extend(places(l, level.width, 0, centres(width)));
-        }
-        for (l, level) in levels.iter().enumerate() {
-            words.extend(places(l, level.height, 0, centres(height)));
-        }
-        words.extend(stage.interleaved().into_iter().map(f32::to_bits));
-        let samples = gpu.buffer_of("the picture", &words, U::STORAGE)?;
-        let by_level =
-            gpu.buffer("the splines' gradients", 4 * (count * pixels) as u64, U::STORAGE)?;
+        let (pixels, last) = (width * height, self.starts[sizes.levels.len()]);
+        let used = last - self.starts[stage.base];
+        let Tables { levels, tiles, columns } = self.tables(stage.base, height);
+        let count = levels.len();
+        let samples = gpu.buffer_of("the picture", &picture_words(stage, &levels), U::STORAGE)?;
+        let by_level = 4 * (count * pixels) as u64;
+        let by_level = gpu.buffer("the splines' gradients", by_level, U::STORAGE)?;
         let by_column = gpu.buffer("their sums", 4 * columns as u64, U::STORAGE)?;
 
-        let networks = [
-            Network::of_picture(count, sizes.sines, sizes.channels),
-            Network::of_rates(sizes.hidden),
-        ];
-        let tiles = [pixels.div_ceil(INVOCATIONS), tiles];
-        let of_workgroup = |network: &Network| {
-            16 * (network.gradient_length() + network.rows * INVOCATIONS) as u64
-        };
-        let most = MOST_BYTES.min(gpu.device.limits().max_storage_buffer_binding_size);
-        let workgroups = [0, 1].map(|i| {
-            let network = &networks[i];
-            let most = (most / of_workgroup(network)).clamp(1, WORKGROUPS);
-            gpu.workgroups(tiles[i] as u64, most, network.iterations())
-        });
-        let bytes = [0, 1].map(|i| u64::from(workgroups[i]) * of_workgroup(&networks[i]));
-        let work = gpu.buffer("the workgroups' rows", bytes[0].max(bytes[1]), U::STORAGE)?;
-
-        let last = self.starts[sizes.levels.len()];
+        let network = Network::of_picture(count, sizes.sines, sizes.channels);
+        let picture = Plan::new(gpu, &kernels.picture, network, pixels.div_ceil(INVOCATIONS));
+        let rates = Plan::new(gpu, &kernels.rates, Network::of_rates(sizes.hidden), tiles);
+        let of_work = picture.work_bytes().max(rates.work_bytes());
+        let work = gpu.buffer("the workgroups' rows", of_work, U::STORAGE)?;
         let common = Parameters {
             size: (width, height),
             channels: sizes.channels,
@@ -185,45 +190,16 @@ impl LatentTrainer {
             levels,
             ..Parameters::default()
         };
-        let part = |i: usize, kernel: &wgpu::ComputePipeline, more: &[(u32, &wgpu::Buffer)]| {
-            let network = networks[i].clone();
-            let parameters = Parameters {
-                workgroups: workgroups[i],
-                tiles: tiles[i],
-                gradient_length: network.gradient_length(),
-                ..common.clone()
-            };
-            let uniform = parameters.words(&network);
-            let uniform = gpu.buffer_of("the parameters", &uniform, U::UNIFORM)?;
-            let of_weights = 16 * network.length() as u64;
-            let weights = gpu.buffer("the weights", of_weights, U::STORAGE | U::COPY_DST)?;
-            let of_gradient = 16 * network.gradient_length() as u64;
-            let sums = gpu.buffer("the gradient", of_gradient, U::STORAGE | U::COPY_SRC)?;
-            let counts = [network.gradient_length() as u32, workgroups[i], 0, 0];
-            let of_counts = gpu.buffer_of("the counts", &counts, U::UNIFORM)?;
-            let buffers =
-                [&[(0, &uniform), (1, &weights), (3, &self.soft), (4, &work)], more].concat();
-            let bound = bind(gpu, &kernel.get_bind_group_layout(0), &buffers);
-            let summed = [(0, &of_counts), (1, &work), (2, &sums)];
-            let sum = Bound {
-                group: bind(gpu, &kernels.sum.get_bind_group_layout(0), &summed),
-                workgroups: sum_workgroups(network.gradient_length() as u32),
-            };
-            Ok(Part { network, parameters, uniform, weights, sums, bound, sum })
+        let picture = self.part(picture, &common, &work, &[(2, &samples), (5, &by_level)])?;
+        let rates = self.part(rates, &common, &work, &[(7, by_input)])?;
+
+        let bound = |kernel, items, more: &[(u32, &wgpu::Buffer)]| {
+            Bound::of_items(gpu, kernel, items, &[&[(0, &picture.uniform)], more].concat())
         };
-        let of_picture = part(0, &kernels.picture, &[(2, &samples), (5, &by_level)])?;
-        let of_rates = part(1, &kernels.rates, &[(7, &self.by_input)])?;
-        let limit = gpu.device.limits().max_compute_workgroups_per_dimension as usize;
-        let bound =
-            |kernel: &wgpu::ComputePipeline, items: usize, more: &[(u32, &wgpu::Buffer)]| {
-                let buffers = [&[(0, &of_picture.uniform)], more].concat();
-                let group = bind(gpu, &kernel.get_bind_group_layout(0), &buffers);
-                Bound { group, workgroups: items.div_ceil(INVOCATIONS).min(limit) as u32 }
-            };
-        let used = last - self.starts[base];
+        let sums = picture.sums.size() + rates.sums.size();
         let stage = StageBuffers {
-            base,
-            soften: bound(&kernels.soften, used, &[(3, &self.soft), (9, &self.state)]),
+            base: stage.base,
+            soften: bound(&kernels.soften, used, &[(3, soft), (9, state)]),
             columns: bound(
                 &kernels.columns,
                 columns,
@@ -232,18 +208,55 @@ impl LatentTrainer {
             descend: bound(
                 &kernels.descend,
                 used,
-                &[(2, &samples), (7, &self.by_input), (8, &by_column), (9, &self.state)],
+                &[(2, &samples), (7, by_input), (8, &by_column), (9, state)],
             ),
-            readable: gpu.buffer(
-                "the gradients",
-                of_picture.sums.size() + of_rates.sums.size(),
-                U::MAP_READ | U::COPY_DST,
-            )?,
-            picture: of_picture,
-            rates: of_rates,
+            readable: gpu.buffer("the gradients", sums, U::MAP_READ | U::COPY_DST)?,
+            picture,
+            rates,
         };
         gpu.check()?;
         Ok(stage)
+    }
+
+    /// The levels from `base` on, for a picture of so many rows.
+    fn tables(&self, base: usize, rows: usize) -> Tables {
+        let (mut levels, mut tiles, mut columns) = (Vec::new(), 0, 0);
+        for (number, &(width, height)) in self.sizes.levels.iter().enumerate().skip(base) {
+            let (start, rate) = (self.starts[number], Default::default());
+            levels.push(LevelTable { width, height, start, number, tiles, columns, rate });
+            tiles += (width * height).div_ceil(INVOCATIONS);
+            columns += width * rows;
+        }
+        Tables { levels, tiles, columns }
+    }
+
+    /// The buffers of a network, of which `more` are those that are its own.
+    fn part(
+        &self,
+        plan: Plan,
+        common: &Parameters,
+        work: &wgpu::Buffer,
+        more: &[(u32, &wgpu::Buffer)],
+    ) -> Result<Part, GpuError> {
+        let Self { gpu, kernels, soft, .. } = self;
+        let Plan { kernel, network, tiles, workgroups } = plan;
+        let gradient_length = network.gradient_length();
+        let parameters = Parameters { workgroups, tiles, gradient_length, ..common.clone() };
+        let uniform = gpu.buffer_of("the parameters", &parameters.words(&network), U::UNIFORM)?;
+        let of_weights = 16 * network.length() as u64;
+        let weights = gpu.buffer("the weights", of_weights, U::STORAGE | U::COPY_DST)?;
+        let of_gradient = 16 * gradient_length as u64;
+        let sums = gpu.buffer("the gradient", of_gradient, U::STORAGE | U::COPY_SRC)?;
+        let counts = [gradient_length as u32, workgroups, 0, 0];
+        let counts = gpu.buffer_of("the counts", &counts, U::UNIFORM)?;
+        let buffers = [&[(0, &uniform), (1, &weights), (3, soft), (4, work)], more].concat();
+        let bound = bind(gpu, &kernel.get_bind_group_layout(0), &buffers);
+        let summed = [(0, &counts), (1, work), (2, &sums)];
+        let sum = Bound {
+            group: bind(gpu, &kernels.sum.get_bind_group_layout(0), &summed),
+            workgroups: sum_workgroups(gradient_length as u32),
+        };
+        Ok(Part { network, parameters, uniform, weights, sums, bound, sum })
     }
 
     fn state<T>(&self, pick: impl Fn([f32; STATE]) -> T) -> Result<Vec<T>, GpuError> {
@@ -287,21 +300,9 @@ impl LatentTrainer {
         let Self { gpu, kernels, stage, .. } = self;
         let StageBuffers { picture, rates, soften, columns, descend, readable, .. } =
             stage.as_mut().expect("a stage has begun");
-        let by_latents = step.update.is_some();
-        for (part, share) in [&mut *picture, &mut *rates].into_iter().zip(step.shares) {
-            let parameters = &mut part.parameters;
-            parameters.share = share.min(parameters.tiles).max(1);
-            parameters.turn = step.number as usize % parameters.share;
-            parameters.by_latents = by_latents;
-            parameters.set(step);
-            let words = parameters.words(&part.network);
-            gpu.queue.write_buffer(&part.uniform, 0, &bytes_of(&words));
-        }
         let Weights { sine, output, entropy } = weights;
-        let of_picture = picture.network.packed(&[sine, output]);
-        gpu.queue.write_buffer(&picture.weights, 0, &bytes_of(&of_picture));
-        let of_rates = rates.network.packed(&entropy.each_ref().map(Vec::as_slice));
-        gpu.queue.write_buffer(&rates.weights, 0, &bytes_of(&of_rates));
+        picture.write(gpu, step, step.shares[0], &[sine, output]);
+        rates.write(gpu, step, step.shares[1], &entropy.each_ref().map(Vec::as_slice));
 
         let mut recorder = Recorder::new(gpu);
         if step.rounding != Rounding::Kept {
@@ -309,7 +310,7 @@ impl LatentTrainer {
         }
         recorder.part(&kernels.picture, &kernels.sum, picture);
         recorder.part(&kernels.rates, &kernels.sum, rates);
-        if by_latents {
+        if step.update.is_some() {
             recorder.pass(&kernels.columns, columns);
             recorder.pass(&kernels.descend, descend);
         }
@@ -322,15 +323,35 @@ impl LatentTrainer {
         let sums = gpu.read(readable, bytes, Some(submission), |bytes| floats(bytes).collect());
         let sums: Vec<f32> = block_on(sums)?;
         let (of_picture, of_rates) = sums.split_at(first as usize / 4);
-        let (rows, error) = picture.unpacked(of_picture, picture.parameters.points)?;
-        let Ok([sine, output]) = <[Vec<f32>; 2]>::try_from(rows) else {
-            unreachable!("two layers")
-        };
-        let latents = picture.parameters.levels.iter().map(|level| level.width * level.height);
-        let (rows, bits) = rates.unpacked(of_rates, latents.sum())?;
-        let Ok(entropy) = <[Vec<f32>; 3]>::try_from(rows) else { unreachable!("three layers") };
-        Ok(Outcome { error, bits, gradients: Weights { sine, output, entropy } })
+        outcome((picture, of_picture), (rates, of_rates))
     }
+}
+
+/// What the sums over the workgroups say.
+fn outcome(picture: (&Part, &[f32]), rates: (&Part, &[f32])) -> Result<Outcome, GpuError> {
+    let (picture, sums) = picture;
+    let (rows, error) = picture.unpacked(sums, picture.parameters.points)?;
+    let Ok([sine, output]) = <[Vec<f32>; 2]>::try_from(rows) else { unreachable!("two layers") };
+    let (rates, sums) = rates;
+    let latents = rates.parameters.levels.iter().map(|level| level.width * level.height);
+    let (rows, bits) = rates.unpacked(sums, latents.sum())?;
+    let Ok(entropy) = <[Vec<f32>; 3]>::try_from(rows) else { unreachable!("three layers") };
+    Ok(Outcome { error, bits, gradients: Weights { sine, output, entropy } })
+}
+
+/// The places of a stage's pixels in the levels, column by column and row by row, and the samples.
+fn picture_words(stage: &training::Stage, levels: &[LevelTable]) -> Vec<u32> {
+    let &training::Picture { width, height, .. } = stage.picture;
+    let centres = |length: usize| (0..length).map(|i| i as f64 + 0.5);
+    let mut words: Vec<u32> = Vec::new();
+    for (l, level) in levels.iter().enumerate() {
+        words.extend(places(l, level.width, 0, centres(width)));
+    }
+    for (l, level) in levels.iter().enumerate() {
+        words.extend(places(l, level.height, 0, centres(height)));
+    }
+    words.extend(stage.interleaved().into_iter().map(f32::to_bits));
+    words
 }
 
 impl Stepper for LatentTrainer {
@@ -378,6 +399,18 @@ impl Parameters {
 }
 
 impl Part {
+    /// Writes what a step of one in `share` tiles is given: the parameters and the layers' weights.
+    fn write(&mut self, gpu: &Gpu, step: &Step, share: usize, layers: &[&[f32]]) {
+        let parameters = &mut self.parameters;
+        parameters.share = share.min(parameters.tiles).max(1);
+        parameters.turn = step.number as usize % parameters.share;
+        parameters.by_latents = step.update.is_some();
+        parameters.set(step);
+        let words = parameters.words(&self.network);
+        gpu.queue.write_buffer(&self.uniform, 0, &bytes_of(&words));
+        gpu.queue.write_buffer(&self.weights, 0, &bytes_of(&self.network.packed(layers)));
+    }
+
     /// The rows of the gradient and the sum of the errors.
     fn unpacked(&self, sums: &[f32], wanted: usize) -> Result<(Vec<Vec<f32>>, f64), GpuError> {
         let (gradient, end) = sums.split_at(BLOCK * self.network.length());
@@ -411,6 +444,11 @@ impl Network {
     /// `vec4f` of a gradient; the last holds the error.
     fn gradient_length(&self) -> usize {
         self.length() + 1
+    }
+
+    /// Bytes of a workgroup's gradient and rows.
+    fn work_bytes(&self) -> u64 {
+        16 * (self.gradient_length() + self.rows * INVOCATIONS) as u64
     }
 
     /// The rows of each layer's gradient.
