@@ -5,8 +5,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sirenc::container::{Cicp, Container, Metadata, Representation, TrainingOmega, WeightCoding};
 use sirenc::{
-    BitDepth, Channels, Crop, DecodeError, Decoder, Field, PixelGrid, Sampling, Scale, Size, Topology,
-    View,
+    BitDepth, Channels, Crop, DecodeError, Decoder, Field, PixelGrid, Sampling, Scale, Size,
+    Topology, View,
 };
 use sirenc_fuzz::{LIMITS, on_this_thread};
 

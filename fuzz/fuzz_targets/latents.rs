@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sirenc::coding::latents::{self, Payload};
+use sirenc::coding::payload::{self, Payload};
 use sirenc::latents::Region;
 use sirenc::{Channels, Size, Topology};
 use sirenc_fuzz::on_this_thread;
@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         && Payload::read(rest.to_vec(), size, &topology).is_ok()
         && let Ok(planes) = decoded
     {
-        let written = grids::encode(&planes, payload.networks());
+        let written = payload::encode(&planes, payload.networks());
         let read = Payload::read(written, size, &topology).expect("what was written is read");
         assert_eq!(read.decode(0, None), Ok(planes));
     }

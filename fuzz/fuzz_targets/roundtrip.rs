@@ -4,8 +4,8 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use sirenc::coding::compact::{self, QuantizedLayer, Steps};
-use sirenc::coding::latents::{self, Networks, Payload};
 use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
+use sirenc::coding::payload::{self, Networks, Payload};
 use sirenc::container::{BitDepth, Container, Metadata, Representation, WeightCoding};
 use sirenc::latents::{Plane, level_length};
 use sirenc::{Channels, Siren, Size, Topology};
@@ -48,7 +48,7 @@ fn siren(u: &mut Unstructured) -> Result<()> {
     Ok(())
 }
 
-fn grid(u: &mut Unstructured) -> Result<()> {
+fn latents(u: &mut Unstructured) -> Result<()> {
     let size = Size { width: u.int_in_range(1..=5)?, height: u.int_in_range(1..=5)? };
     let levels = u.int_in_range(1..=3)?;
     let topology = topology(u, 1)?;
@@ -88,7 +88,7 @@ fn grid(u: &mut Unstructured) -> Result<()> {
         representation: Representation::Latents,
         coding: WeightCoding::Compact,
         metadata: Metadata::default(),
-        weights: grids::encode(&planes, &networks),
+        weights: payload::encode(&planes, &networks),
         topology: topology.clone(),
     };
     assert_eq!(Container::read(&container.write()).as_ref(), Ok(&container));
@@ -103,6 +103,6 @@ fuzz_target!(|bytes: &[u8]| {
     let mut u = Unstructured::new(bytes);
     let _ = match bool::arbitrary(&mut u) {
         Ok(true) => siren(&mut u),
-        _ => grid(&mut u),
+        _ => latents(&mut u),
     };
 });

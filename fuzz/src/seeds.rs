@@ -36,7 +36,7 @@ fn main() -> io::Result<()> {
             Representation::Latents => {
                 let side = |side: u32| (side / 3) as u8;
                 let start = [side(width), side(height), channels | hidden[0] << 2];
-                write("grids", &[&start, &weights[..]].concat())?;
+                write("latents", &[&start, &weights[..]].concat())?;
             }
         }
     }
