@@ -303,8 +303,8 @@ impl<'a> LatentRun<'a> {
 
     /// Has the device compute the steps, if there is one.
     fn move_to_device(&mut self) -> Result<(), EncodeError> {
-        self.keep()?;
         let Some(stepper) = self.device.latents(&self.model.sizes())? else { return Ok(()) };
+        self.keep()?;
         match self.model.move_to(stepper) {
             Ok(()) => Ok(()),
             Err(failure) => self.fall_back(failure),
