@@ -28,9 +28,9 @@ use siren_image::DeviceError;
 use siren_image::PixelGrid;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::adapters;
-#[cfg(not(target_arch = "wasm32"))]
 use native::drive;
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{KeptGpu, adapters};
 pub use render::Renderer;
 use reply::reply;
 #[cfg(feature = "train")]
@@ -108,6 +108,11 @@ impl Adapter {
             automatic: matches!(info.device_type, DeviceType::DiscreteGpu | DeviceType::VirtualGpu)
                 && info.backend != Backend::Gl,
         }
+    }
+
+    /// What to call a device of this adapter.
+    pub fn device_name(&self) -> String {
+        format!("gpu ({})", self.name)
     }
 
     fn is_named(&self, name: &str) -> bool {

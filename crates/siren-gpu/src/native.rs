@@ -2,6 +2,7 @@
 //! a browser there is neither: it drives its devices itself, and who waits there awaits.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::{Adapter, Gpu, GpuError, Renderer};
 use siren_image::DeviceError;
@@ -92,9 +93,43 @@ impl Gpu {
     }
 }
 
+/// A GPU that is opened when it is first asked for, kept, and opened once more where it was lost.
+#[derive(Debug, Default)]
+pub struct KeptGpu(Mutex<Option<Gpu>>);
+
+impl KeptGpu {
+    /// The GPU that is kept, else as [`Gpu::open`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn open(&self) -> Result<Gpu, GpuError> {
+        let gpu = self.get(|| Gpu::open().map(Some))?;
+        Ok(gpu.expect("it has opened"))
+    }
+
+    /// The GPU that is kept, else as [`Gpu::automatic`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn automatic(&self) -> Result<Option<Gpu>, GpuError> {
+        self.get(Gpu::automatic)
+    }
+
+    fn get(
+        &self,
+        open: impl FnOnce() -> Result<Option<Gpu>, GpuError>,
+    ) -> Result<Option<Gpu>, GpuError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(Gpu::is_lost) {
+            *kept = open()?;
+        }
+        Ok(kept.clone())
+    }
+}
+
 impl Backend for Renderer {
     fn name(&self) -> String {
-        format!("gpu ({})", self.gpu().adapter().name)
+        self.gpu().adapter().device_name()
     }
 
     fn rows(&mut self, rows: Range<u32>, out: Rows) -> Result<(), DeviceError> {

@@ -46,14 +46,9 @@ impl<D> Fallback<D> {
         &mut self,
         work: impl FnOnce(&mut D) -> Result<T, DeviceError>,
     ) -> Result<Option<T>, DeviceError> {
-        let Some(device) = &mut self.device else { return Ok(None) };
-        match work(device) {
-            Ok(result) => {
-                self.has_worked = true;
-                Ok(Some(result))
-            }
-            Err(failure) => self.give_up(failure).map(|()| None),
-        }
+        let result = self.prepare(work)?;
+        self.has_worked |= result.is_some();
+        Ok(result)
     }
 
     /// As [`Fallback::run`], for what only prepares the device's work.
@@ -71,7 +66,16 @@ impl<D> Fallback<D> {
         }
     }
 
-    fn give_up(&mut self, failure: DeviceError) -> Result<(), DeviceError> {
+    /// Says that the device has worked, outside of [`Fallback::run`].
+    pub fn worked(&mut self) {
+        self.has_worked = true;
+    }
+
+    /// Says that the device has failed, outside of [`Fallback::run`]: it is the CPU's turn from now on.
+    ///
+    /// # Errors
+    /// As [`Fallback::run`].
+    pub fn give_up(&mut self, failure: DeviceError) -> Result<(), DeviceError> {
         if self.required && !self.has_worked {
             return Err(failure);
         }

@@ -1,10 +1,8 @@
 //! GPUs, where this build has them: for renders, for trainings, and in the list of devices.
 
-use std::cell::RefCell;
-
 use anyhow::{Context, Result};
 use sirenc::Render;
-use sirenc::gpu::{self, ADAPTER_VARIABLE, Adapter};
+use sirenc::gpu::{self, ADAPTER_VARIABLE, Adapter, KeptGpu};
 
 /// A GPU that was asked for, open.
 pub struct Gpu(gpu::Gpu);
@@ -20,10 +18,9 @@ impl Gpu {
     }
 }
 
-/// The GPU that is taken where none was asked for, opened for the first render that is worth it, and
-/// once more where it was lost.
+/// The GPU that is taken where none was asked for, opened for the first render that is worth it.
 #[derive(Default)]
-pub struct AutomaticGpu(RefCell<Option<gpu::Gpu>>);
+pub struct AutomaticGpu(KeptGpu);
 
 impl AutomaticGpu {
     /// Moves a render to it, where it is expected to be faster, its start included.
@@ -35,19 +32,11 @@ impl AutomaticGpu {
         if !worth_it {
             return render;
         }
-        match self.open() {
+        match self.0.automatic() {
             Ok(None) => render,
             Ok(Some(gpu)) => render.on_or_cpu(|job| gpu.backend(job)),
             Err(error) => render.on_or_cpu(|_| Err(error.into())),
         }
-    }
-
-    fn open(&self) -> Result<Option<gpu::Gpu>, gpu::GpuError> {
-        let mut opened = self.0.borrow_mut();
-        if opened.as_ref().is_none_or(gpu::Gpu::is_lost) {
-            *opened = gpu::Gpu::automatic()?;
-        }
-        Ok(opened.clone())
     }
 }
 

@@ -208,6 +208,19 @@ impl TrainingDevice {
         self.opened().run(|_| step()).map_err(|error| self.error(error))
     }
 
+    /// Says that the device has done a step, outside of [`TrainingDevice::run`].
+    pub fn worked(&mut self) {
+        self.opened().worked();
+    }
+
+    /// Says that the device has failed, outside of [`TrainingDevice::run`]; the CPU goes on.
+    ///
+    /// # Errors
+    /// As [`TrainingDevice::run`].
+    pub fn give_up(&mut self, failure: DeviceError) -> Result<(), EncodeError> {
+        self.opened().give_up(failure).map_err(|error| self.error(error))
+    }
+
     fn error(&self, error: DeviceError) -> EncodeError {
         let device = match self.choice {
             DeviceChoice::Cuda => "cuda",

@@ -4,10 +4,8 @@
 mod latents;
 mod siren;
 
-use std::sync::{Mutex, PoisonError};
-
 use super::pipeline::compile;
-use super::{Gpu, GpuError, Timer, Variant};
+use super::{Gpu, GpuError, KeptGpu, Timer, Variant};
 use latents::LatentTrainer;
 pub use siren::Trainer;
 use siren_encoder::train::siren::{Stepper, Task};
@@ -16,44 +14,22 @@ use siren_image::DeviceError;
 
 /// Trains on a GPU: the best, or the one of [`ADAPTER_VARIABLE`](super::ADAPTER_VARIABLE).
 #[derive(Debug, Default)]
-pub struct Accelerator {
-    opened: Mutex<Option<Gpu>>,
-}
-
-impl Accelerator {
-    /// One whose GPU is open already.
-    pub fn of(gpu: Gpu) -> Self {
-        Self { opened: Mutex::new(Some(gpu)) }
-    }
-
-    /// The GPU that is open, if it still works, else what `open` opens.
-    fn gpu(
-        &self,
-        open: impl FnOnce() -> Result<Option<Gpu>, GpuError>,
-    ) -> Result<Option<Gpu>, GpuError> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if opened.as_ref().is_none_or(Gpu::is_lost) {
-            *opened = open()?;
-        }
-        Ok(opened.clone())
-    }
-}
+pub struct Accelerator(KeptGpu);
 
 impl train::Accelerator for Accelerator {
     fn open(&self) -> Result<Box<dyn Device>, DeviceError> {
-        let gpu = self.gpu(|| Gpu::open().map(Some))?;
-        Ok(Box::new(gpu.expect("it has opened")))
+        Ok(Box::new(self.0.open()?))
     }
 
     fn open_automatically(&self) -> Result<Option<Box<dyn Device>>, DeviceError> {
-        let gpu = self.gpu(Gpu::automatic)?;
+        let gpu = self.0.automatic()?;
         Ok(gpu.map(|gpu| -> Box<dyn Device> { Box::new(gpu) }))
     }
 }
 
 impl Device for Gpu {
     fn name(&self) -> String {
-        format!("gpu ({})", self.adapter().name)
+        self.adapter().device_name()
     }
 
     fn siren<'a>(&mut self, task: &Task<'a>) -> Result<Box<dyn Stepper + 'a>, DeviceError> {

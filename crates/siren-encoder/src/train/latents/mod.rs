@@ -19,7 +19,7 @@ use super::{Control, Observe, Progress, RESUMED, Training, effort};
 use crate::error::EncodeError;
 pub use cpu::Cpu;
 pub(crate) use model::Networks;
-use model::{LatentModel, Measured, Softness, Thrift, Update};
+use model::{LatentModel, Measured, Thrift, Update};
 use siren_image::DeviceError;
 use siren_image::Size;
 use siren_image::coding::latents::TILE;
@@ -323,9 +323,9 @@ impl<'a> LatentRun<'a> {
     /// Goes back to what was kept, and on on the CPU, where the device failed.
     ///
     /// # Errors
-    /// As [`TrainingDevice::run`].
+    /// As [`TrainingDevice::give_up`].
     fn fall_back(&mut self, failure: DeviceError) -> Result<(), EncodeError> {
-        self.device.run(|| Err::<(), _>(failure))?;
+        self.device.give_up(failure)?;
         self.model.leave_device();
         let kept = std::mem::take(&mut self.kept);
         self.archive(&mut Archive::Reading(&kept))?;
@@ -342,7 +342,7 @@ impl<'a> LatentRun<'a> {
     fn tell(&mut self, measured: Measured, observe: &mut Observe) -> Result<(), EncodeError> {
         self.done += 1;
         if self.model.is_on_device() {
-            self.device.run(|| Ok(()))?;
+            self.device.worked();
             if self.done.is_multiple_of(KEEP_EVERY) {
                 self.keep()?;
             }
@@ -370,7 +370,7 @@ impl<'a> LatentRun<'a> {
     /// Steps at 1 / 2^base of the size.
     fn coarse(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), Broken> {
         let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
-        let softness = Softness { temperature: TEMPERATURES.0, noise: NOISE.0 };
+        let rounding = Rounding::Soft { temperature: TEMPERATURES.0, noise: NOISE.0 };
         let share = COARSE_TIME / f64::from(stage.base as u32);
         let passed = self.restored.min(self.start.length.coarse);
         self.restored -= passed;
@@ -378,7 +378,7 @@ impl<'a> LatentRun<'a> {
             if self.stopped || self.spent() >= share {
                 break;
             }
-            let measured = self.model.step(stage, softness, self.lambda, rates, THRIFT)?;
+            let measured = self.model.step(stage, rounding, self.lambda, rates, THRIFT)?;
             self.tell(measured, observe)?;
         }
         Ok(())
@@ -444,8 +444,8 @@ impl<'a> LatentRun<'a> {
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
         let share = cosine.max(LEAST_RATE);
         let rates = self.update(peak * share, NETWORK_RATE * share, steps);
-        let softness = Softness { temperature: falling(temperatures), noise: falling(NOISE) };
-        let measured = self.model.step(stage, softness, self.lambda, rates, THRIFT)?;
+        let rounding = Rounding::Soft { temperature: falling(temperatures), noise: falling(NOISE) };
+        let measured = self.model.step(stage, rounding, self.lambda, rates, THRIFT)?;
         self.follow(measured, progress, steps);
         Ok(measured)
     }

@@ -105,13 +105,6 @@ pub struct LatentModel {
     device: Option<Box<dyn Stepper>>,
 }
 
-/// How the networks see latents: temperature of the soft rounding, parameter of the noise.
-#[derive(Debug, Clone, Copy)]
-pub struct Softness {
-    pub temperature: f64,
-    pub noise: f64,
-}
-
 /// Adam's parameters in an update: learning rates of the latents and of the networks.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
@@ -219,26 +212,24 @@ impl LatentModel {
         Ok(())
     }
 
-    /// One step of everything on the levels from the stage's base on, seen through soft rounding.
+    /// One step of everything on the levels from the stage's base on, seen through a rounding.
     ///
     /// # Errors
     /// Where the device failed, and with it what it had.
     pub fn step(
         &mut self,
         stage: &Stage,
-        softness: Softness,
+        rounding: Rounding,
         lambda: f64,
         update: Update,
         thrift: Thrift,
     ) -> Result<Measured, DeviceError> {
-        let Softness { temperature, noise } = softness;
         let rates = (stage.base..self.shape.levels).map(|l| {
             let adam = self.adam(l, update);
             (adam.rate, adam.second)
         });
         let rates = rates.collect();
         let of_latents = LatentUpdate { lambda, betas: (BETAS.0, update.beta2), rates };
-        let rounding = Rounding::Soft { temperature, noise };
         let measured = self.compute(stage, rounding, Some(of_latents), thrift)?;
         self.learn(update.networks);
         Ok(measured)

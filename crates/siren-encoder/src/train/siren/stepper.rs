@@ -141,22 +141,22 @@ impl<'a> TrainingPixels<'a> {
         numbers: impl Iterator<Item = u32>,
         mut each: impl FnMut(usize, usize, f32),
     ) {
-        let channels = self.channels;
-        let first = |number: u32| number as usize * channels;
-        let signed = |unit: f32| 2.0 * unit - 1.0;
+        fn signed<T: Copy>(
+            samples: &[T],
+            channels: usize,
+            numbers: impl Iterator<Item = u32>,
+            unit: impl Fn(T) -> f32,
+            each: &mut impl FnMut(usize, usize, f32),
+        ) {
+            for (index, number) in numbers.enumerate() {
+                let pixel = samples[number as usize * channels..][..channels].iter().enumerate();
+                pixel.for_each(|(channel, &s)| each(index, channel, 2.0 * unit(s) - 1.0));
+            }
+        }
+        let (channels, each) = (self.channels, &mut each);
         match self.raster.samples() {
-            Samples::U8(samples) => {
-                for (index, number) in numbers.enumerate() {
-                    let pixel = samples[first(number)..][..channels].iter().enumerate();
-                    pixel.for_each(|(c, &s)| each(index, c, signed(f32::from(s) / 255.0)));
-                }
-            }
-            Samples::U16(samples) => {
-                for (index, number) in numbers.enumerate() {
-                    let pixel = samples[first(number)..][..channels].iter().enumerate();
-                    pixel.for_each(|(c, &s)| each(index, c, signed(f32::from(s) / 65535.0)));
-                }
-            }
+            Samples::U8(s) => signed(s, channels, numbers, |s| f32::from(s) / 255.0, each),
+            Samples::U16(s) => signed(s, channels, numbers, |s| f32::from(s) / 65535.0, each),
         }
     }
 }
