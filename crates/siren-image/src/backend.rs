@@ -54,7 +54,7 @@ pub enum Function<'a> {
     Latents {
         /// Their planes in use hold what the points need.
         latents: &'a Latents,
-        /// How many of the finest levels are not in use: their splines are 0.
+        /// How many of the finest planes are not in use: their sums are 0.
         left_out: usize,
     },
 }

@@ -10,7 +10,7 @@ use crate::container::{BitDepth, Container, Metadata, Representation};
 use crate::error::DecodeError;
 use crate::eval::{Evaluator, LatentsEvaluator};
 use crate::geometry::{PixelGrid, Size, plane_point};
-use crate::latents::{Latents, Plane, Region, footprint};
+use crate::latents::{Basis, Latents, Plane, Region};
 use crate::limits::{Limits, Spent};
 use crate::network::{Channels, Jet, Siren};
 use crate::raster::Raster;
@@ -103,13 +103,13 @@ impl Decoder {
         Ok(Self { container, function, limits })
     }
 
-    /// Opens a file of latents that may be cut short, from the levels that have arrived
+    /// Opens a file of latents that may be cut short, from the planes that have arrived
     /// whole; any other file as [`Decoder::with_limits`].
     ///
     /// What has arrived of a cut file cannot be checked against its checksum.
     ///
     /// # Errors
-    /// As [`Decoder::with_limits`], and [`DecodeError::Truncated`] where not even the coarsest level
+    /// As [`Decoder::with_limits`], and [`DecodeError::Truncated`] where not even the coarsest plane
     /// has arrived.
     pub fn truncated(bytes: &[u8], limits: Limits) -> Result<Self, DecodeError> {
         let error = match Self::with_limits(bytes, limits) {
@@ -122,7 +122,7 @@ impl Decoder {
         // Whatever is wrong with what is there comes from the cut.
         let payload = Payload::read_prefix(weights, size, &container.topology);
         match payload {
-            Ok(payload) if payload.complete_levels() > 0 => {
+            Ok(payload) if payload.complete_planes() > 0 => {
                 Ok(Self { container, function: Content::of_payload(payload), limits })
             }
             _ => Err(error),
@@ -181,19 +181,19 @@ impl Decoder {
         }
     }
 
-    /// The whole function of latents; `None` for a SIREN. The planes of levels that have not
-    /// arrived hold nothing.
+    /// The whole function of latents; `None` for a SIREN. Planes that have not arrived
+    /// hold nothing.
     ///
     /// # Errors
     /// [`DecodeError::MalformedLatents`], and [`DecodeError::LimitExceeded`] for a picture of
     /// more latents than the limits allow.
     pub fn latents(&self) -> Result<Option<Latents>, DecodeError> {
         let Some(payload) = self.payload() else { return Ok(None) };
-        let left_out = payload.levels() - payload.complete_levels();
+        let left_out = payload.bases().count() - payload.complete_planes();
         self.decode(payload, left_out, None, Spent::default()).map(Some)
     }
 
-    /// The function with the latents of a part of the picture; those of the finest levels
+    /// The function with the latents of a part of the picture; those of the finest planes
     /// stay 0. The rest of the render has taken `spent` of the limits.
     fn decode(
         &self,
@@ -209,11 +209,8 @@ impl Decoder {
         let (needs, most) = {
             let mut tiles = tiles();
             let needs = payload.needs(left_out, needed, &tiles);
-            let of_context = payload.networks().context.operations();
-            let spent = spent.and(
-                needs.held().saturating_mul(LATENT_BYTES),
-                needs.missing().saturating_mul(of_context),
-            );
+            let held = needs.held().saturating_mul(LATENT_BYTES);
+            let spent = spent.and(held, needs.operations(payload));
             let in_tiles = needs.in_tiles().saturating_mul(LATENT_BYTES);
             self.limits.check(spent.and(in_tiles, 0))?;
             let most = (self.limits.max_memory - spent.memory) / LATENT_BYTES;
@@ -222,24 +219,21 @@ impl Decoder {
         };
         let (planes, decoded) = payload.planes(needs)?;
         tiles().keep(decoded, most);
-        let empty = (0..left_out).map(|level| {
-            let (width, height) = payload.plane_size(level);
-            Plane::with_region(width, height, Region::default())
-        });
+        let empty = |basis| Plane::with_region(basis, self.size(), Region::default());
+        let empty = payload.bases().iter().take(left_out).map(empty);
         let planes = empty.chain(planes).collect();
         let (sines, output) = payload.networks().layers();
         Latents::new(self.size(), planes, sines, output)
     }
 
-    /// What of each level decides about native pixel positions.
+    /// What of each plane decides about native pixel positions.
     fn footprints(
         &self,
         payload: &Payload,
         u: RangeInclusive<f64>,
         v: RangeInclusive<f64>,
     ) -> Vec<Region> {
-        let footprint = |level| footprint(self.size(), level, u.clone(), v.clone());
-        (0..payload.levels()).map(footprint).collect()
+        payload.bases().iter().map(|basis| basis.footprint(self.size(), &u, &v)).collect()
     }
 
     /// Renders the picture in one piece.
@@ -282,19 +276,22 @@ impl Decoder {
                 Render::new(evaluator.clone(), self.size(), lattice, view.field, depth)
             }
             Content::Latents { payload, .. } => {
-                let levels = view.levels.unwrap_or(usize::MAX).max(1);
-                let there = levels.min(payload.complete_levels());
+                let bases = payload.bases();
+                let planes = view.planes.unwrap_or(usize::MAX).max(1);
+                let there = planes.min(payload.complete_planes());
                 let left_out = match refined {
-                    Some(_) => reduce::levels_left_out(grid.reduction(), payload.levels()),
+                    Some(_) => reduce::planes_left_out(grid.reduction(), bases),
                     None => 0,
                 };
-                let left_out = left_out.max(payload.levels() - there);
+                let left_out = left_out.max(bases.count() - there);
                 let Size { width, height } = lattice.size;
                 let u = lattice.u(0)..=lattice.u(width - 1);
                 let v = lattice.v(0)..=lattice.v(height - 1);
                 let needed = self.footprints(payload, u, v);
                 let topology = &self.container.topology;
-                let memory = LatentsEvaluator::memory(topology, &needed[left_out..], width, jets);
+                let in_use = bases.iter().zip(needed.iter().copied()).skip(left_out);
+                let in_use: Vec<(Basis, Region)> = in_use.collect();
+                let memory = LatentsEvaluator::memory(topology, self.size(), &in_use, width, jets);
                 let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
                 let latents = self.decode(payload, left_out, Some(&needed), spent)?;
                 let evaluator = LatentsEvaluator::new(latents, left_out);
@@ -308,10 +305,10 @@ impl Decoder {
     fn operations(&self, jets: bool) -> u64 {
         let values = match &self.function {
             Content::Siren(evaluator) => evaluator.siren().topology().weight_count(),
-            // Four latents along a row, and each of these once of four along its column.
             Content::Latents { payload, .. } => {
                 let Networks { sines, output, .. } = payload.networks();
-                sines.weights.len() + output.weights.len() + 8 * payload.levels()
+                let sums = LatentsEvaluator::sums(payload.bases(), self.size());
+                sines.weights.len() + output.weights.len() + sums as usize
             }
         };
         values as u64 * if jets { 4 } else { 1 }
@@ -335,7 +332,7 @@ impl Decoder {
             }
             Content::Latents { payload, .. } => {
                 let needed = self.footprints(payload, u..=u, v..=v);
-                let left_out = payload.levels() - payload.complete_levels();
+                let left_out = payload.bases().count() - payload.complete_planes();
                 let latents = self.decode(payload, left_out, Some(&needed), Spent::default())?;
                 (latents.evaluate(u, v), 1.0)
             }

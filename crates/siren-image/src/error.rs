@@ -132,11 +132,11 @@ pub enum DecodeError {
         rule: &'static str,
     },
     /// The entropy-coded latents are not what the coding can write.
-    #[error("malformed latents of level {level}, tile {tile}: {rule}")]
+    #[error("malformed latents of plane {plane}, tile {tile}: {rule}")]
     MalformedLatents {
-        /// Level of the grid, 0 the finest.
-        level: usize,
-        /// Number of the tile in its level, row by row.
+        /// The plane, 0 the finest.
+        plane: usize,
+        /// Number of the tile in its plane, row by row.
         tile: usize,
         /// The broken rule.
         rule: &'static str,

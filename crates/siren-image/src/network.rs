@@ -15,6 +15,8 @@ pub mod limits {
     pub const MAX_WEIGHTS: usize = 1 << 20;
     /// Largest number of levels of latents.
     pub const MAX_LEVELS: usize = 10;
+    /// Largest number of planes of waves.
+    pub const MAX_WAVES: usize = 4;
     /// Largest native width or height in pixels.
     pub const MAX_DIMENSION: u32 = (1 << 31) - 1;
 }

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use crate::geometry::{Lattice, PixelGrid, Size};
+use crate::latents::{Bases, Basis};
 use crate::network::Channels;
 
 /// The filter's lobes to either side, each an output pixel wide.
@@ -13,8 +14,9 @@ const LOBES: u32 = 3;
 /// output pixel, so that the work follows the output.
 const SPACING: f64 = 1.5;
 const POINTS: (f64, f64) = (2.0, 8.0);
-/// A level of latents may be left out where the next one has so many latents along an axis for
-/// an output pixel; the third level and coarser ones never, without which colours change.
+/// A level of splines may be left out where the next one has so many latents along an axis for
+/// an output pixel; the third level and coarser ones never, without which colours change. Waves
+/// are as fine as level 0.
 const FINEST: f64 = 8.0;
 const MOST_LEFT_OUT: usize = 2;
 /// What an allocator adds to a small piece of memory.
@@ -143,12 +145,18 @@ fn lanczos(x: f64) -> f64 {
     sinc(x) * sinc(x / f64::from(LOBES))
 }
 
-/// How many of the finest of `levels` levels a filtered render leaves out that takes one pixel
-/// for every `reduction` native ones along an axis. Finer levels matter more than their place
-/// suggests: what goes through a sine does not average out.
-pub fn levels_left_out(reduction: f64, levels: usize) -> usize {
-    let dense = |&level: &usize| FINEST * f64::from(1u32 << level) <= reduction;
-    (1..levels.min(1 + MOST_LEFT_OUT)).take_while(dense).count()
+/// How many of the finest planes a filtered render leaves out that takes one pixel for every
+/// `reduction` native ones along an axis. Finer planes matter more than their place suggests:
+/// what goes through a sine does not average out.
+pub fn planes_left_out(reduction: f64, bases: Bases) -> usize {
+    let may_go = |basis: &Basis| {
+        let level = match *basis {
+            Basis::Splines { level } => level,
+            Basis::Waves { .. } => 0,
+        };
+        level < MOST_LEFT_OUT && FINEST * f64::from(2u32 << level) <= reduction
+    };
+    bases.iter().take(bases.count() - 1).take_while(may_go).count()
 }
 
 /// Multiplies the colours of pixels by their alpha, so that what is transparent does not bleed.
@@ -176,6 +184,7 @@ fn for_each_alpha(channels: Channels, samples: &mut [f32], each: impl Fn(&mut f3
 mod tests {
     use super::*;
     use crate::geometry::{Crop, Scale};
+    use crate::latents::tests::bases;
 
     const NATIVE: Size = Size { width: 768, height: 512 };
 
@@ -225,18 +234,22 @@ mod tests {
     }
 
     #[test]
-    fn few_levels_are_left_out() {
-        for (reduction, levels, wanted) in [
-            (1.0, 7, 0),
-            (15.9, 7, 0),
-            (16.0, 7, 1),
-            (32.0, 7, 2),
-            (1e9, 7, 2),
-            (1e9, 2, 1),
-            (1e9, 1, 0),
-            (f64::NAN, 7, 0),
+    fn few_planes_are_left_out() {
+        for (reduction, bases, wanted) in [
+            (1.0, bases(0, 0, 0, 7), 0),
+            (15.9, bases(0, 0, 0, 7), 0),
+            (16.0, bases(0, 0, 0, 7), 1),
+            (32.0, bases(0, 0, 0, 7), 2),
+            (1e9, bases(0, 0, 0, 7), 2),
+            (1e9, bases(0, 0, 0, 2), 1),
+            (1e9, bases(0, 0, 0, 1), 0),
+            (f64::NAN, bases(0, 0, 0, 7), 0),
+            (15.9, bases(2, 8, 2, 5), 0),
+            (16.0, bases(2, 8, 2, 5), 2),
+            (1e9, bases(2, 8, 1, 5), 3),
+            (1e9, bases(2, 8, 2, 5), 2),
         ] {
-            assert_eq!(levels_left_out(reduction, levels), wanted, "{reduction} {levels}");
+            assert_eq!(planes_left_out(reduction, bases), wanted, "{reduction} {bases:?}");
         }
     }
 

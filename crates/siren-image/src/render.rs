@@ -111,7 +111,7 @@ impl Render {
     }
 
     /// Prepares a render of `grid`, whose picture's own size must be that of the latents.
-    /// Their planes must hold what [`footprint`](crate::latents::footprint) tells for the
+    /// Their planes must hold what [`footprint`](crate::latents::Basis::footprint) tells for the
     /// render's pixel centres, or rendering panics. Memory follows the width.
     pub fn of_latents(
         evaluator: impl Into<Arc<LatentsEvaluator>>,
@@ -175,7 +175,7 @@ impl Render {
             Function::Siren(siren) => siren.topology().weight_count(),
             Function::Latents { latents, .. } => {
                 let (first, last) = (latents.sines(), latents.output());
-                // Beside the weights, the splines of the levels.
+                // Beside the weights, the sums of the planes.
                 first.weights.len() + last.weights.len() + 20 * first.inputs
             }
         };

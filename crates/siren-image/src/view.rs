@@ -28,8 +28,8 @@ pub struct View {
     pub sampling: Sampling,
     /// Bits per sample; `None` is the depth of the source picture.
     pub depth: Option<BitDepth>,
-    /// So many of the coarsest levels of latents, at least one: a preview; `None` is all.
-    pub levels: Option<usize>,
+    /// So many of the coarsest planes of latents, at least one: a preview; `None` is all.
+    pub planes: Option<usize>,
 }
 
 impl View {
@@ -78,9 +78,9 @@ impl View {
         Self { depth: depth.into(), ..self }
     }
 
-    /// So many of the coarsest levels of latents.
-    pub fn levels(self, levels: impl Into<Option<usize>>) -> Self {
-        Self { levels: levels.into(), ..self }
+    /// So many of the coarsest planes of latents.
+    pub fn planes(self, planes: impl Into<Option<usize>>) -> Self {
+        Self { planes: planes.into(), ..self }
     }
 }
 

@@ -12,6 +12,7 @@ mod sine;
 pub mod spline;
 mod tile;
 pub mod training;
+mod waves;
 
 pub use adam::Adam;
 pub use backward::add_outer;
@@ -19,6 +20,7 @@ pub use backward::add_outer;
 pub use fearless_simd::Level as Simd;
 use fearless_simd::dispatch;
 pub use integer::{INTEGER_POINTS, IntegerNetwork};
+pub use waves::Waves;
 
 /// Points of a block are a multiple of this: the most that one register tile takes.
 pub const LANES: usize = 64;

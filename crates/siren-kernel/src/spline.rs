@@ -1,5 +1,5 @@
-//! Sums of rows with the weights of splines: four rows of integers to one of numbers, and
-//! four neighbours of such a row to a point.
+//! Sums of rows with the weights of splines and waves: rows of integers to one of numbers, and
+//! neighbours in such a row to a point.
 
 use fearless_simd::{Level, dispatch, f32x8, prelude::*};
 
@@ -11,7 +11,7 @@ pub const RUN: usize = 8;
 pub struct Run {
     /// The first point.
     pub point: u32,
-    /// The first of the four numbers around them.
+    /// The first of the numbers around them.
     pub tap: u32,
 }
 
@@ -29,11 +29,25 @@ pub fn combine(simd: Level, weights: &[f32; 4], rows: &[&[i16]; 4], out: &mut [f
     dispatch!(simd, _ => sum(weights, rows, out));
 }
 
-/// Four rows of weights, one of each point's, and the row that they are weights of.
+/// `out += weight row`; the row is at least as long as `out`.
+pub fn add(simd: Level, weight: f32, row: &[i16], out: &mut [f32]) {
+    /// The compiler finds the vectors.
+    #[inline(always)]
+    fn sum(weight: f32, row: &[i16], out: &mut [f32]) {
+        out.iter_mut().zip(row).for_each(|(out, &value)| *out += weight * f32::from(value));
+    }
+    assert!(row.len() >= out.len(), "a row for all of it");
+    dispatch!(simd, _ => sum(weight, row, out));
+}
+
+/// Weights of neighbours, a row of each point's for every neighbour, and the row that they are
+/// weights of.
 #[derive(Debug, Clone, Copy)]
 pub struct Term<'a> {
-    /// Of the four neighbours, a number for each point.
-    pub weights: [&'a [f32]; 4],
+    /// One row after the other.
+    pub weights: &'a [f32],
+    /// Length of a row of weights.
+    pub stride: usize,
     /// The neighbours.
     pub row: &'a [f32],
 }
@@ -54,8 +68,8 @@ fn along<S: Simd, const N: usize>(simd: S, runs: &[Run], terms: &[Term; N], out:
         let (point, tap) = (run.point as usize, run.tap as usize);
         let mut sum = f32x8::splat(simd, 0.0);
         for term in terms {
-            let taps = &term.row[tap..tap + 4];
-            for (tap, weights) in taps.iter().zip(&term.weights) {
+            let rows = term.weights.chunks_exact(term.stride);
+            for (tap, weights) in term.row[tap..].iter().zip(rows) {
                 let weights = f32x8::from_slice(simd, &weights[point..point + RUN]);
                 sum = f32x8::splat(simd, *tap).mul_add(weights, sum);
             }

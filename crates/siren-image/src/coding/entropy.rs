@@ -422,7 +422,8 @@ impl Writer {
         self.coder.encode_symbol((), slice).expect("slices are not empty, memory never full");
     }
 
-    fn bits(&mut self, mut count: u32, value: u32) {
+    /// The `count` low bits of `value`.
+    pub fn bits(&mut self, mut count: u32, value: u32) {
         while count > 0 {
             let part = count.min(8);
             count -= part;
@@ -499,7 +500,11 @@ impl Reader {
         self.coder.decode_symbol(model).map_err(|_| Malformed("a quantile out of range"))
     }
 
-    fn bits(&mut self, mut count: u32) -> Result<u32, Malformed> {
+    /// An integer of `count` bits.
+    ///
+    /// # Errors
+    /// [`Malformed`] where the stream is none.
+    pub fn bits(&mut self, mut count: u32) -> Result<u32, Malformed> {
         let mut value = 0;
         while count > 0 {
             let part = count.min(8);

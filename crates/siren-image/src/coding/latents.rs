@@ -1,5 +1,5 @@
-//! Latents of a grid to bytes and back: a small network in integers predicts each of them
-//! from those before it (spec section 6.4). A few tiles at a time; starts no threads, knows
+//! Latents of splines to bytes and back: a small network in integers predicts each of them
+//! from those before it (spec section 6.6). A few tiles at a time; starts no threads, knows
 //! nothing of the picture.
 
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ pub const MAX_FEATURES: usize = 64;
 pub const MAX_DROP: u32 = 15;
 
 /// Largest input of the network.
-const LARGEST_INPUT: i32 = 1023;
+pub(super) const LARGEST_INPUT: i32 = 1023;
 /// Largest output of a hidden layer.
 const LARGEST_FEATURE: i32 = 4095;
 /// What the biases of all layers but the first are multiplied by.
@@ -127,20 +127,24 @@ impl IntegerLayer {
     }
 }
 
-/// The network that predicts the distribution of a latent from its context: 21 inputs, two
-/// hidden layers, centre and scale.
+/// A network that predicts the distribution of a latent from its context: two hidden layers, and
+/// as outputs a scale, before it a centre for latents of splines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     layers: [IntegerLayer; 3],
 }
 
 impl Context {
-    /// A network with `h1` and `h2` hidden features, 1 to [`MAX_FEATURES`] each.
+    /// A network with so many inputs, features of the hidden layers, 1 to [`MAX_FEATURES`] each,
+    /// and outputs.
     ///
     /// # Errors
     /// [`Malformed`] where the layers have other shapes or sums could exceed 24 bits.
-    pub fn new(h1: usize, h2: usize, layers: [IntegerLayer; 3]) -> Result<Self, Malformed> {
-        let sizes = [(INPUTS, h1), (h1, h2), (h2, OUTPUTS)];
+    pub fn new(
+        [inputs, h1, h2, outputs]: [usize; 4],
+        layers: [IntegerLayer; 3],
+    ) -> Result<Self, Malformed> {
+        let sizes = [(inputs, h1), (h1, h2), (h2, outputs)];
         for (index, (layer, (inputs, outputs))) in layers.iter().zip(sizes).enumerate() {
             if (layer.inputs(), layer.biases.len()) != (inputs, outputs) || outputs > MAX_FEATURES {
                 return Err(Malformed("a layer of another shape"));
@@ -164,8 +168,8 @@ impl Context {
     }
 
     /// Features of the two hidden layers.
-    pub fn hidden(&self) -> (usize, usize) {
-        (self.layers[0].biases.len(), self.layers[1].biases.len())
+    pub fn hidden(&self) -> [usize; 2] {
+        [self.layers[0].biases.len(), self.layers[1].biases.len()]
     }
 
     /// Largest input of a layer and the unit of its biases.
@@ -173,13 +177,17 @@ impl Context {
         if index == 0 { (LARGEST_INPUT, 1) } else { (LARGEST_FEATURE, BIAS_UNIT) }
     }
 
-    /// The network for one level, its last input part of the biases.
-    fn network(&self, level: usize) -> IntegerNetwork {
-        let mut network = IntegerNetwork::new(VARYING);
+    /// The network, its last inputs, the same for all latents, part of the biases.
+    pub(super) fn network(&self, same: &[i32]) -> IntegerNetwork {
+        let varying = self.layers[0].inputs() - same.len();
+        let mut network = IntegerNetwork::new(varying);
         for (index, layer) in self.layers.iter().enumerate() {
             let (inputs, (_, unit)) = (layer.inputs(), Self::ranges(index));
             let rows = layer.weights.chunks_exact(inputs).zip(&layer.biases);
-            let fixed = |row: &[i32]| if index == 0 { level as i32 * row[VARYING] } else { 0 };
+            let fixed = |row: &[i32]| match index {
+                0 => row[varying..].iter().zip(same).map(|(w, x)| w * x).sum::<i32>(),
+                _ => 0,
+            };
             let biases: Vec<i32> = rows.map(|(row, bias)| unit * bias + fixed(row)).collect();
             network.push(layer.drop, &biases, |o, k| layer.weights[o * inputs + k]);
         }
@@ -187,7 +195,7 @@ impl Context {
     }
 }
 
-/// The tiles of a level, row by row.
+/// The tiles of a plane, row by row.
 pub fn tiles(width: usize, height: usize) -> impl Iterator<Item = Region> {
     (0..height).step_by(TILE).flat_map(move |y| {
         (0..width).step_by(TILE).map(move |x| Region {
@@ -236,28 +244,23 @@ pub fn encode(
     let Ok(()) = walk(context, Simd::new(), level, coarser, &mut coded, code);
     let stream = |(tile, writer): (Region, Option<Writer>)| match writer.map(Writer::finish) {
         None => Vec::new(),
-        Some(bytes) if bytes.is_empty() => stand_in(context, level, plane, coarser, tile),
+        Some(bytes) if bytes.is_empty() => {
+            let latents: Vec<i16> = rows(plane, tile).flatten().copied().collect();
+            stand_in(|bytes| {
+                let decoded = decode(context, Simd::new(), level, &[(tile, bytes)], coarser);
+                decoded.is_ok_and(|decoded| decoded == [&latents[..]])
+            })
+        }
         Some(bytes) => bytes,
     };
     coded.into_iter().map(stream).collect()
 }
 
 /// A stream for a tile whose own has no bytes, which would mean zeros. A number that is little
-/// enough leads to the same latents: the last bit that a decoder takes always does.
-fn stand_in(
-    context: &Context,
-    level: usize,
-    plane: &Plane,
-    coarser: Option<&Plane>,
-    tile: Region,
-) -> Vec<u8> {
-    let latents: Vec<i16> = rows(plane, tile).flatten().copied().collect();
-    let bytes = (2..).map(|zeros| [&vec![0; zeros][..], &[1]].concat());
-    let mut same = bytes.filter(|bytes| {
-        let decoded = decode(context, Simd::new(), level, &[(tile, bytes)], coarser);
-        decoded.is_ok_and(|decoded| decoded == [&latents[..]])
-    });
-    same.next().expect("at the latest the last bit that is taken")
+/// enough leads to the `same` latents: the last bit that a decoder takes always does.
+pub(super) fn stand_in(same: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut bytes = (2..).map(|zeros| [&vec![0; zeros][..], &[1]].concat());
+    bytes.find(|bytes| same(bytes)).expect("at the latest the last bit that is taken")
 }
 
 /// The latent at a place of a tile.
@@ -266,7 +269,7 @@ fn latent(plane: &Plane, tile: &Region, x: usize, y: usize) -> i16 {
 }
 
 /// The part of each row of `plane` that lies in `tile`.
-fn rows(plane: &Plane, tile: Region) -> impl Iterator<Item = &[i16]> {
+pub(super) fn rows(plane: &Plane, tile: Region) -> impl Iterator<Item = &[i16]> {
     let rows = plane.values().chunks_exact(plane.width()).skip(tile.y).take(tile.height);
     rows.map(move |row| &row[tile.x..tile.x + tile.width])
 }
@@ -351,7 +354,7 @@ fn walk<T, E>(
     tiles: &mut [(Region, T)],
     mut code: impl FnMut(&Region, &mut T, (usize, usize), &Laplace) -> Result<i16, E>,
 ) -> Result<(), E> {
-    let mut network = context.network(level);
+    let mut network = context.network(&[level as i32]);
     let mut walks: Vec<Walk> = tiles.iter().map(|(tile, _)| Walk::new(*tile, coarser)).collect();
     loop {
         let inputs = network.inputs().as_chunks_mut::<GROUP>().0;
@@ -460,13 +463,18 @@ impl Walk {
 /// The distribution that the outputs of the network stand for.
 #[inline]
 fn distribution(centre: i32, scale: i32) -> Laplace {
-    let centre = centre.clamp(-65_535, 65_535);
-    Laplace::new(centre, (((scale + 4) >> 3) + 40).clamp(0, i32::from(SCALES) - 1) as u8)
+    Laplace::new(centre.clamp(-65_535, 65_535), scale_index(scale))
+}
+
+/// The scale that an output of a network stands for.
+#[inline]
+pub(super) fn scale_index(scale: i32) -> u8 {
+    (((scale + 4) >> 3) + 40).clamp(0, i32::from(SCALES) - 1) as u8
 }
 
 /// A latent as an input of the network.
 #[inline]
-fn clamped(latent: i16) -> f32 {
+pub(super) fn clamped(latent: i16) -> f32 {
     latent.clamp(-LARGEST_INPUT as i16, LARGEST_INPUT as i16).into()
 }
 
@@ -534,13 +542,20 @@ impl Coarse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::geometry::Size;
+    use crate::latents::Basis;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use siren_kernel::instruction_sets;
 
+    fn whole(width: usize, height: usize) -> Plane {
+        let size = Size { width: width as u32, height: height as u32 };
+        Plane::new(Basis::Splines { level: 0 }, size)
+    }
+
     /// Values of a Laplace distribution, a few of them far out.
     fn random_plane(width: usize, height: usize, scale: f64, rng: &mut ChaCha8Rng) -> Plane {
-        let mut plane = Plane::new(width, height);
+        let mut plane = whole(width, height);
         for value in plane.values_mut() {
             let u: f64 = rng.random_range(-1.0..1.0);
             let magnitude = -scale * (1.0 - u.abs()).ln();
@@ -569,7 +584,7 @@ mod tests {
             layer(1, h1, h2, drops[1]),
             layer(2, h2, OUTPUTS, drops[2]),
         ];
-        Context::new(h1, h2, layers).unwrap()
+        Context::new([INPUTS, h1, h2, OUTPUTS], layers).unwrap()
     }
 
     /// Centre and scale index of the latent at (x, y) of the level, after the text of the
@@ -649,8 +664,8 @@ mod tests {
             IntegerLayer::new(0, zeros(inputs * outputs), zeros(outputs)).unwrap()
         };
         let layers = [layer(INPUTS, 1), layer(1, 1), layer(1, OUTPUTS)];
-        let context = Context::new(1, 1, layers).unwrap();
-        let mut plane = Plane::new(1, 1);
+        let context = Context::new([INPUTS, 1, 1, OUTPUTS], layers).unwrap();
+        let mut plane = whole(1, 1);
         let tile = plane.region();
         // One of them is the first that the lower escape stands for: bits that are all 0.
         for value in -40..=40 {
@@ -710,7 +725,7 @@ mod tests {
     fn tiles_of_zeros_are_empty() {
         let context = random_context(4, 4, 1, &mut ChaCha8Rng::seed_from_u64(2));
         let tile = Region { x: 0, y: 0, width: 20, height: 30 };
-        let streams = encode(&context, 0, &Plane::new(20, 30), None, &[tile]);
+        let streams = encode(&context, 0, &whole(20, 30), None, &[tile]);
         assert_eq!(streams, [Vec::<u8>::new()]);
         let found = decode(&context, Simd::new(), 0, &[(tile, &[])], None);
         assert_eq!(found, Ok(vec![vec![0; 600]]));
@@ -740,7 +755,7 @@ mod tests {
                 layer(11, vec![second], vec![bias]).unwrap(),
                 layer(0, vec![1, 1], vec![0, 0]).unwrap(),
             ];
-            Context::new(1, 1, layers)
+            Context::new([INPUTS, 1, 1, OUTPUTS], layers)
         };
         assert!(with(-16_400, -4096, 31).is_ok());
         assert!(with(16_401, 0, 0).is_err());
@@ -748,7 +763,7 @@ mod tests {
         assert!(with(0, 4096, -32).is_err());
         assert!(with(0, 4097, 0).is_err());
         let layers = with(1, 1, 0).unwrap().layers.clone();
-        assert!(Context::new(2, 1, layers).is_err());
+        assert!(Context::new([INPUTS, 2, 1, OUTPUTS], layers).is_err());
     }
 
     proptest::proptest! {

@@ -6,6 +6,7 @@ pub mod entropy;
 pub mod f16;
 pub mod latents;
 pub mod payload;
+pub mod waves;
 
 use crate::container::WeightCoding;
 use crate::error::DecodeError;

@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::{BLOCK, JET_BLOCK};
-use crate::latents::{Latents, Plane, Region, Taps, clamp};
+use crate::geometry::Size;
+use crate::latents::{Bases, Basis, Latents, Plane, Region, clamp};
 use crate::network::Topology;
 use siren_kernel::{
     self, Activation, Affine, LANES, Matrix, Simd,
@@ -15,7 +16,7 @@ use siren_kernel::{
 #[derive(Debug, Clone)]
 pub struct LatentsEvaluator {
     latents: Latents,
-    /// The finest level that is not left out.
+    /// The finest plane that is not left out.
     finest: usize,
     sines: Affine,
     output: Matrix,
@@ -27,20 +28,23 @@ pub struct LatentsEvaluator {
 pub struct Columns {
     count: usize,
     jets: bool,
-    /// Of each level in use.
-    levels: Vec<LevelColumns>,
+    /// Of each plane in use.
+    planes: Vec<PlaneColumns>,
 }
 
 #[derive(Debug, Clone)]
-struct LevelColumns {
-    /// The latents that are combined, as columns of the level's grid.
+struct PlaneColumns {
+    basis: Basis,
+    /// Latents that a point takes.
+    taps: usize,
+    /// The latents that are combined, as columns of the plane.
     latents: Range<usize>,
-    /// Copies of the first and of the last of them that stand beyond the grid.
+    /// Copies of the first and of the last of them that stand beyond the plane.
     beyond: (usize, usize),
     runs: Vec<Run>,
     /// Where the runs of each block of columns begin, and where the last ones end.
     blocks: Vec<usize>,
-    /// For each order of derivative and each of four taps, a row of `stride` weights.
+    /// For each order of derivative and each tap, a row of `stride` weights.
     weights: Vec<f32>,
     stride: usize,
 }
@@ -54,34 +58,36 @@ pub(crate) struct RowMemory {
 /// Working memory of one thread, reused from row to row.
 #[derive(Debug, Clone)]
 pub struct RowScratch {
-    /// For each level, each order of derivative to v and each row of points, the latents combined.
+    /// For each plane, each order of derivative to v and each row of points, the latents combined.
     combined: Vec<Vec<f32>>,
-    /// Rows of a block of points: sines, splines.
+    /// Weights of the rows of latents around a row of points.
+    weights: Vec<f64>,
+    /// Rows of a block of points: sines, sums of the planes.
     block: Vec<f32>,
     out: Vec<f32>,
 }
 
 impl LatentsEvaluator {
-    /// Prepares `latents` for evaluation without the `left_out` finest levels, whose splines
-    /// are taken as 0.
+    /// Prepares `latents` for evaluation without the `left_out` finest planes, whose sums are
+    /// taken as 0.
     ///
     /// # Panics
-    /// If that leaves no level.
+    /// If that leaves no plane.
     pub fn new(latents: Latents, left_out: usize) -> Self {
         Self::with_simd(latents, left_out, Simd::new())
     }
 
     pub(crate) fn with_simd(latents: Latents, left_out: usize, simd: Simd) -> Self {
-        assert!(left_out < latents.planes().len(), "a level is left");
+        assert!(left_out < latents.planes().len(), "a plane is left");
         let (first, last) = (latents.sines(), latents.output());
-        let levels = latents.planes().len() - left_out;
+        let planes = latents.planes().len() - left_out;
         let sines = Affine {
-            matrix: Matrix::new(first.outputs, levels, |o, k| {
+            matrix: Matrix::new(first.outputs, planes, |o, k| {
                 first.weights[o * first.inputs + left_out + k]
             }),
             biases: first.biases.clone(),
         };
-        let output = Matrix::new(last.outputs, first.outputs + levels, |o, k| {
+        let output = Matrix::new(last.outputs, first.outputs + planes, |o, k| {
             let skipped = if k < first.outputs { 0 } else { left_out };
             last.weights[o * last.inputs + skipped + k]
         });
@@ -93,50 +99,54 @@ impl LatentsEvaluator {
         &self.latents
     }
 
-    /// How many of the finest levels are left out.
+    /// How many of the finest planes are left out.
     pub fn left_out(&self) -> usize {
         self.finest
     }
 
     /// Prepares for rows of points at the native pixel positions `u`, at most 2^31 in any
-    /// order; `jets` tells whether derivatives are wanted. Takes up to 24 bytes a point and
-    /// level, 56 for jets.
+    /// order; `jets` tells whether derivatives are wanted. Takes up to 24 bytes a point and level
+    /// of splines, 56 for jets, and for waves 8 times the pixels of a cell, 24 times for jets.
     ///
     /// # Panics
     /// If there is no point.
     pub fn columns(&self, u: &[f64], jets: bool) -> Columns {
         let block = if jets { JET_BLOCK } else { BLOCK };
         let orders = if jets { 3 } else { 1 };
-        let levels = self.planes().map(|(level, plane)| {
-            LevelColumns::new(
-                u,
-                |u| Taps::at(level, plane.width(), u),
-                plane.width(),
-                orders,
-                block,
-            )
-        });
-        Columns { count: u.len(), jets, levels: levels.collect() }
+        let planes = self.planes().map(|plane| PlaneColumns::new(u, plane, orders, block));
+        Columns { count: u.len(), jets, planes: planes.collect() }
     }
 
-    /// What [`LatentsEvaluator::columns`] takes for `points` points, and a thread for its rows:
-    /// `needed` are the latents of the levels in use.
+    /// What [`LatentsEvaluator::columns`] takes for `points` points of a picture of `size`, and a
+    /// thread for its rows: `needed` are the latents of the planes in use.
     pub(crate) fn memory(
         topology: &Topology,
-        needed: &[Region],
+        size: Size,
+        needed: &[(Basis, Region)],
         points: u32,
         jets: bool,
     ) -> RowMemory {
         let bytes = size_of::<f32>() as u64;
         let orders = if jets { 3 } else { 1 };
         let stride = u64::from(points) + RUN as u64;
-        // Weights of four taps, and runs as short as a point.
-        let level = stride * (4 * orders * bytes + size_of::<Run>() as u64);
-        let columns = stride * size_of::<f64>() as u64 + needed.len() as u64 * level;
+        // Weights of the taps, and runs as short as a point.
+        let plane = |(basis, _): &(Basis, Region)| {
+            let taps = basis.taps(basis.length(size.width)) as u64;
+            stride * (taps * orders * bytes + size_of::<Run>() as u64)
+        };
+        let columns = stride * size_of::<f64>() as u64 + needed.iter().map(plane).sum::<u64>();
         let together = rows_together(points as usize, jets) as u64;
-        let combined: u64 = needed.iter().map(|region| together * (region.width as u64 + 4)).sum();
+        let width = |(_, region): &(Basis, Region)| together * (region.width as u64 + 4);
+        let combined: u64 = needed.iter().map(width).sum();
         let rows = (topology.hidden()[0] + needed.len() + topology.channels().count()) as u64;
         RowMemory { columns, row: bytes * (orders * combined + rows * BLOCK as u64) }
+    }
+
+    /// Operations at a point, each a multiplication with an addition: neighbours in a row, and
+    /// of each of these once those in its column, which the points of the row share.
+    pub(crate) fn sums(bases: Bases, size: Size) -> u64 {
+        let axis = |basis: Basis, native| basis.taps(basis.length(native)) as u64;
+        bases.iter().map(|basis| axis(basis, size.width) + axis(basis, size.height)).sum()
     }
 
     /// Working memory for one thread.
@@ -144,13 +154,15 @@ impl LatentsEvaluator {
         let orders = if columns.jets { 3 } else { 1 };
         let together = columns.rows_together();
         let combined = columns
-            .levels
+            .planes
             .iter()
-            .flat_map(|level| std::iter::repeat_n(vec![0.0; together * level.taps()], orders));
+            .flat_map(|plane| std::iter::repeat_n(vec![0.0; together * plane.width()], orders));
         let outputs = self.latents.output().outputs;
-        let rows = self.latents.sines().outputs + columns.levels.len();
+        let rows = self.latents.sines().outputs + columns.planes.len();
+        let taps = self.planes().map(|plane| plane.basis().taps(plane.height())).max();
         RowScratch {
             combined: combined.collect(),
+            weights: vec![0.0; orders * taps.expect("a plane")],
             block: vec![0.0; rows * BLOCK + RUN],
             out: vec![0.0; outputs * BLOCK],
         }
@@ -175,14 +187,16 @@ impl LatentsEvaluator {
         mut each: impl FnMut(Range<usize>, usize, &[f32]),
     ) {
         assert!(v.len() <= columns.rows_together(), "rows that go together");
-        let RowScratch { combined, block, out } = scratch;
+        let RowScratch { combined, weights, block, out } = scratch;
         let orders = if columns.jets { 3 } else { 1 };
-        let levels = combined.chunks_exact_mut(orders);
-        for (((level, plane), columns), combined) in self.planes().zip(&columns.levels).zip(levels)
-        {
+        let rows = combined.chunks_exact_mut(orders);
+        for ((plane, columns), combined) in self.planes().zip(&columns.planes).zip(rows) {
+            let taps = columns.basis.taps(plane.height());
+            let weights = &mut weights[..orders * taps];
             for (row, &v) in v.iter().enumerate() {
-                let taps = Taps::at(level, plane.height(), v);
-                self.combine(plane, columns, &taps, row, combined);
+                columns.basis.weights(plane.height(), v, weights);
+                let first = columns.basis.first(plane.height(), v);
+                self.combine(plane, columns, (first, weights), row, combined);
             }
         }
         let (size, parts) = if columns.jets { (JET_BLOCK, 4) } else { (BLOCK, 1) };
@@ -193,22 +207,22 @@ impl LatentsEvaluator {
             let end = start + (end - start) * v.len();
             let points = (end - start).next_multiple_of(LANES);
             let stride = parts * points;
-            let (sines, splines) = block.split_at_mut(first.outputs * stride);
-            for (level, columns) in columns.levels.iter().enumerate() {
+            let (sines, sums) = block.split_at_mut(first.outputs * stride);
+            for (plane, columns) in columns.planes.iter().enumerate() {
                 let runs = columns.runs(index);
-                let combined = &combined[level * orders..][..orders];
+                let combined = &combined[plane * orders..][..orders];
                 let rows = CombinedRows { columns, runs, combined, count: v.len() };
-                rows.interpolate(self.simd, points, &mut splines[level * stride..]);
+                rows.interpolate(self.simd, points, &mut sums[plane * stride..]);
             }
-            let splines = &splines[..columns.levels.len() * stride];
+            let sums = &sums[..columns.planes.len() * stride];
             let out = &mut out[..last.outputs * stride];
             if columns.jets {
-                self.sines.matrix.product(self.simd, splines, sines);
+                self.sines.matrix.product(self.simd, sums, sines);
                 siren_kernel::sine_of_jets(self.simd, &first.biases, points, sines);
             } else {
-                self.sines.layer(self.simd, Activation::Sine, splines, sines);
+                self.sines.layer(self.simd, Activation::Sine, sums, sines);
             }
-            let h = &block[..(first.outputs + columns.levels.len()) * stride];
+            let h = &block[..(first.outputs + columns.planes.len()) * stride];
             self.output.product(self.simd, h, out);
             for (rows, bias) in out.chunks_exact_mut(stride).zip(&last.biases) {
                 rows[..points].iter_mut().for_each(|value| *value += bias);
@@ -217,32 +231,49 @@ impl LatentsEvaluator {
         }
     }
 
-    /// The levels in use.
-    fn planes(&self) -> impl Iterator<Item = (usize, &Plane)> {
-        self.latents.planes().iter().enumerate().skip(self.finest)
+    /// The planes in use.
+    fn planes(&self) -> impl Iterator<Item = &Plane> {
+        self.latents.planes().iter().skip(self.finest)
     }
 
-    /// Combines the four rows of latents around row `row` of the points, once for each order.
+    /// Combines the rows of latents around row `row` of the points, from row `first` of the plane
+    /// on, once for each order of their weights.
     fn combine(
         &self,
         plane: &Plane,
-        columns: &LevelColumns,
-        y: &Taps,
+        columns: &PlaneColumns,
+        (first, weights): (i64, &[f64]),
         row: usize,
         combined: &mut [Vec<f32>],
     ) {
         let (left, right) = columns.beyond;
         let from = columns.latents.start - plane.region().x;
-        let mut latents: [&[i16]; 4] = [&[]; 4];
-        for (latents, tap) in latents.iter_mut().zip(y.first..) {
-            let row = plane.row(clamp(tap, plane.height()));
-            *latents = &row[from..from + columns.latents.len()];
-        }
-        for (weights, rows) in y.weights.iter().zip(combined) {
-            let weights = weights.map(|weight| weight as f32);
-            let row = &mut rows[row * columns.taps()..][..columns.taps()];
+        let latents = |tap: usize| {
+            let row = plane.row(clamp(first + tap as i64, plane.height()));
+            &row[from..from + columns.latents.len()]
+        };
+        let taps = weights.len() / combined.len();
+        for (weights, rows) in weights.chunks_exact(taps).zip(combined) {
+            let row = &mut rows[row * columns.width()..][..columns.width()];
             let end = row.len() - right;
-            siren_kernel::spline::combine(self.simd, &weights, &latents, &mut row[left..end]);
+            let out = &mut row[left..end];
+            match columns.basis {
+                Basis::Splines { .. } => {
+                    let weights = std::array::from_fn(|tap| weights[tap] as f32);
+                    let rows = std::array::from_fn(latents);
+                    siren_kernel::spline::combine(self.simd, &weights, &rows, out);
+                }
+                Basis::Waves { .. } => {
+                    out.fill(0.0);
+                    for (tap, &weight) in weights.iter().enumerate() {
+                        let latents = latents(tap);
+                        // Of upper frequencies there is often none.
+                        if latents.iter().any(|&latent| latent != 0) {
+                            siren_kernel::spline::add(self.simd, weight as f32, latents, out);
+                        }
+                    }
+                }
+            }
             let (first, last) = (row[left], row[end - 1]);
             row[..left].fill(first);
             row[end..].fill(last);
@@ -263,26 +294,22 @@ impl Columns {
     }
 }
 
-impl LevelColumns {
-    fn new(
-        u: &[f64],
-        taps: impl Fn(f64) -> Taps,
-        length: usize,
-        orders: usize,
-        block: usize,
-    ) -> Self {
-        let stride = u.len() + RUN;
-        let mut weights = vec![0.0; 4 * orders * stride];
+impl PlaneColumns {
+    fn new(u: &[f64], plane: &Plane, orders: usize, block: usize) -> Self {
+        let (basis, length) = (plane.basis(), plane.width());
+        let (taps, stride) = (basis.taps(length), u.len() + RUN);
+        let mut weights = vec![0.0; taps * orders * stride];
+        let mut of_point = vec![0.0; taps * orders];
         let mut firsts = Vec::with_capacity(u.len());
         for (column, &u) in u.iter().enumerate() {
-            let taps = taps(u);
-            firsts.push(taps.first);
-            for (row, weight) in taps.weights[..orders].as_flattened().iter().enumerate() {
+            basis.weights(length, u, &mut of_point);
+            firsts.push(basis.first(length, u));
+            for (row, weight) in of_point.iter().enumerate() {
                 weights[row * stride + column] = *weight as f32;
             }
         }
         let start = *firsts.iter().min().expect("a point");
-        let last = firsts.iter().max().expect("a point") + 3;
+        let last = firsts.iter().max().expect("a point") + taps as i64 - 1;
         let latents = clamp(start, length)..clamp(last, length) + 1;
         let left = latents.start as i64 - start;
         let right = last + 1 - latents.end as i64;
@@ -300,15 +327,16 @@ impl LevelColumns {
             }
         }
         blocks.push(runs.len());
-        Self { latents, beyond: (left as usize, right as usize), runs, blocks, weights, stride }
+        let beyond = (left as usize, right as usize);
+        Self { basis, taps, latents, beyond, runs, blocks, weights, stride }
     }
 
     fn count(&self) -> usize {
         self.stride - RUN
     }
 
-    /// Latents of a row with the copies beyond the grid.
-    fn taps(&self) -> usize {
+    /// Latents of a row with the copies beyond the plane.
+    fn width(&self) -> usize {
         self.beyond.0 + self.latents.len() + self.beyond.1
     }
 
@@ -318,10 +346,10 @@ impl LevelColumns {
     }
 }
 
-/// Rows of a level's latents, combined once for each order of derivative, at the columns of a block.
+/// Rows of a plane's latents, combined once for each order of derivative, at the columns of a block.
 #[derive(Clone, Copy)]
 struct CombinedRows<'a> {
-    columns: &'a LevelColumns,
+    columns: &'a PlaneColumns,
     runs: &'a [Run],
     /// For each order, as many rows as `count` says.
     combined: &'a [Vec<f32>],
@@ -329,7 +357,7 @@ struct CombinedRows<'a> {
 }
 
 impl CombinedRows<'_> {
-    /// The splines, of each row: `points` values, or as many of each part of a jet.
+    /// The sums, of each row: `points` values, or as many of each part of a jet.
     fn interpolate(self, simd: Simd, points: usize, out: &mut [f32]) {
         // In this order: what is written too much of a row or part is the next one's.
         self.part(simd, [(0, 0)], out);
@@ -340,17 +368,19 @@ impl CombinedRows<'_> {
         }
     }
 
-    /// A part of the splines: the sum of those of some orders of derivative to u and v.
+    /// A part of the sums: the sum of those of some orders of derivative to u and v.
     fn part<const N: usize>(self, simd: Simd, orders: [(usize, usize); N], out: &mut [f32]) {
         let Self { columns, runs, combined, count } = self;
-        let (taps, stride) = (columns.taps(), columns.stride);
-        let mut terms = orders.map(|(dx, _)| {
-            let weights = |tap: usize| &columns.weights[(4 * dx + tap) * stride..][..stride];
-            Term { weights: [weights(0), weights(1), weights(2), weights(3)], row: &[][..] }
+        let (width, stride) = (columns.width(), columns.stride);
+        let order = columns.taps * stride;
+        let mut terms = orders.map(|(dx, _)| Term {
+            weights: &columns.weights[dx * order..][..order],
+            stride,
+            row: &[][..],
         });
         for row in 0..count {
             for (term, (_, dy)) in terms.iter_mut().zip(orders) {
-                term.row = &combined[dy][row * taps..][..taps];
+                term.row = &combined[dy][row * width..][..width];
             }
             siren_kernel::spline::interpolate(
                 simd,
@@ -366,7 +396,8 @@ impl CombinedRows<'_> {
 mod tests {
     use super::*;
     use crate::geometry::{Crop, PixelGrid, Scale, Size};
-    use crate::latents::{self, footprint};
+    use crate::latents;
+    use crate::latents::tests::bases;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use siren_kernel::instruction_sets;
@@ -402,21 +433,23 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let crop = Some(Crop { x: 3.3, y: 40.0, width: 21.0, height: 9.0 });
         let shapes = [
-            // Size, levels, sines, crop, scale, levels left out.
-            ((97, 61), 7, 32, None, Scale::Native, 0),
-            ((97, 61), 6, 13, None, Scale::Factor(0.37), 1),
-            ((97, 61), 5, 20, None, Scale::Factor(3.3), 0),
-            ((97, 61), 4, 7, crop, Scale::Factor(3.3), 2),
-            ((300, 50), 3, 1, None, Scale::Native, 0),
-            ((1, 70), 1, 5, None, Scale::Native, 0),
-            ((1, 1), 10, 65, None, Scale::Exact(Size { width: 9, height: 3 }), 0),
+            // Size, planes, sines, crop, scale, planes left out.
+            ((97, 61), bases(0, 0, 0, 7), 32, None, Scale::Native, 0),
+            ((97, 61), bases(0, 0, 0, 6), 13, None, Scale::Factor(0.37), 1),
+            ((97, 61), bases(0, 0, 0, 5), 20, None, Scale::Factor(3.3), 0),
+            ((97, 61), bases(0, 0, 1, 4), 7, crop, Scale::Factor(3.3), 2),
+            ((300, 50), bases(0, 0, 0, 3), 1, None, Scale::Native, 0),
+            ((1, 70), bases(0, 0, 0, 1), 5, None, Scale::Native, 0),
+            ((1, 1), bases(0, 0, 0, 10), 65, None, Scale::Exact(Size { width: 9, height: 3 }), 0),
+            ((97, 61), bases(1, 16, 2, 3), 13, None, Scale::Native, 0),
+            ((97, 61), bases(2, 8, 1, 2), 9, crop, Scale::Factor(3.3), 0),
+            ((97, 61), bases(1, 32, 2, 2), 9, None, Scale::Factor(0.37), 0),
+            ((5, 70), bases(3, 8, 0, 2), 9, None, Scale::Native, 1),
         ];
-        for (index, (size, level_count, sines, crop, scale, left_out)) in
-            shapes.into_iter().enumerate()
-        {
+        for (index, (size, bases, sines, crop, scale, left_out)) in shapes.into_iter().enumerate() {
             let size = Size { width: size.0, height: size.1 };
             let channels = 1 + index % 4;
-            let latents = latents::tests::random(size, level_count, sines, channels, &mut rng);
+            let latents = latents::tests::random(size, bases, sines, channels, &mut rng);
             let reference = without(&latents, left_out);
             let view = PixelGrid::of(size, crop, scale).unwrap();
             let u: Vec<f64> = (0..view.size.width).map(|column| view.u(column)).collect();
@@ -449,7 +482,7 @@ mod tests {
     fn a_point_does_not_depend_on_its_place() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let size = Size { width: 90, height: 40 };
-        let latents = latents::tests::random(size, 6, 17, 3, &mut rng);
+        let latents = latents::tests::random(size, bases(1, 8, 0, 5), 17, 3, &mut rng);
         // Beyond the picture too.
         let mut u: Vec<f64> = (0..700).map(|i| f64::from(i) * 0.15 - 7.0).collect();
         let v = 17.3;
@@ -475,7 +508,7 @@ mod tests {
     fn rows_that_go_together_are_what_each_is_alone() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let size = Size { width: 70, height: 300 };
-        let latents = latents::tests::random(size, 5, 9, 2, &mut rng);
+        let latents = latents::tests::random(size, bases(1, 16, 0, 4), 9, 2, &mut rng);
         for simd in instruction_sets() {
             let evaluator = LatentsEvaluator::with_simd(latents.clone(), 0, simd);
             for (width, jets) in
@@ -506,16 +539,15 @@ mod tests {
     fn a_region_of_the_footprint_suffices() {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let size = Size { width: 90, height: 40 };
-        let whole = latents::tests::random(size, 6, 17, 2, &mut rng);
+        let whole = latents::tests::random(size, bases(2, 8, 1, 4), 17, 2, &mut rng);
         let u: Vec<f64> = (0..40).map(|_| rng.random_range(21.0..70.0)).collect();
         let (low, high) = u.iter().fold((90.0f64, 0.0f64), |(l, h), &u| (l.min(u), h.max(u)));
-        let part = |(level, plane): (usize, &Plane)| {
-            if level == 0 {
-                return Plane::with_region(plane.width(), plane.height(), Region::default());
+        let part = |(index, plane): (usize, &Plane)| {
+            if index == 0 {
+                return Plane::with_region(plane.basis(), size, Region::default());
             }
-            let r = footprint(size, level, low..=high, 8.0..=8.7);
-            let (w, h) = (plane.width(), plane.height());
-            let mut part = Plane::with_region(w, h, r);
+            let r = plane.basis().footprint(size, &(low..=high), &(8.0..=8.7));
+            let mut part = Plane::with_region(plane.basis(), size, r);
             for (i, q) in part.values_mut().iter_mut().enumerate() {
                 *q = plane.get_clamped((r.x + i % r.width) as i64, (r.y + i / r.width) as i64);
             }
