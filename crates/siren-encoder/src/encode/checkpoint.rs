@@ -14,7 +14,7 @@ use crate::train::{Control, Observe, Progress};
 use siren_image::Size;
 
 /// Goes up where training changes and the version does not.
-const REVISION: u32 = 8;
+const REVISION: u32 = 9;
 
 /// Checkpoints of an encode, for [`Encoder::checkpoints`](super::Encoder::checkpoints).
 pub struct Checkpoints<'a> {

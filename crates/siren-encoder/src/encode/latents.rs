@@ -11,9 +11,9 @@ use crate::rate::RateModel;
 use crate::train::Training;
 use crate::train::latents::{self, Goal, Length, Networks, Shape, Start, Trained};
 use siren_image::Size;
-use siren_image::coding::payload::Payload;
+use siren_image::coding::payload::{Hidden, Payload};
 use siren_image::container::Container;
-use siren_image::latents::Plane;
+use siren_image::latents::{Bases, Plane};
 use siren_image::network::Topology;
 use siren_image::raster::{Raster, decibels};
 
@@ -185,7 +185,7 @@ impl<'a> LatentPlan<'a> {
         let model = RateModel::new(raster);
         let (payload, limit) = payload_and_limit(job, &model);
         let shape = match earlier {
-            Some(earlier) => earlier.networks.shape(),
+            Some(earlier) => earlier.networks.shape,
             None => shape(raster, payload, training.effort),
         };
         let bits = bits(job, shape, payload, limit)?;
@@ -398,7 +398,17 @@ fn shape(raster: &Raster, payload: f64, effort: u8) -> Shape {
         sizes.iter().rev().find(|(least, ..)| payload >= *least).unwrap_or(&SIZES[0]);
     let longer = raster.size().longer_side();
     let levels = ((longer.ilog2() as usize).saturating_sub(1)).clamp(1, LEVELS);
-    Shape { levels, sines, hidden, channels: raster.channels().count() }
+    let knob = |name: &str, default: usize| {
+        std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+    };
+    let (waves, cell) = (knob("WAVES", 0), knob("CELL", 8));
+    let finest = knob("FINEST", 0).min(levels - 1);
+    let bases = Bases::new(waves, cell, finest, levels - finest).expect("within the limits");
+    let sines = knob("SINES", sines);
+    let splines = [knob("S1", hidden[0]), knob("S2", hidden[1])];
+    let of_waves = (waves > 0).then(|| [knob("W1", 8), knob("W2", 8)]);
+    let hidden = Hidden { splines, waves: of_waves };
+    Shape { bases, sines, hidden, channels: raster.channels().count() }
 }
 
 /// A file to train on.
@@ -411,7 +421,8 @@ impl Earlier {
     fn new(file: &Container) -> Result<Self, EncodeError> {
         let size = Size { width: file.width, height: file.height };
         let payload = Payload::read(file.weights.clone(), size, &file.topology)?;
-        let networks = Networks::of_file(payload.networks(), file.topology.channels().count());
+        let channels = file.topology.channels().count();
+        let networks = Networks::of_file(payload.networks(), payload.bases(), channels);
         Ok(Self { networks, planes: payload.decode(0, None)? })
     }
 }

@@ -48,8 +48,6 @@ pub const NEIGHBOURS: [(isize, isize); 16] = [
 ];
 /// Inputs from the coarser level, which follow; the last input is the level.
 pub const COARSE: usize = 4;
-/// Inputs that are not the same for all latents of a level.
-const VARYING: usize = NEIGHBOURS.len() + COARSE;
 
 /// Rows of a group, a lane of the network each.
 const GROUP: usize = INTEGER_POINTS;

@@ -1,5 +1,5 @@
-//! The rate of the latents under the entropy model, in real arithmetic, and its gradients: a
-//! tile line after line, forward and back. The integer form that a decoder runs is
+//! The rate of the latents of splines under their entropy model, in real arithmetic, and its
+//! gradients: a tile line after line, forward and back. The integer form that a decoder runs is
 //! `coding::latents`; knows no pictures and no optimizer.
 
 use std::ops::Range;
@@ -8,23 +8,35 @@ use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, Lines};
 use siren_image::coding::latents::{COARSE, INPUTS, NEIGHBOURS, TILE, tiles};
+use siren_image::coding::payload::{Hidden, splines_shape, waves_shape};
 use siren_image::latents::Region;
 use siren_kernel::training;
 
 /// Columns and rows around a tile that its neighbours reach.
 const MARGIN: usize = 3;
 
-/// Sizes of the hidden layers.
+/// Sizes of an entropy model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContextShape {
+    pub inputs: usize,
     pub hidden: [usize; 2],
+    pub outputs: usize,
 }
 
 impl ContextShape {
+    /// Those of splines and, where there are any, of waves.
+    pub fn all(hidden: Hidden) -> Vec<Self> {
+        let shape =
+            |[inputs, h1, h2, outputs]: [usize; 4]| Self { inputs, hidden: [h1, h2], outputs };
+        let splines = shape(splines_shape(hidden.splines));
+        let waves = hidden.waves.map(|hidden| shape(waves_shape(hidden)));
+        [splines].into_iter().chain(waves).collect()
+    }
+
     /// Inputs and outputs of each layer.
     pub fn layers(self) -> [(usize, usize); 3] {
         let [a, b] = self.hidden;
-        [(INPUTS, a), (a, b), (b, 2)]
+        [(self.inputs, a), (a, b), (b, self.outputs)]
     }
 
     /// Numbers of each layer: rows of weights and a bias.
@@ -42,12 +54,54 @@ pub struct PackedContext {
 
 impl PackedContext {
     /// `layers` hold rows of weights and a bias.
-    pub fn new(shape: ContextShape, layers: [&[f32]; 3]) -> Self {
+    pub fn new(shape: ContextShape, layers: &[Vec<f32>; 3]) -> Self {
         let sizes = shape.layers();
         let at = |l: usize, o: usize, k: usize| layers[l][o * (sizes[l].0 + 1) + k];
         let build = |l: usize| Affine::new(sizes[l].1, sizes[l].0, |o, k| at(l, o, k));
         let back = |l: usize| Matrix::new(sizes[l].0, sizes[l].1, |k, o| at(l, o, k));
         Self { shape, forward: [0, 1, 2].map(build), backward: [0, 1, 2].map(back) }
+    }
+
+    /// The sizes.
+    pub fn shape(&self) -> ContextShape {
+        self.shape
+    }
+
+    /// From the inputs to the outputs.
+    pub fn forward(&self, simd: Simd, scratch: &mut ContextScratch) {
+        let ContextScratch { h, slope, out, .. } = scratch;
+        let points = out.len() / self.shape.outputs;
+        for l in 0..2 {
+            let (inputs, outputs) = self.shape.layers()[l];
+            let (before, after) = h.split_at_mut(l + 1);
+            let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
+            self.forward[l].layer_with_slope(simd, Activation::Relu, from, to, &mut slope[l]);
+        }
+        let from = &h[2][..self.shape.hidden[1] * points];
+        self.forward[2].layer(simd, Activation::Identity, from, out);
+    }
+
+    /// From the derivatives by the outputs to those by the weights and, if `by_inputs`, by the
+    /// inputs.
+    pub fn back(
+        &self,
+        simd: Simd,
+        by_inputs: bool,
+        sums: Option<&mut [Vec<f32>; 3]>,
+        scratch: &mut ContextScratch,
+    ) {
+        let ContextShape { inputs, hidden: [h1, h2], outputs } = self.shape;
+        let ContextScratch { h, slope, out, delta: [first, second], by_input, .. } = scratch;
+        self.backward[2].product_times(simd, out, &slope[1], second);
+        self.backward[1].product_times(simd, second, &slope[0], first);
+        if let Some([g1, g2, g3]) = sums {
+            add_outer(simd, out, outputs, &h[2], h2 + 1, g3);
+            add_outer(simd, second, h2, &h[1], h1 + 1, g2);
+            add_outer(simd, first, h1, &h[0], inputs + 1, g1);
+        }
+        if by_inputs {
+            self.backward[0].product(simd, first, by_input);
+        }
     }
 }
 
@@ -128,15 +182,16 @@ pub struct ContextScratch {
     by_value: Vec<f32>,
     padded: Vec<f32>,
     by_padded: Vec<f32>,
+    centres: Vec<f32>,
     moved: Vec<f32>,
     change: Vec<f32>,
 }
 
 impl ContextScratch {
     /// Makes room for lines of `points` numbers.
-    fn fit(&mut self, shape: ContextShape, points: usize) {
+    pub fn fit(&mut self, shape: ContextShape, points: usize) {
         let [h1, h2] = shape.hidden;
-        for (h, rows) in self.h.iter_mut().zip([INPUTS, h1, h2]) {
+        for (h, rows) in self.h.iter_mut().zip([shape.inputs, h1, h2]) {
             h.resize((rows + 1) * points, 0.0);
             h[rows * points..].fill(1.0);
         }
@@ -144,9 +199,80 @@ impl ContextScratch {
             self.slope[l].resize(features * points, 0.0);
             self.delta[l].resize(features * points, 0.0);
         }
-        self.out.resize(2 * points, 0.0);
+        self.out.resize(shape.outputs * points, 0.0);
         self.by_value.resize(points, 0.0);
-        self.by_input.resize(INPUTS * points, 0.0);
+        self.by_input.resize(shape.inputs * points, 0.0);
+    }
+
+    /// Rows of the inputs.
+    pub fn inputs(&mut self) -> &mut [f32] {
+        let points = self.by_value.len();
+        let ones = self.h[0].len() - points;
+        &mut self.h[0][..ones]
+    }
+
+    /// Derivatives by them.
+    pub fn by_input(&self) -> &[f32] {
+        &self.by_input
+    }
+
+    /// Derivatives of the bits by the latents.
+    pub fn by_value(&self) -> &[f32] {
+        &self.by_value
+    }
+
+    /// Bits of latents whose distributions are about 0, the outputs being their scales, which become
+    /// the derivatives by them; `bends` grow by those of the latents.
+    pub fn rate_of_centred(
+        &mut self,
+        simd: Simd,
+        values: &[f32],
+        bends: Option<&mut Vec<f32>>,
+    ) -> f64 {
+        let Self { out, by_value, padded, centres, moved, change, .. } = self;
+        padded.clear();
+        padded.extend_from_slice(values);
+        padded.resize(by_value.len(), 0.0);
+        centres.clear();
+        centres.resize(by_value.len(), 0.0);
+        let line = Line { simd, length: values.len(), values: padded };
+        line.rate(centres, out, by_value, bends.map(|bends| (bends, moved, change)))
+    }
+}
+
+/// Latents whose bits are measured: `length` of them, and what fills up the registers.
+struct Line<'a> {
+    simd: Simd,
+    length: usize,
+    values: &'a [f32],
+}
+
+impl Line<'_> {
+    /// Their bits. Centres and scales become the derivatives by them, and `by_value` those by the
+    /// latents; of `bends`, with room for two lines, the first grow by those of the latents.
+    fn rate(
+        &self,
+        centres: &mut [f32],
+        log_scales: &mut [f32],
+        by_value: &mut [f32],
+        bends: Option<(&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>)>,
+    ) -> f64 {
+        let Self { simd, length, values } = *self;
+        let Some((bends, moved, change)) = bends else {
+            return training::rate(simd, length, values, centres, log_scales, by_value);
+        };
+        let toward_zero = |value: &f32| value - value.signum().min(value.abs()).max(-value.abs());
+        moved.clear();
+        moved.extend(values.iter().map(toward_zero));
+        change.resize(values.len(), 0.0);
+        training::bits(simd, values, centres, log_scales, by_value);
+        training::bits(simd, moved, centres, log_scales, change);
+        change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
+        let bits = training::rate(simd, length, values, centres, log_scales, by_value);
+        let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
+        let bend = change.iter().zip(moves).zip(by_value.iter());
+        bends.extend(bend.map(|((change, step), slope)| change - step * slope).take(length));
+        bits
     }
 }
 
@@ -353,7 +479,7 @@ pub enum Wanted {
     GradientsAndBends,
 }
 
-/// The entropy model on a level.
+/// The entropy model on a level of splines.
 pub struct Entropy<'a> {
     pub simd: Simd,
     pub packed: &'a PackedContext,
@@ -389,11 +515,11 @@ impl Entropy<'_> {
         let (mut bits, mut bends) = (0.0, Vec::new());
         for j in 0..padding.count {
             self.gather(j, &padding, coarse.as_ref(), scratch);
-            self.forward(scratch);
+            self.packed.forward(self.simd, scratch);
             let bends = (wanted == Wanted::GradientsAndBends).then_some(&mut bends);
             bits += self.rate(padding.line(j), padding.length, bends, scratch);
             if latents || sums.is_some() {
-                self.back(latents, sums.as_deref_mut(), scratch);
+                self.packed.back(self.simd, latents, sums.as_deref_mut(), scratch);
             }
             if latents {
                 padding.scatter(j, scratch);
@@ -435,21 +561,6 @@ impl Entropy<'_> {
         }
     }
 
-    /// From the inputs to centres and scales.
-    fn forward(&self, scratch: &mut ContextScratch) {
-        let Self { simd, packed, .. } = *self;
-        let ContextScratch { h, slope, out, .. } = scratch;
-        let points = out.len() / 2;
-        for l in 0..2 {
-            let (inputs, outputs) = packed.shape.layers()[l];
-            let (before, after) = h.split_at_mut(l + 1);
-            let (from, to) = (&before[l][..inputs * points], &mut after[0][..outputs * points]);
-            packed.forward[l].layer_with_slope(simd, Activation::Relu, from, to, &mut slope[l]);
-        }
-        let from = &h[2][..packed.shape.hidden[1] * points];
-        packed.forward[2].layer(simd, Activation::Identity, from, out);
-    }
-
     /// Bits of the latents of a line that begins at `line`, `length` of them. Centres and scales
     /// become the derivatives by them; `bends` grow by the line's.
     fn rate(
@@ -459,49 +570,11 @@ impl Entropy<'_> {
         bends: Option<&mut Vec<f32>>,
         scratch: &mut ContextScratch,
     ) -> f64 {
-        let simd = self.simd;
         let ContextScratch { out, by_value, padded, moved, change, .. } = scratch;
         let points = by_value.len();
-        let values = &padded[line..][..points];
+        let line = Line { simd: self.simd, length, values: &padded[line..][..points] };
         let (centres, log_scales) = out.split_at_mut(points);
-        let Some(bends) = bends else {
-            return training::rate(simd, length, values, centres, log_scales, by_value);
-        };
-        let toward_zero = |value: &f32| value - value.signum().min(value.abs()).max(-value.abs());
-        moved.clear();
-        moved.extend(values.iter().map(toward_zero));
-        change.resize(points, 0.0);
-        training::bits(simd, values, centres, log_scales, by_value);
-        training::bits(simd, moved, centres, log_scales, change);
-        change.iter_mut().zip(by_value.iter()).for_each(|(to, bits)| *to -= bits);
-        let bits = training::rate(simd, length, values, centres, log_scales, by_value);
-        let moves = moved.iter().zip(values).map(|(moved, value)| moved - value);
-        let bend = change.iter().zip(moves).zip(by_value.iter());
-        bends.extend(bend.map(|((change, step), slope)| change - step * slope).take(length));
-        bits
-    }
-
-    /// From the derivatives by centres and scales to those by the weights and, if `by_inputs`, by
-    /// the inputs.
-    fn back(
-        &self,
-        by_inputs: bool,
-        sums: Option<&mut [Vec<f32>; 3]>,
-        scratch: &mut ContextScratch,
-    ) {
-        let Self { simd, packed, .. } = *self;
-        let [h1, h2] = packed.shape.hidden;
-        let ContextScratch { h, slope, out, delta: [first, second], by_input, .. } = scratch;
-        packed.backward[2].product_times(simd, out, &slope[1], second);
-        packed.backward[1].product_times(simd, second, &slope[0], first);
-        if let Some([g1, g2, g3]) = sums {
-            add_outer(simd, out, 2, &h[2], h2 + 1, g3);
-            add_outer(simd, second, h2, &h[1], h1 + 1, g2);
-            add_outer(simd, first, h1, &h[0], INPUTS + 1, g1);
-        }
-        if by_inputs {
-            packed.backward[0].product(simd, first, by_input);
-        }
+        line.rate(centres, log_scales, by_value, bends.map(|bends| (bends, moved, change)))
     }
 }
 
@@ -514,11 +587,12 @@ mod tests {
     #[test]
     fn columns_give_what_rows_give() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let shape = ContextShape { hidden: [7, 6] };
+        let hidden = Hidden { splines: [7, 6], waves: None };
+        let shape = ContextShape::all(hidden)[0];
         let layers = shape
             .lens()
             .map(|len| -> Vec<f32> { (0..len).map(|_| rng.random_range(-0.4..0.4)).collect() });
-        let packed = PackedContext::new(shape, layers.each_ref().map(Vec::as_slice));
+        let packed = PackedContext::new(shape, &layers);
         // Several bands, several tiles, and lines that are longer than their number.
         for (width, height) in [(1usize, 300), (2, 3), (5, 40), (66, 270), (80, 500), (300, 70)] {
             let mut latents = |width: usize, height: usize| -> Vec<f32> {

@@ -4,15 +4,16 @@
 
 use rayon::prelude::*;
 
-use super::context::{self, Band, BandResult, Entropy, Plane, Wanted};
+use super::context::{self, Band, BandResult, ContextScratch, Entropy, Plane, Wanted};
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights, mix};
-use super::synthesis::{self, Axis, Block, BlockResult, Gradients, SoftLevel, Synthesis};
+use super::synthesis::{self, Axis, Block, BlockResult, Gradients, SoftPlane, Synthesis};
+use super::waves::{self, Order, Transform, TransformScratch, WaveBand, WaveEntropy};
 use crate::error::EncodeError;
 use crate::train::adam::Moments;
 use crate::train::archive::Archive;
 use crate::train::spare::Spare;
 use siren_image::DeviceError;
-use siren_image::latents::Region;
+use siren_image::latents::{Bases, Basis, Region};
 use siren_kernel::Adam;
 use siren_kernel::Simd;
 use siren_kernel::training::SoftRounding;
@@ -20,9 +21,27 @@ use siren_kernel::training::SoftRounding;
 /// Blocks whose results are held at a time.
 const GROUP: usize = 64;
 
-/// One level's latents in training.
+/// A part of a plane whose rate is computed at a time.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Splines(Band),
+    Waves(WaveBand),
+}
+
+impl Part {
+    /// The latents that it has bends of.
+    fn region(self) -> Region {
+        match self {
+            Self::Splines(band) => band.region(),
+            Self::Waves(band) => band.region(),
+        }
+    }
+}
+
+/// One plane's latents in training.
 #[derive(Debug)]
-pub struct Level {
+pub struct Latents {
+    pub basis: Basis,
     pub width: usize,
     pub height: usize,
     pub values: Vec<f32>,
@@ -31,16 +50,26 @@ pub struct Level {
     pub soft: Vec<f32>,
     pub slope: Vec<f32>,
     pub gradient: Vec<f32>,
-    bands: Vec<Band>,
+    /// What waves are at the pixels.
+    pixels: Vec<f32>,
+    bands: Vec<Part>,
     /// The last result of each band.
     rates: Vec<BandResult>,
 }
 
-impl Level {
-    fn new(width: usize, height: usize) -> Self {
+impl Latents {
+    fn new(basis: Basis, width: usize, height: usize) -> Self {
         let zeros = || vec![0.0; width * height];
-        let bands = context::bands(width, height);
+        let bands: Vec<Part> = match basis {
+            Basis::Splines { .. } => {
+                context::bands(width, height).into_iter().map(Part::Splines).collect()
+            }
+            Basis::Waves { cell } => {
+                waves::bands(cell, width, height).into_iter().map(Part::Waves).collect()
+            }
+        };
         Self {
+            basis,
             width,
             height,
             values: zeros(),
@@ -48,6 +77,7 @@ impl Level {
             soft: zeros(),
             slope: zeros(),
             gradient: zeros(),
+            pixels: Vec::new(),
             rates: bands.iter().map(|_| BandResult::default()).collect(),
             bands,
         }
@@ -57,8 +87,25 @@ impl Level {
         Plane { width: self.width, height: self.height, values: &self.soft }
     }
 
+    /// What the blocks of the picture see.
+    fn seen(&self) -> SoftPlane<'_> {
+        let values = match self.basis {
+            Basis::Splines { .. } => &self.soft,
+            Basis::Waves { .. } => &self.pixels,
+        };
+        SoftPlane { width: self.width, values }
+    }
+
+    /// From latents to pixels, where these are waves.
+    fn transform(&self, simd: Simd) -> Option<Transform> {
+        match self.basis {
+            Basis::Splines { .. } => None,
+            Basis::Waves { cell } => Some(Transform::new(simd, cell, self.width, self.height)),
+        }
+    }
+
     /// What carries over from step to step: `soft` and `slope` follow from the latents, the
-    /// gradient is made anew. `coarser` is the size of the next level.
+    /// gradient is made anew. `coarser` is the size of the next plane.
     pub(crate) fn archive(
         &mut self,
         archive: &mut Archive,
@@ -117,15 +164,19 @@ impl Share {
 }
 
 /// The latents, and the sizes of the networks.
-#[derive(Debug)]
 pub struct Cpu {
     simd: Simd,
     shape: synthesis::SynthesisShape,
-    context: context::ContextShape,
+    bases: Bases,
+    /// Of the entropy models of splines and of waves.
+    contexts: Vec<context::ContextShape>,
+    /// The frequencies of waves, where there are any.
+    order: Option<Order>,
     /// The finest first.
-    pub levels: Vec<Level>,
+    pub planes: Vec<Latents>,
     /// Quantiles of the noise.
     noise: Vec<f32>,
+    scratch: TransformScratch,
 }
 
 impl Stepper for Cpu {
@@ -156,10 +207,10 @@ impl Stepper for Cpu {
     }
 
     fn latents(&self) -> Result<Vec<[f32; 3]>, DeviceError> {
-        let numbers = self.levels.iter().flat_map(|level| {
-            let [first, second] = &level.moments.means;
+        let numbers = self.planes.iter().flat_map(|plane| {
+            let [first, second] = &plane.moments.means;
             let moments = first.iter().zip(second);
-            level
+            plane
                 .values
                 .iter()
                 .zip(moments)
@@ -170,8 +221,8 @@ impl Stepper for Cpu {
 
     fn set_latents(&mut self, latents: &[[f32; 3]]) -> Result<(), DeviceError> {
         let mut latents = latents.iter();
-        for Level { values, moments: Moments { means: [first, second], .. }, .. } in
-            &mut self.levels
+        for Latents { values, moments: Moments { means: [first, second], .. }, .. } in
+            &mut self.planes
         {
             let numbers = values.iter_mut().zip(first.iter_mut().zip(second)).zip(&mut latents);
             for ((value, (first, second)), latent) in numbers {
@@ -185,13 +236,17 @@ impl Stepper for Cpu {
 impl Cpu {
     /// Latents of these sizes, all zero.
     pub fn new(sizes: &Sizes) -> Self {
-        let &Sizes { ref levels, sines, hidden, channels } = sizes;
+        let &Sizes { bases, ref planes, sines, hidden, channels } = sizes;
+        let planes = bases.iter().zip(planes);
         Self {
             simd: Simd::new(),
-            shape: synthesis::SynthesisShape { levels: levels.len(), sines, channels },
-            context: context::ContextShape { hidden },
-            levels: levels.iter().map(|&(width, height)| Level::new(width, height)).collect(),
+            shape: synthesis::SynthesisShape { planes: bases.count(), sines, channels },
+            bases,
+            contexts: context::ContextShape::all(hidden),
+            order: (bases.waves() > 0).then(|| Order::new(bases.cell())),
+            planes: planes.map(|(basis, &(w, h))| Latents::new(basis, w, h)).collect(),
             noise: Vec::new(),
+            scratch: TransformScratch::default(),
         }
     }
 
@@ -204,12 +259,12 @@ impl Cpu {
         kumaraswamy(noise, &mut self.noise);
         let noise = &self.noise;
         let shift = 64 - noise.len().ilog2();
-        for (l, level) in self.levels.iter_mut().enumerate().skip(base) {
-            let chunk = ROWS * level.width;
-            let rows = level.values.par_chunks(chunk).zip(level.soft.par_chunks_mut(chunk));
-            let rows = rows.zip(level.slope.par_chunks_mut(chunk)).enumerate();
+        for (p, plane) in self.planes.iter_mut().enumerate().skip(base) {
+            let chunk = ROWS * plane.width;
+            let rows = plane.values.par_chunks(chunk).zip(plane.soft.par_chunks_mut(chunk));
+            let rows = rows.zip(plane.slope.par_chunks_mut(chunk)).enumerate();
             rows.for_each(|(index, ((values, soft), slope))| {
-                let key = (u64::from(number) << 32) ^ ((l as u64) << 24) ^ index as u64;
+                let key = (u64::from(number) << 32) ^ ((p as u64) << 24) ^ index as u64;
                 let mut state = mix(seed ^ mix(key));
                 for soft in soft.iter_mut() {
                     // Knuth's linear congruential generator (MMIX).
@@ -225,19 +280,19 @@ impl Cpu {
 
     /// Drops what only training needs.
     pub fn end_training(&mut self) {
-        for level in &mut self.levels {
-            level.moments = Moments::new(0);
-            level.slope = Vec::new();
+        for plane in &mut self.planes {
+            plane.moments = Moments::new(0);
+            plane.slope = Vec::new();
         }
     }
 
     /// Rounds the latents for good.
     pub fn harden(&mut self) {
-        for level in &mut self.levels {
-            for (soft, value) in level.soft.iter_mut().zip(&level.values) {
+        for plane in &mut self.planes {
+            for (soft, value) in plane.soft.iter_mut().zip(&plane.values) {
                 *soft = value.round();
             }
-            level.rates.iter_mut().for_each(|rate| rate.gradients.clear());
+            plane.rates.iter_mut().for_each(|rate| rate.gradients.clear());
         }
     }
 
@@ -246,13 +301,13 @@ impl Cpu {
     /// distribution.
     pub fn thin_out(&mut self, stage: &Stage, weights: &Weights, lambda: f64) {
         self.synthesis(stage, weights, Gradients::Curvatures, Share::ALL);
-        let curvatures: Vec<Vec<f32>> = self.levels.iter().map(|g| g.gradient.clone()).collect();
+        let curvatures: Vec<Vec<f32>> = self.planes.iter().map(|p| p.gradient.clone()).collect();
         for turn in 0..4 {
             self.synthesis(stage, weights, Gradients::Latents, Share::ALL);
             self.rate(0, &weights.entropy, (Wanted::GradientsAndBends, false), Share::ALL);
             self.join_rates(0, lambda as f32);
-            for (level, curvatures) in self.levels.iter_mut().zip(&curvatures) {
-                let Level { width, soft, values, gradient, bands, rates, .. } = level;
+            for (plane, curvatures) in self.planes.iter_mut().zip(&curvatures) {
+                let Latents { width, soft, values, gradient, bands, rates, .. } = plane;
                 for (band, rate) in bands.iter().zip(rates) {
                     let Region { x: left, y: top, width: columns, .. } = band.region();
                     for (i, bend) in rate.bends.iter().enumerate() {
@@ -276,20 +331,53 @@ impl Cpu {
         }
     }
 
-    /// The latents as rounded by [`Cpu::harden`], the finest level first.
+    /// The latents as rounded by [`Cpu::harden`], the finest plane first.
     pub fn rounded(&self) -> impl Iterator<Item = &[f32]> {
-        self.levels.iter().map(|level| level.soft.as_slice())
+        self.planes.iter().map(|plane| plane.soft.as_slice())
     }
 
     /// Sets what [`Cpu::rounded`] gives.
     pub fn set_rounded(&mut self, latents: &[Vec<f32>]) {
-        for (level, latents) in self.levels.iter_mut().zip(latents) {
-            level.soft.copy_from_slice(latents);
-            level.values.copy_from_slice(latents);
+        for (plane, latents) in self.planes.iter_mut().zip(latents) {
+            plane.soft.copy_from_slice(latents);
+            plane.values.copy_from_slice(latents);
         }
     }
 
-    /// Squared errors as in [`Outcome`], and gradients: those of latents stay with the levels, those
+    /// Gives the waves values from what the other planes leave of the picture: for each plane of
+    /// them, the last first, a Gauss-Newton step of its sum at each pixel, and the transform of that.
+    pub fn start_waves(&mut self, stage: &Stage, weights: &Weights) {
+        /// Share of the mean curvature that is added to each.
+        const DAMPING: f32 = 0.3;
+        /// What damping takes of the step is given back so.
+        const FACTOR: f32 = 1.5;
+        /// Latents of less stay 0.
+        const SHRINK: f32 = 0.2;
+        /// Largest latent.
+        const MOST: f32 = 300.0;
+        self.harden();
+        for p in (stage.base..self.bases.waves()).rev() {
+            self.blocks(stage, weights, Gradients::Curvatures, Share::ALL);
+            let mut field = std::mem::take(&mut self.planes[p].gradient);
+            let pixels = stage.picture.width * stage.picture.height;
+            let mean = field.iter().map(|&h| f64::from(h)).sum::<f64>() / pixels as f64;
+            let damping = (DAMPING * mean as f32).max(f32::MIN_POSITIVE);
+            self.blocks(stage, weights, Gradients::Latents, Share::ALL);
+            let Self { simd, ref mut planes, ref mut scratch, .. } = *self;
+            let plane = &mut planes[p];
+            let gradient = field.iter_mut().zip(&plane.gradient);
+            gradient.for_each(|(field, g)| *field = -g / (*field + damping));
+            let transform = plane.transform(simd).expect("waves");
+            transform.latents(&field, scratch, &mut plane.values);
+            for (value, soft) in plane.values.iter_mut().zip(&mut plane.soft) {
+                let step = FACTOR * *value;
+                *value = step.signum() * (step.abs() - SHRINK).clamp(0.0, MOST);
+                *soft = value.round();
+            }
+        }
+    }
+
+    /// Squared errors as in [`Outcome`], and gradients: those of latents stay with the planes, those
     /// of the sine layer and of the output layer are given. A share of the blocks gives the latter.
     pub fn synthesis(
         &mut self,
@@ -298,21 +386,51 @@ impl Cpu {
         gradients: Gradients,
         share: Share,
     ) -> (f64, [Vec<f32>; 2]) {
-        let &Stage { base, picture } = stage;
-        let shape = synthesis::SynthesisShape { levels: self.levels.len() - base, ..self.shape };
+        let result = self.blocks(stage, weights, gradients, share);
+        if gradients.latents() {
+            let Self { simd, ref mut planes, ref mut scratch, .. } = *self;
+            for plane in &mut planes[stage.base..] {
+                let Some(transform) = plane.transform(simd) else { continue };
+                let Latents { pixels, gradient, .. } = plane;
+                std::mem::swap(pixels, gradient);
+                match gradients {
+                    Gradients::Curvatures => transform.squares(pixels, scratch, gradient),
+                    _ => transform.latents(pixels, scratch, gradient),
+                }
+            }
+        }
+        result
+    }
+
+    /// As [`Cpu::synthesis`], but the gradients of waves are by their sums at the pixels.
+    fn blocks(
+        &mut self,
+        stage: &Stage,
+        weights: &Weights,
+        gradients: Gradients,
+        share: Share,
+    ) -> (f64, [Vec<f32>; 2]) {
+        let &Stage { base, shift, picture } = stage;
+        let simd = self.simd;
+        for plane in &mut self.planes[base..] {
+            if let Some(transform) = plane.transform(simd) {
+                transform.pixels(&plane.soft, &mut self.scratch, &mut plane.pixels);
+            }
+        }
+        let shape = synthesis::SynthesisShape { planes: self.planes.len() - base, ..self.shape };
         let Weights { sine, output, .. } = weights;
         let packed = synthesis::PackedSynthesis::new(shape, sine, output);
-        let axes = [picture.width, picture.height].map(|len| Axis::new(len, shape.levels));
-        let synthesis = Synthesis::new(self.simd, picture, &axes, &packed);
+        let bases = || self.bases.iter().skip(base);
+        let axes = [picture.width, picture.height].map(|len| Axis::new(len, bases(), shift));
+        let synthesis = Synthesis::new(simd, picture, &axes, &packed);
         let blocks = synthesis.blocks();
         let share = share.of(blocks.len());
-        let mut sums = BlockSums::new(&mut self.levels[base..], weights, gradients);
+        let mut sums = BlockSums::new(&mut self.planes[base..], weights, gradients);
         let spare = Spare::default();
         // Results are merged in order, so that sums do not depend on the threads.
         for (group, blocks) in blocks.chunks(GROUP).enumerate() {
-            let levels = &self.levels[base..];
-            let latents = levels.iter().map(|g| SoftLevel { width: g.width, values: &g.soft });
-            let latents: Vec<SoftLevel> = latents.collect();
+            let planes = &self.planes[base..];
+            let latents: Vec<SoftPlane> = planes.iter().map(Latents::seen).collect();
             let result = |(index, &block): (usize, &Block)| {
                 let picked = share.has(GROUP * group + index);
                 let gradients = if picked { gradients } else { gradients.without_weights() };
@@ -322,11 +440,11 @@ impl Cpu {
                 })
             };
             let results: Vec<_> = blocks.par_iter().enumerate().map(result).collect();
-            results.into_iter().flatten().for_each(|result| sums.add(result, levels));
+            results.into_iter().flatten().for_each(|result| sums.add(result, planes));
         }
         let BlockSums { error, measured, planes, sine, output } = sums;
-        for (level, plane) in self.levels[base..].iter_mut().zip(planes) {
-            level.gradient = plane;
+        for (plane, gradient) in self.planes[base..].iter_mut().zip(planes) {
+            plane.gradient = gradient;
         }
         (error * blocks.len() as f64 / f64::from(measured), [sine, output])
     }
@@ -336,72 +454,90 @@ impl Cpu {
     pub fn rate(
         &mut self,
         base: usize,
-        entropy: &[Vec<f32>; 3],
+        entropy: &[[Vec<f32>; 3]],
         (wanted, weights): (Wanted, bool),
         share: Share,
-    ) -> (f64, [Vec<f32>; 3]) {
+    ) -> (f64, Vec<[Vec<f32>; 3]>) {
         let latents = wanted != Wanted::Bits;
         // Where gradients are missing, all are made.
-        let missing = |level: &Level| latents && level.rates[0].gradients.is_empty();
-        let share = if self.levels[base..].iter().any(missing) { Share::ALL } else { share };
-        let count: usize = self.levels[base..].iter().map(|level| level.bands.len()).sum();
+        let missing = |plane: &Latents| latents && plane.rates[0].gradients.is_empty();
+        let share = if self.planes[base..].iter().any(missing) { Share::ALL } else { share };
+        let count: usize = self.planes[base..].iter().map(|plane| plane.bands.len()).sum();
         let picked = self.bands(base, share.of(count));
-        let packed =
-            context::PackedContext::new(self.context, entropy.each_ref().map(Vec::as_slice));
-        let lens = self.context.lens();
+        let models = self.contexts.iter().zip(entropy);
+        let packed: Vec<_> = models.map(|(&c, m)| context::PackedContext::new(c, m)).collect();
+        let zeros = |model: usize| self.contexts[model].lens().map(|len| vec![0.0f32; len]);
         let spare = Spare::default();
-        let result = |&(l, band): &(usize, usize)| {
-            let mut sums = weights.then(|| lens.map(|len| vec![0.0f32; len]));
-            let (level, entropy) = (&self.levels[l], self.entropy(l, &packed));
-            let result = spare
-                .with(|scratch| entropy.band(level.bands[band], wanted, sums.as_mut(), scratch));
+        let result = |&(p, band): &(usize, usize)| {
+            let mut sums = weights.then(|| zeros(self.model(p)));
+            let wanted = (wanted, sums.as_mut());
+            let result = spare.with(|scratch| self.band(p, band, &packed, wanted, scratch));
             (result, sums)
         };
         let results: Vec<_> = picked.par_iter().map(result).collect();
         let fresh: f64 = results.iter().map(|(result, _)| result.bits).sum();
-        let mut sums = lens.map(|len| vec![0.0f32; len]);
-        for (&(l, band), (result, part)) in picked.iter().zip(results) {
-            for (sum, part) in sums.iter_mut().zip(part.iter().flatten()) {
+        let mut sums: Vec<_> = (0..self.contexts.len()).map(zeros).collect();
+        for (&(p, band), (result, part)) in picked.iter().zip(results) {
+            let model = self.model(p);
+            for (sum, part) in sums[model].iter_mut().zip(part.iter().flatten()) {
                 add(sum, part);
             }
-            self.levels[l].rates[band] = result;
+            self.planes[p].rates[band] = result;
         }
         if !latents && !weights {
             return (fresh * count as f64 / picked.len() as f64, sums);
         }
-        let rates = self.levels[base..].iter().flat_map(|level| &level.rates);
+        let rates = self.planes[base..].iter().flat_map(|plane| &plane.rates);
         (rates.map(|rate| rate.bits).sum(), sums)
     }
 
-    /// Levels and bands of a share.
+    /// Planes and bands of a share.
     fn bands(&self, base: usize, Share { one_of, turn }: Share) -> Vec<(usize, usize)> {
-        let bands = |l: usize| (0..self.levels[l].bands.len()).map(move |band| (l, band));
-        let bands = (base..self.levels.len()).flat_map(bands);
+        let bands = |p: usize| (0..self.planes[p].bands.len()).map(move |band| (p, band));
+        let bands = (base..self.planes.len()).flat_map(bands);
         bands.skip(turn).step_by(one_of).collect()
     }
 
-    /// The entropy model on a level.
-    fn entropy<'a>(&'a self, l: usize, packed: &'a context::PackedContext) -> Entropy<'a> {
-        Entropy {
-            simd: self.simd,
-            packed,
-            number: l,
-            plane: self.levels[l].plane(),
-            coarser: self.levels.get(l + 1).map(Level::plane),
+    /// Which of the entropy models is a plane's.
+    fn model(&self, p: usize) -> usize {
+        usize::from(p < self.bases.waves())
+    }
+
+    /// The entropy model on a band of a plane.
+    fn band(
+        &self,
+        p: usize,
+        band: usize,
+        packed: &[context::PackedContext],
+        (wanted, sums): (Wanted, Option<&mut [Vec<f32>; 3]>),
+        scratch: &mut ContextScratch,
+    ) -> BandResult {
+        let (simd, packed) = (self.simd, &packed[self.model(p)]);
+        let latents = &self.planes[p];
+        let plane = latents.plane();
+        match (latents.bands[band], latents.basis, &self.order) {
+            (Part::Waves(band), _, Some(order)) => {
+                WaveEntropy { simd, packed, order, plane }.band(band, wanted, sums, scratch)
+            }
+            (Part::Splines(band), Basis::Splines { level: number }, _) => {
+                let coarser = self.planes.get(p + 1).map(Latents::plane);
+                Entropy { simd, packed, number, plane, coarser }.band(band, wanted, sums, scratch)
+            }
+            _ => unreachable!("bands are of their plane's kind"),
         }
     }
 
     /// Adds `lambda` times the gradients of the rates to those of the picture.
     fn join_rates(&mut self, base: usize, lambda: f32) {
-        for l in base..self.levels.len() {
-            let (finer, rest) = self.levels.split_at_mut(l);
-            let level = &mut rest[0];
-            for rate in &level.rates {
-                rate.add_to(0, lambda, level.width, &mut level.gradient);
+        for p in base..self.planes.len() {
+            let (finer, rest) = self.planes.split_at_mut(p);
+            let plane = &mut rest[0];
+            for rate in &plane.rates {
+                rate.add_to(0, lambda, plane.width, &mut plane.gradient);
             }
-            if l > base {
-                for rate in &finer[l - 1].rates {
-                    rate.add_to(1, lambda, level.width, &mut level.gradient);
+            if p > base {
+                for rate in &finer[p - 1].rates {
+                    rate.add_to(1, lambda, plane.width, &mut plane.gradient);
                 }
             }
         }
@@ -412,12 +548,12 @@ impl Cpu {
         const CHUNK: usize = 8192;
         let simd = self.simd;
         let betas = [update.betas.0, update.betas.1].map(|beta| beta as f32);
-        for (level, &(rate, second)) in self.levels[base..].iter_mut().zip(&update.rates) {
+        for (plane, &(rate, second)) in self.planes[base..].iter_mut().zip(&update.rates) {
             let adam = Adam::with_biases(betas, rate, second);
-            let Moments { means: [first, second], .. } = &mut level.moments;
+            let Moments { means: [first, second], .. } = &mut plane.moments;
             let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
-            let values = level.values.par_chunks_mut(CHUNK).zip(moments);
-            let gradients = level.gradient.par_chunks_mut(CHUNK).zip(level.slope.par_chunks(CHUNK));
+            let values = plane.values.par_chunks_mut(CHUNK).zip(moments);
+            let gradients = plane.gradient.par_chunks_mut(CHUNK).zip(plane.slope.par_chunks(CHUNK));
             values.zip(gradients).for_each(|((values, (first, second)), (gradient, slope))| {
                 gradient.iter_mut().zip(slope).for_each(|(g, slope)| *g *= slope);
                 adam.apply(simd, values, [first, second], gradient);
@@ -431,35 +567,39 @@ struct BlockSums {
     error: f64,
     /// Blocks that gave a result.
     measured: u32,
-    /// Gradients of the latents, level by level.
+    /// Gradients of the latents, plane by plane.
     planes: Vec<Vec<f32>>,
     sine: Vec<f32>,
     output: Vec<f32>,
 }
 
 impl BlockSums {
-    /// Sums of nothing, in the memory of the levels' gradients.
-    fn new(levels: &mut [Level], weights: &Weights, gradients: Gradients) -> Self {
-        let mut planes: Vec<Vec<f32>> =
-            levels.iter_mut().map(|level| std::mem::take(&mut level.gradient)).collect();
-        if gradients.latents() {
-            planes.iter_mut().for_each(|plane| plane.fill(0.0));
-        }
+    /// Sums of nothing, in the memory of the planes' gradients.
+    fn new(planes: &mut [Latents], weights: &Weights, gradients: Gradients) -> Self {
+        let zeros = |plane: &mut Latents| {
+            let mut gradient = std::mem::take(&mut plane.gradient);
+            if gradients.latents() {
+                gradient.clear();
+                gradient.resize(plane.width * plane.height, 0.0);
+            }
+            gradient
+        };
+        let planes = planes.iter_mut().map(zeros).collect();
         let [sine, output] = [&weights.sine, &weights.output].map(|layer| vec![0.0; layer.len()]);
         Self { error: 0.0, measured: 0, planes, sine, output }
     }
 
-    fn add(&mut self, result: BlockResult, levels: &[Level]) {
+    fn add(&mut self, result: BlockResult, planes: &[Latents]) {
         self.error += result.error;
         self.measured += 1;
         if let Some((sine, output)) = result.sums {
             add(&mut self.sine, &sine);
             add(&mut self.output, &output);
         }
-        for (footprint, (plane, level)) in
-            result.footprints.iter().zip(self.planes.iter_mut().zip(levels))
+        for (footprint, (gradient, plane)) in
+            result.footprints.iter().zip(self.planes.iter_mut().zip(planes))
         {
-            footprint.add_to(level.width, level.height, plane);
+            footprint.add_to(plane.width, plane.height, gradient);
         }
     }
 }

@@ -10,6 +10,7 @@ mod round;
 mod start;
 mod stepper;
 mod synthesis;
+mod waves;
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ use model::{LatentModel, Measured, Thrift, Update};
 use siren_image::DeviceError;
 use siren_image::Size;
 use siren_image::coding::latents::TILE;
-use siren_image::latents::{Plane, level_length};
+use siren_image::coding::payload::Hidden;
+use siren_image::latents::{Bases, Basis, Plane};
 use siren_image::raster::{Raster, decibels};
 pub(crate) use start::networks;
 pub use stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights};
@@ -41,37 +43,48 @@ pub(crate) enum Goal {
 /// Sizes of the networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
-    pub levels: usize,
+    pub bases: Bases,
     pub sines: usize,
-    /// Features of the hidden layers of the entropy model.
-    pub hidden: [usize; 2],
+    /// Features of the hidden layers of the entropy models.
+    pub hidden: Hidden,
     pub channels: usize,
 }
 
 impl Shape {
     fn synthesis(self) -> synthesis::SynthesisShape {
-        let Self { levels, sines, channels, .. } = self;
-        synthesis::SynthesisShape { levels, sines, channels }
+        let Self { bases, sines, channels, .. } = self;
+        synthesis::SynthesisShape { planes: bases.count(), sines, channels }
     }
 
-    fn context(self) -> context::ContextShape {
-        context::ContextShape { hidden: self.hidden }
+    fn contexts(self) -> Vec<context::ContextShape> {
+        context::ContextShape::all(self.hidden)
     }
 
     /// Weights and biases of all networks.
     pub fn weight_count(self) -> usize {
         let synthesis = self.synthesis();
-        let entropy: usize = self.context().lens().iter().sum();
+        let entropy: usize = self.contexts().iter().flat_map(|context| context.lens()).sum();
         synthesis.sine_len() + synthesis.output_len() + entropy
     }
 
     /// Streams of latents in a picture of `size`.
     pub fn streams(self, size: Size) -> usize {
-        let tiles = |l: usize| {
-            let tiles = |native: u32| level_length(native, l).div_ceil(TILE);
+        let tiles = |basis: Basis| {
+            let tiles = |native: u32| basis.length(native).div_ceil(TILE);
             tiles(size.width) * tiles(size.height)
         };
-        (0..self.levels).map(tiles).sum()
+        self.bases.iter().map(tiles).sum()
+    }
+
+    /// The finest plane that is no denser than the pixels of the picture at 1 / 2^shift of its size;
+    /// none where there is no such plane.
+    fn base(self, shift: usize) -> Option<usize> {
+        let dense = |basis: &Basis| match *basis {
+            Basis::Splines { level } => level < shift,
+            Basis::Waves { .. } => shift > 0,
+        };
+        let base = self.bases.iter().take_while(dense).count();
+        (base < self.bases.count()).then_some(base)
     }
 }
 
@@ -113,7 +126,7 @@ impl Length {
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     pub networks: Networks,
-    /// Latents of an earlier run, the finest level first: no coarse stages then.
+    /// Latents of an earlier run, the finest plane first: no coarse stages then.
     pub planes: Option<Vec<Plane>>,
     pub goal: Goal,
     /// Bits that the latents are expected to take.
@@ -151,7 +164,7 @@ const RATE_BPP: f64 = 0.4;
 const RATE_POWER: f64 = 0.35;
 /// From so many bits per pixel on, second moments of the latents are of fewer steps.
 const DENSE: f64 = 0.9;
-/// The rate of a level rises from zero over this share of the steps of the stage that brings it
+/// The rate of a plane rises from zero over this share of the steps of the stage that brings it
 /// in, but over at most so many steps.
 const WARM_UP: (f64, f64) = (0.4, 40.0);
 /// Share of the steps at full size that train the networks alone, on rounded latents, and the
@@ -170,6 +183,8 @@ const FOLLOW_FROM: f64 = 0.4;
 /// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder, evenly; by
 /// at most this share of the goal.
 const FALL: (f64, f64) = (0.09, 0.6);
+/// How often the picture's size is halved in the coarse stages.
+const COARSE: [usize; 2] = [2, 1];
 /// The coarse stages of a time-limited run end at a half of this share of its time, and at this
 /// share.
 const COARSE_TIME: f64 = 0.3;
@@ -214,7 +229,7 @@ fn work(raster: &Raster, start: &Start) -> Work {
     // Steps at the picture's size, and those at a half and at a quarter of it as parts of one. A
     // step is about three evaluations, of as many weights as there are.
     let whole = f64::from(steps) + f64::from(coarse) * (1.0 / 4.0 + 1.0 / 16.0);
-    let weights = start.networks.shape().weight_count() as f64;
+    let weights = start.networks.shape.weight_count() as f64;
     let operations = 3.0 * whole * weights * raster.size().pixels() as f64;
     Work { operations, threads: rayon::current_num_threads(), steps: start.length.all() }
 }
@@ -264,9 +279,10 @@ impl<'a> LatentRun<'a> {
             networks.set_colour(&picture.mean());
         }
         let mut model = LatentModel::new((picture.width, picture.height), networks, start.seed);
-        let stages = if resumed.is_some() { 0 } else { (model.shape.levels - 1).min(2) as u32 };
-        for (level, plane) in model.cpu.levels.iter_mut().zip(resumed.iter().flatten()) {
-            level.values = plane.values().iter().map(|&q| f32::from(q)).collect();
+        let stages = COARSE.iter().filter(|&&shift| model.shape.base(shift).is_some()).count();
+        let stages = if resumed.is_some() { 0 } else { stages as u32 };
+        for (latents, plane) in model.cpu.planes.iter_mut().zip(resumed.iter().flatten()) {
+            latents.values = plane.values().iter().map(|&q| f32::from(q)).collect();
         }
         start.planes = resumed;
         Self {
@@ -286,18 +302,16 @@ impl<'a> LatentRun<'a> {
 
     /// All stages, from where the run is.
     fn stages(&mut self, picture: &Picture, observe: &mut Observe) -> Result<(), Broken> {
-        let levels = self.model.shape.levels;
         if self.start.planes.is_none() {
             let half = picture.halved();
-            // A picture of few levels has none that are as coarse.
-            if levels > 2 {
-                self.coarse(&Stage { base: 2, picture: &half.halved() }, observe)?;
-            }
-            if levels > 1 {
-                self.coarse(&Stage { base: 1, picture: &half }, observe)?;
+            for shift in COARSE {
+                // A picture of few levels may have none that are as coarse.
+                let Some(base) = self.model.shape.base(shift) else { continue };
+                let picture = if shift > 1 { &half.halved() } else { &half };
+                self.coarse(&Stage { base, shift, picture }, observe)?;
             }
         }
-        self.fine(&Stage { base: 0, picture }, observe)?;
+        self.fine(&Stage { base: 0, shift: 0, picture }, observe)?;
         Ok(self.model.fetch()?)
     }
 
@@ -371,7 +385,7 @@ impl<'a> LatentRun<'a> {
     fn coarse(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), Broken> {
         let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
         let rounding = Rounding::Soft { temperature: TEMPERATURES.0, noise: NOISE.0 };
-        let share = COARSE_TIME / f64::from(stage.base as u32);
+        let share = COARSE_TIME / stage.shift as f64;
         let passed = self.restored.min(self.start.length.coarse);
         self.restored -= passed;
         for _ in passed..self.start.length.coarse {
@@ -407,6 +421,9 @@ impl<'a> LatentRun<'a> {
             return Ok(());
         }
         let mut step = std::mem::take(&mut self.restored);
+        if step == 0 && self.start.planes.is_none() && self.model.shape.bases.waves() > 0 {
+            self.model.start_waves(stage)?;
+        }
         let (before, mut is_hard) = (self.done - step, false);
         let mut steps = self.start.length.steps;
         self.planned = before + steps;

@@ -2,15 +2,16 @@
 //! [`Stepper`] computes, and SOAP and Adam on the networks. Knows no schedule and no rate control.
 
 use super::Shape;
-use super::context::{self, Wanted};
+use super::context::Wanted;
 use super::cpu::{Cpu, Share};
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights};
-use super::synthesis::{self, Gradients};
+use super::synthesis::Gradients;
 use crate::error::EncodeError;
 use crate::train::adam::Moments;
 use crate::train::archive::Archive;
 use crate::train::soap::{self, SoapParams};
 use siren_image::DeviceError;
+use siren_image::latents::Basis;
 use siren_kernel::Adam;
 use siren_kernel::Simd;
 
@@ -46,28 +47,22 @@ impl Group<Moments> {
 /// Rows of weights, each with its bias at the end.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Networks {
-    pub shape: synthesis::SynthesisShape,
-    pub context: context::ContextShape,
+    pub shape: Shape,
     pub sine: Vec<f32>,
     pub output: Vec<f32>,
-    pub entropy: [Vec<f32>; 3],
+    /// Layers of the entropy model of splines and, where there are waves, of theirs.
+    pub entropy: Vec<[Vec<f32>; 3]>,
 }
 
 impl Networks {
-    /// The sizes.
-    pub fn shape(&self) -> Shape {
-        let synthesis::SynthesisShape { levels, sines, channels } = self.shape;
-        Shape { levels, sines, hidden: self.context.hidden, channels }
-    }
-
     /// Chooses the biases of the outputs so that latents of zero give `colour`, in [-1, 1].
     pub fn set_colour(&mut self, colour: &[f32]) {
-        let synthesis::SynthesisShape { levels, sines, .. } = self.shape;
-        let rows = self.output.chunks_exact_mut(sines + levels + 1);
+        let (planes, sines) = (self.shape.bases.count(), self.shape.sines);
+        let rows = self.output.chunks_exact_mut(sines + planes + 1);
         for (row, colour) in rows.zip(colour) {
-            let biases = self.sine.chunks_exact(levels + 1).map(|row| row[levels].sin());
+            let biases = self.sine.chunks_exact(planes + 1).map(|row| row[planes].sin());
             let sum: f32 = row.iter().zip(biases).map(|(w, sine)| w * sine).sum();
-            row[sines + levels] = colour - sum;
+            row[sines + planes] = colour - sum;
         }
     }
 }
@@ -92,11 +87,10 @@ pub struct Thrift {
 }
 
 pub struct LatentModel {
-    pub shape: synthesis::SynthesisShape,
-    pub context: context::ContextShape,
+    pub shape: Shape,
     sine: Group<soap::Matrix>,
     output: Group<soap::Matrix>,
-    entropy: [Group<Moments>; 3],
+    entropy: Vec<[Group<Moments>; 3]>,
     seed: u64,
     steps: u32,
     /// The latents, or room for those that a device has.
@@ -121,25 +115,23 @@ const BETAS: (f64, f64) = (0.9, 0.999);
 /// What trains the synthesis, at this share of the rate of the entropy model.
 const SOAP: SoapParams = SoapParams { beta2: 0.97, eps: 1e-12, ..SoapParams::DEFAULT };
 const SOAP_SHARE: f64 = 0.7;
-/// Latents of level l are so many times 2^l of what Adam's rate is for.
+/// Latents of level l are so many times 2^l of what Adam's rate is for, and those of waves so many
+/// times.
 const LATENT_SCALE: f64 = 4.0;
+const WAVE_SCALE: f64 = 8.0;
 
 impl LatentModel {
     pub fn new((width, height): (usize, usize), networks: Networks, seed: u64) -> Self {
-        let Networks { shape, context, sine, output, entropy } = networks;
-        let level = |l: usize| (width.div_ceil(1 << l), height.div_ceil(1 << l));
-        let sizes = Sizes {
-            levels: (0..shape.levels).map(level).collect(),
-            sines: shape.sines,
-            hidden: context.hidden,
-            channels: shape.channels,
-        };
+        let Networks { shape, sine, output, entropy } = networks;
+        let Shape { bases, sines, hidden, channels } = shape;
+        let plane = |basis: Basis| [width, height].map(|native| basis.length(native as u32)).into();
+        let planes = bases.iter().map(plane).collect();
+        let sizes = Sizes { bases, planes, sines, hidden, channels };
         Self {
             shape,
-            context,
-            sine: Group::matrix(sine, shape.levels + 1),
-            output: Group::matrix(output, shape.sines + shape.levels + 1),
-            entropy: entropy.map(Group::plain),
+            sine: Group::matrix(sine, bases.count() + 1),
+            output: Group::matrix(output, sines + bases.count() + 1),
+            entropy: entropy.into_iter().map(|model| model.map(Group::plain)).collect(),
             seed,
             steps: 0,
             cpu: Cpu::new(&sizes),
@@ -149,40 +141,47 @@ impl LatentModel {
 
     /// Sizes of latents and networks.
     pub fn sizes(&self) -> Sizes {
-        Sizes {
-            levels: self.cpu.levels.iter().map(|level| (level.width, level.height)).collect(),
-            sines: self.shape.sines,
-            hidden: self.context.hidden,
-            channels: self.shape.channels,
-        }
+        let Shape { bases, sines, hidden, channels } = self.shape;
+        let planes = self.cpu.planes.iter().map(|plane| (plane.width, plane.height)).collect();
+        Sizes { bases, planes, sines, hidden, channels }
     }
 
     pub fn networks(&self) -> Networks {
-        let [a, b, c] = &self.entropy;
         Networks {
             shape: self.shape,
-            context: self.context,
             sine: self.sine.values.clone(),
             output: self.output.values.clone(),
-            entropy: [a, b, c].map(|layer| layer.values.clone()),
+            entropy: self.entropy_values(),
         }
     }
 
     pub fn set_networks(&mut self, networks: &Networks) {
         self.sine.values.clone_from(&networks.sine);
         self.output.values.clone_from(&networks.output);
-        for (layer, values) in self.entropy.iter_mut().zip(&networks.entropy) {
+        let layers = self.entropy.iter_mut().flatten();
+        for (layer, values) in layers.zip(networks.entropy.iter().flatten()) {
             layer.values.clone_from(values);
         }
     }
 
-    /// The weights for the levels from `base` on.
+    fn entropy_values(&self) -> Vec<[Vec<f32>; 3]> {
+        let values = |model: &[Group<Moments>; 3]| model.each_ref().map(|g| g.values.clone());
+        self.entropy.iter().map(values).collect()
+    }
+
+    /// Lengths of the rows of the sine layer and of the output layer.
+    fn row_lens(&self) -> (usize, usize) {
+        let sine = self.shape.bases.count() + 1;
+        (sine, self.shape.sines + sine)
+    }
+
+    /// The weights for the planes from `base` on.
     fn weights(&self, base: usize) -> Weights {
-        let (full, wide) = (self.shape.levels + 1, self.shape.sines + self.shape.levels + 1);
+        let (full, wide) = self.row_lens();
         Weights {
             sine: without_columns(&self.sine.values, full, 0, base),
             output: without_columns(&self.output.values, wide, self.shape.sines, base),
-            entropy: [0, 1, 2].map(|l| self.entropy[l].values.clone()),
+            entropy: self.entropy_values(),
         }
     }
 
@@ -197,14 +196,14 @@ impl LatentModel {
             archive.f32s(values)?;
             optimizer.archive(archive)?;
         }
-        for Group { values, optimizer, .. } in &mut self.entropy {
+        for Group { values, optimizer, .. } in self.entropy.iter_mut().flatten() {
             archive.f32s(values)?;
             optimizer.archive(archive)?;
         }
         let mut coarser = (0, 0);
-        for level in self.cpu.levels.iter_mut().rev() {
-            level.archive(archive, coarser)?;
-            coarser = (level.width, level.height);
+        for plane in self.cpu.planes.iter_mut().rev() {
+            plane.archive(archive, coarser)?;
+            coarser = (plane.width, plane.height);
         }
         if let Archive::Reading(_) = archive {
             self.hand_over().map_err(failed)?;
@@ -212,7 +211,7 @@ impl LatentModel {
         Ok(())
     }
 
-    /// One step of everything on the levels from the stage's base on, seen through a rounding.
+    /// One step of everything on the planes from the stage's base on, seen through a rounding.
     ///
     /// # Errors
     /// Where the device failed, and with it what it had.
@@ -224,8 +223,8 @@ impl LatentModel {
         update: Update,
         thrift: Thrift,
     ) -> Result<Measured, DeviceError> {
-        let rates = (stage.base..self.shape.levels).map(|l| {
-            let adam = self.adam(l, update);
+        let rates = (stage.base..self.shape.bases.count()).map(|p| {
+            let adam = self.adam(p, update);
             (adam.rate, adam.second)
         });
         let rates = rates.collect();
@@ -266,23 +265,28 @@ impl LatentModel {
             Some(device) => device.step(stage, &weights, &step)?,
             None => self.cpu.step(stage, &weights, &step)?,
         };
-        let (full, wide) = (self.shape.levels + 1, self.shape.sines + self.shape.levels + 1);
+        let (full, wide) = self.row_lens();
         self.sine.gradient = with_columns(&gradients.sine, full, 0, stage.base);
         self.output.gradient = with_columns(&gradients.output, wide, self.shape.sines, stage.base);
-        for (group, gradient) in self.entropy.iter_mut().zip(gradients.entropy) {
+        let gradients = gradients.entropy.into_iter().flatten();
+        for (group, gradient) in self.entropy.iter_mut().flatten().zip(gradients) {
             group.gradient = gradient;
         }
         self.steps += 1;
         Ok(Measured { error, bits })
     }
 
-    /// Adam of the next update of level `l`.
-    fn adam(&mut self, l: usize, update: Update) -> Adam {
+    /// Adam of the next update of a plane.
+    fn adam(&mut self, p: usize, update: Update) -> Adam {
         let Update { latents, beta2, warm_up, .. } = update;
-        let steps = &mut self.cpu.levels[l].moments.steps;
+        let steps = &mut self.cpu.planes[p].moments.steps;
         *steps += 1;
         let warm = (f64::from(*steps) / warm_up).min(1.0);
-        let rate = warm * latents * LATENT_SCALE * f64::from(1u32 << l);
+        let scale = match self.shape.bases.get(p) {
+            Basis::Splines { level } => LATENT_SCALE * f64::from(1u32 << level),
+            Basis::Waves { .. } => WAVE_SCALE,
+        };
+        let rate = warm * latents * scale;
         Adam::new(rate, (BETAS.0, beta2), *steps)
     }
 
@@ -292,7 +296,7 @@ impl LatentModel {
         for Group { values, gradient, optimizer } in [&mut self.sine, &mut self.output] {
             optimizer.step(values, gradient, &soap);
         }
-        for Group { values, gradient, optimizer } in &mut self.entropy {
+        for Group { values, gradient, optimizer } in self.entropy.iter_mut().flatten() {
             let Moments { means: [first, second], steps } = optimizer;
             *steps += 1;
             let adam = Adam::new(rate, (BETAS.0, BETAS.1), *steps);
@@ -313,6 +317,17 @@ impl LatentModel {
         let Weights { entropy, .. } = self.weights(0);
         let share = Share::new(share, self.steps);
         self.cpu.rate(0, &entropy, (Wanted::Bits, false), share).0
+    }
+
+    /// See [`Cpu::start_waves`].
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn start_waves(&mut self, stage: &Stage) -> Result<(), DeviceError> {
+        self.fetch()?;
+        let weights = self.weights(stage.base);
+        self.cpu.start_waves(stage, &weights);
+        self.hand_over()
     }
 
     /// See [`Cpu::thin_out`].

@@ -2,11 +2,12 @@
 //! steps that weigh their bits against the picture and the latents, and rounded latents.
 
 use super::model::{LatentModel, Networks};
-use super::{Picture, Stage, Trained};
+use super::{Picture, Shape, Stage, Trained, context};
+use siren_image::Size;
 use siren_image::coding::compact::{QuantizedLayer, STEP_CODES, Steps, step_size};
 use siren_image::coding::latents::{Context, IntegerLayer, MAX_DROP};
 use siren_image::coding::payload::{self, Networks as Rounded};
-use siren_image::latents::Plane;
+use siren_image::latents::{Bases, Basis, Plane};
 
 /// Bits of the largest weight before steps are made larger: of the synthesis, whose weights are
 /// the finer the longer they were trained, and of the entropy model.
@@ -21,11 +22,11 @@ const SAMPLE: usize = 1 << 19;
 struct Grain {
     sine: Steps,
     output: Steps,
-    drops: [u32; 3],
+    /// Of the layers of the entropy models, one model after the other.
+    drops: [u32; 6],
 }
 
-/// The parts of a [`Grain`], each tried by itself, and how many of them the picture hangs on.
-const PARTS: usize = 7;
+/// How many of the parts of a [`Grain`], each tried by itself, the picture hangs on.
 const PICTURE_PARTS: usize = 4;
 
 impl Grain {
@@ -44,16 +45,17 @@ impl Grain {
             };
             Steps { weights: code(most(false)), biases: code(most(true)) }
         };
-        let shape = networks.shape;
+        let shape = networks.shape.synthesis();
         let drop = |l: usize| {
-            let most = f64::from(largest(&networks.entropy[l]).max(1e-3));
+            let layer = networks.entropy.iter().flatten().nth(l);
+            let most = f64::from(layer.map_or(0.0, |layer| largest(layer)).max(1e-3));
             let scaled = FINEST.1 - most.log2() - f64::from(raised(l));
             scaled.round().clamp(0.0, f64::from(MAX_DROP)) as u32
         };
         Self {
-            sine: steps(&networks.sine, shape.levels),
-            output: steps(&networks.output, shape.sines + shape.levels),
-            drops: [0, 1, 2].map(drop),
+            sine: steps(&networks.sine, shape.planes),
+            output: steps(&networks.output, shape.sines + shape.planes),
+            drops: std::array::from_fn(drop),
         }
     }
 
@@ -87,7 +89,7 @@ struct Sample<'a> {
 impl<'a> Sample<'a> {
     fn new(model: &'a mut LatentModel, picture: &'a Picture<'a>, lambda: f64) -> Self {
         let share = (picture.width * picture.height).div_ceil(SAMPLE);
-        let stage = Stage { base: 0, picture };
+        let stage = Stage { base: 0, shift: 0, picture };
         Self { model, stage, lambda, share }
     }
 
@@ -102,9 +104,9 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// Bits that the inputs of layer `l` of the entropy model lack of those of the others.
+/// Bits that the inputs of layer `l` of the entropy models lack of those of the others.
 fn raised(l: usize) -> u32 {
-    if l == 0 { 6 } else { 0 }
+    if l.is_multiple_of(3) { 6 } else { 0 }
 }
 
 fn largest(values: &[f32]) -> f32 {
@@ -129,27 +131,32 @@ fn rounded(networks: &Networks, grain: &Grain) -> Option<(Rounded, Networks)> {
         }
         layer
     };
-    let shape = networks.shape;
-    let sines = quantize(&networks.sine, shape.levels, grain.sine, &mut seen.sine);
-    let inputs = shape.sines + shape.levels;
+    let shape = networks.shape.synthesis();
+    let sines = quantize(&networks.sine, shape.planes, grain.sine, &mut seen.sine);
+    let inputs = shape.sines + shape.planes;
     let output = quantize(&networks.output, inputs, grain.output, &mut seen.output);
-    let mut layers = Vec::new();
-    for (l, (inputs, _)) in networks.context.layers().into_iter().enumerate() {
-        let unit = f64::from(1u32 << (grain.drops[l] + raised(l)));
-        let (mut weights, mut biases) = (Vec::new(), Vec::new());
-        for (value, seen) in networks.entropy[l].iter().zip(&mut seen.entropy[l]) {
-            let integer = (f64::from(*value) * unit).round();
-            *seen = (integer / unit) as f32;
-            let bias = (weights.len() + biases.len()) % (inputs + 1) == inputs;
-            if bias { &mut biases } else { &mut weights }.push(integer as i32);
+    let mut models = Vec::new();
+    for (model, shape) in networks.shape.contexts().into_iter().enumerate() {
+        let mut layers = Vec::new();
+        for (layer, (inputs, _)) in shape.layers().into_iter().enumerate() {
+            let drop = grain.drops[3 * model + layer];
+            let unit = f64::from(1u32 << (drop + raised(layer)));
+            let (mut weights, mut biases) = (Vec::new(), Vec::new());
+            let values = networks.entropy[model][layer].iter();
+            for (value, seen) in values.zip(&mut seen.entropy[model][layer]) {
+                let integer = (f64::from(*value) * unit).round();
+                *seen = (integer / unit) as f32;
+                let bias = (weights.len() + biases.len()) % (inputs + 1) == inputs;
+                if bias { &mut biases } else { &mut weights }.push(integer as i32);
+            }
+            layers.push(IntegerLayer::new(drop, weights, biases).ok()?);
         }
-        layers.push(IntegerLayer::new(grain.drops[l], weights, biases).ok()?);
+        let context::ContextShape { inputs, hidden: [h1, h2], outputs } = shape;
+        models.push(Context::new([inputs, h1, h2, outputs], layers.try_into().ok()?).ok()?);
     }
-    let context = {
-        let [h1, h2] = networks.context.hidden;
-        Context::new(h1, h2, layers.try_into().ok()?).ok()?
-    };
-    Some((Rounded { sines, output, context }, seen))
+    let mut models = models.into_iter();
+    let splines = models.next()?;
+    Some((Rounded { sines, output, splines, waves: models.next() }, seen))
 }
 
 impl Trained<'_> {
@@ -166,11 +173,12 @@ impl Trained<'_> {
             if let Some(rounded) = rounded(&networks, &grain) {
                 break rounded;
             }
-            let Some(l) = (0..3).filter(|&l| grain.drops[l] > 0).max_by_key(|&l| grain.drops[l])
-            else {
+            let all = 0..grain.drops.len();
+            let finest = all.filter(|&l| grain.drops[l] > 0).max_by_key(|&l| grain.drops[l]);
+            let Some(l) = finest else {
                 // Not even the coarsest weights fit: the entropy model says nothing then.
                 let mut silent = networks.clone();
-                silent.entropy.iter_mut().for_each(|layer| layer.fill(0.0));
+                silent.entropy.iter_mut().flatten().for_each(|layer| layer.fill(0.0));
                 break rounded(&silent, &grain).expect("zeros fit");
             };
             grain.drops[l] -= 1;
@@ -180,7 +188,8 @@ impl Trained<'_> {
         let mut bits = sample.bits(&best.1);
         let bytes = |networks: &Rounded| 8.0 * networks.encode().len() as f64 * *lambda;
         let mut cost = errors + bits + bytes(&best.0);
-        for part in 0..PARTS {
+        let parts = PICTURE_PARTS + 3 * networks.entropy.len();
+        for part in 0..parts {
             while let Some(next) = grain.coarser(part) {
                 let Some(candidate) = rounded(&networks, &next) else { break };
                 let (mut new_errors, mut new_bits) = (errors, bits);
@@ -204,11 +213,11 @@ impl Trained<'_> {
     /// Takes those latents away that are worth least for their bits, the more the larger `factor`
     /// is; 1 is what training weighed them with.
     pub fn thin_out(&mut self, factor: f64) {
-        let stage = Stage { base: 0, picture: &self.picture };
+        let stage = Stage { base: 0, shift: 0, picture: &self.picture };
         self.model.thin_out(&stage, factor * self.lambda);
     }
 
-    /// The rounded latents, the finest level first.
+    /// The rounded latents, the finest plane first.
     pub fn latents(&self) -> Vec<Vec<f32>> {
         self.model.cpu.rounded().map(<[f32]>::to_vec).collect()
     }
@@ -220,49 +229,45 @@ impl Trained<'_> {
 
     /// The payload.
     pub fn payload(&self, networks: &Rounded) -> Vec<u8> {
-        let sizes: Vec<(usize, usize)> = self.model.sizes().levels;
-        let planes: Vec<Plane> = self
-            .model
-            .cpu
-            .rounded()
-            .zip(sizes)
-            .map(|(values, (width, height))| {
-                let mut plane = Plane::new(width, height);
-                let most = f32::from(i16::MAX);
-                for (to, value) in plane.values_mut().iter_mut().zip(values) {
-                    *to = value.clamp(-most, most) as i16;
-                }
-                plane
-            })
-            .collect();
+        let &Picture { width, height, .. } = &self.picture;
+        let size = Size { width: width as u32, height: height as u32 };
+        let planes = self.model.shape.bases.iter().zip(self.model.cpu.rounded());
+        let plane = |(basis, values): (Basis, &[f32])| {
+            let mut plane = Plane::new(basis, size);
+            let most = f32::from(i16::MAX);
+            for (to, value) in plane.values_mut().iter_mut().zip(values) {
+                *to = value.clamp(-most, most) as i16;
+            }
+            plane
+        };
+        let planes: Vec<Plane> = planes.map(plane).collect();
         payload::encode(&planes, networks)
     }
 }
 
 impl Networks {
-    /// The networks of a file.
-    pub fn of_file(file: &Rounded, channels: usize) -> Self {
+    /// The networks of a file with such planes.
+    pub fn of_file(file: &Rounded, bases: Bases, channels: usize) -> Self {
         let rows = |layer: &QuantizedLayer| -> Vec<f32> {
             let layer = layer.layer();
             let rows = layer.weights.chunks_exact(layer.inputs).zip(&layer.biases);
             rows.flat_map(|(row, bias)| row.iter().chain([bias])).copied().collect()
         };
-        let entropy = |l: usize| {
-            let layer = &file.context.layers()[l];
-            let unit = (1u32 << (layer.drop() + raised(l))) as f32;
-            let inputs = layer.weights().len() / layer.biases().len();
-            let rows = layer.weights().chunks_exact(inputs).zip(layer.biases());
-            rows.flat_map(|(row, b)| row.iter().chain([b])).map(|&w| w as f32 / unit).collect()
+        let entropy = |context: &Context| {
+            [0, 1, 2].map(|l| {
+                let layer = &context.layers()[l];
+                let unit = (1u32 << (layer.drop() + raised(l))) as f32;
+                let inputs = layer.weights().len() / layer.biases().len();
+                let rows = layer.weights().chunks_exact(inputs).zip(layer.biases());
+                rows.flat_map(|(row, b)| row.iter().chain([b])).map(|&w| w as f32 / unit).collect()
+            })
         };
-        let sines = file.sines.biases.len();
-        let levels = file.sines.weights.len() / sines;
-        let (h1, h2) = file.context.hidden();
+        let (sines, hidden) = (file.sines.biases.len(), file.hidden());
         Self {
-            shape: super::synthesis::SynthesisShape { levels, sines, channels },
-            context: super::context::ContextShape { hidden: [h1, h2] },
+            shape: Shape { bases, sines, hidden, channels },
             sine: rows(&file.sines),
             output: rows(&file.output),
-            entropy: [0, 1, 2].map(entropy),
+            entropy: [&file.splines].into_iter().chain(&file.waves).map(entropy).collect(),
         }
     }
 }

@@ -8,26 +8,29 @@ use rand_chacha::ChaCha8Rng;
 
 use super::Shape;
 use super::model::Networks;
-use siren_image::coding::payload::Networks as Rounded;
+use siren_image::coding::payload::{Hidden, Networks as Rounded};
+use siren_image::latents::Bases;
 use siren_image::network::{Channels, Topology};
 
 /// Networks for RGB.
 struct Trained {
     sines: usize,
-    hidden: [usize; 2],
+    hidden: Hidden,
+    /// Planes of waves, their cells, and the finest level of splines.
+    planes: (usize, usize, usize),
     /// The lambda that they were trained for.
     lambda: f64,
     stream: &'static [u8],
 }
 
-/// Levels of the trained networks.
+/// The level after the coarsest of the trained networks.
 const LEVELS: usize = 7;
 const TRAINED: [Trained; 5] = [
-    Trained::new(12, [8, 8], 1e-2, include_bytes!("start/12-8-8.bin")),
-    Trained::new(20, [12, 8], 6e-3, include_bytes!("start/20-12-8.bin")),
-    Trained::new(32, [16, 16], 3e-3, include_bytes!("start/32-16-16.bin")),
-    Trained::new(32, [24, 24], 1e-3, include_bytes!("start/32-24-24.bin")),
-    Trained::new(48, [32, 32], 5e-4, include_bytes!("start/48-32-32.bin")),
+    Trained::of_splines(12, [8, 8], 1e-2, include_bytes!("start/12-8-8.bin")),
+    Trained::of_splines(20, [12, 8], 6e-3, include_bytes!("start/20-12-8.bin")),
+    Trained::of_splines(32, [16, 16], 3e-3, include_bytes!("start/32-16-16.bin")),
+    Trained::of_splines(32, [24, 24], 1e-3, include_bytes!("start/32-24-24.bin")),
+    Trained::of_splines(48, [32, 32], 5e-4, include_bytes!("start/48-32-32.bin")),
 ];
 
 /// How much the steps of the latents follow lambda: in proportion to this power of it.
@@ -35,36 +38,49 @@ const STEP_POWER: f64 = 0.25;
 
 /// Networks of `shape` for latents of steps that suit `lambda`.
 pub fn networks(shape: Shape, lambda: f64, seed: u64) -> Networks {
-    let fits = |trained: &&Trained| (trained.sines, trained.hidden) == (shape.sines, shape.hidden);
-    match TRAINED.iter().find(fits) {
-        Some(trained) if shape.levels <= LEVELS => trained.networks(shape, lambda),
-        _ => random(shape, seed),
+    match TRAINED.iter().find(|trained| trained.fits(shape)) {
+        Some(trained) => trained.networks(shape, lambda),
+        None => random(shape, seed),
     }
 }
 
 impl Trained {
-    const fn new(sines: usize, hidden: [usize; 2], lambda: f64, stream: &'static [u8]) -> Self {
-        Self { sines, hidden, lambda, stream }
+    const fn of_splines(
+        sines: usize,
+        hidden: [usize; 2],
+        lambda: f64,
+        stream: &'static [u8],
+    ) -> Self {
+        let hidden = Hidden { splines: hidden, waves: None };
+        Self { sines, hidden, planes: (0, 0, 0), lambda, stream }
+    }
+
+    fn fits(&self, shape: Shape) -> bool {
+        let bases = shape.bases;
+        let planes = (bases.waves(), bases.cell(), bases.finest());
+        let same = (self.sines, self.hidden, self.planes) == (shape.sines, shape.hidden, planes);
+        same && bases.finest() + bases.levels() <= LEVELS
     }
 
     fn networks(&self, shape: Shape, lambda: f64) -> Networks {
         let topology = Topology::uniform(Channels::Rgb, 1, self.sines).expect("within the limits");
-        let [h1, h2] = self.hidden;
-        let rounded = Rounded::decode(self.stream, &topology, LEVELS, (h1, h2));
-        let rgb = Networks::of_file(&rounded.expect("the encoder's own"), 3);
+        let (waves, cell, finest) = self.planes;
+        let bases = Bases::new(waves, cell, finest, LEVELS - finest).expect("within the limits");
+        let rounded = Rounded::decode(self.stream, &topology, bases.count(), self.hidden);
+        let rgb = Networks::of_file(&rounded.expect("the encoder's own"), bases, 3);
         let scale = (lambda / self.lambda).powf(STEP_POWER) as f32;
+        let (all, planes) = (bases.count(), shape.bases.count());
         let mut sine = Vec::new();
-        for row in rgb.sine.chunks_exact(LEVELS + 1) {
-            sine.extend(row[..shape.levels].iter().map(|w| w * scale));
-            sine.push(row[LEVELS]);
+        for row in rgb.sine.chunks_exact(all + 1) {
+            sine.extend(row[..planes].iter().map(|w| w * scale));
+            sine.push(row[all]);
         }
         let row = |row: &[f32]| -> Vec<f32> {
             let (sines, rest) = row.split_at(self.sines);
-            let levels = rest[..shape.levels].iter().map(|w| w * scale);
-            sines.iter().copied().chain(levels).chain([rest[LEVELS]]).collect()
+            let of_planes = rest[..planes].iter().map(|w| w * scale);
+            sines.iter().copied().chain(of_planes).chain([rest[all]]).collect()
         };
-        let rows: Vec<Vec<f32>> =
-            rgb.output.chunks_exact(self.sines + LEVELS + 1).map(row).collect();
+        let rows: Vec<Vec<f32>> = rgb.output.chunks_exact(self.sines + all + 1).map(row).collect();
         let zeros = vec![0.0; rows[0].len()];
         let grey: Vec<f32> =
             (0..zeros.len()).map(|k| rows.iter().map(|row| row[k]).sum::<f32>() / 3.0).collect();
@@ -75,35 +91,40 @@ impl Trained {
             3 => rows.concat(),
             _ => [rows.concat(), zeros].concat(),
         };
-        Networks {
-            shape: shape.synthesis(),
-            context: shape.context(),
-            sine,
-            output,
-            entropy: rgb.entropy,
-        }
+        Networks { shape, sine, output, entropy: rgb.entropy }
     }
 }
+
+/// What the sums of the planes of waves that come after the first, the last of all, do to red,
+/// green and blue.
+const COLOURS: [[f32; 3]; 2] = [[1.0, 0.0, -1.0], [0.6, -1.0, 0.6]];
 
 /// Random networks, their bounds found by trial.
 fn random(shape: Shape, seed: u64) -> Networks {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let (shape, context) = (shape.synthesis(), shape.context());
+    let planes = shape.bases.count();
     let mut uniform = |bound: f32| rng.random_range(-bound..bound);
-    let mut sine = Vec::with_capacity(shape.sine_len());
+    let is_colour = |plane: usize| plane + 1 < shape.bases.waves();
+    let mut sine = Vec::with_capacity(shape.sines * (planes + 1));
     for _ in 0..shape.sines {
-        sine.extend((0..shape.levels).map(|_| uniform(0.14)));
+        sine.extend((0..planes).map(|plane| uniform(if is_colour(plane) { 0.02 } else { 0.14 })));
         sine.push(uniform(1.5));
     }
-    let mut output = Vec::with_capacity(shape.output_len());
-    for _ in 0..shape.channels {
+    let mut output = Vec::with_capacity(shape.channels * (shape.sines + planes + 1));
+    for channel in 0..shape.channels {
         output.extend((0..shape.sines).map(|_| uniform(0.1)));
-        output.extend((0..shape.levels).map(|_| 0.05));
+        output.extend((0..planes).map(|plane| {
+            let colour = || COLOURS[(shape.bases.waves() - 2 - plane) % COLOURS.len()];
+            if is_colour(plane) { 0.03 * colour().get(channel).unwrap_or(&0.0) } else { 0.05 }
+        }));
         output.push(0.0);
     }
-    let entropy = context.layers().map(|(inputs, outputs)| {
-        let bound = (1.0 / inputs as f32).sqrt();
-        (0..outputs * (inputs + 1)).map(|_| uniform(bound)).collect()
+    let entropy = shape.contexts().into_iter().map(|context| {
+        context.layers().map(|(inputs, outputs)| {
+            let bound = (1.0 / inputs as f32).sqrt();
+            (0..outputs * (inputs + 1)).map(|_| uniform(bound)).collect()
+        })
     });
-    Networks { shape, context, sine, output, entropy }
+    let entropy = entropy.collect();
+    Networks { shape, sine, output, entropy }
 }

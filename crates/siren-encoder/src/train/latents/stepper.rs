@@ -4,40 +4,47 @@
 
 use super::synthesis::Picture;
 use siren_image::DeviceError;
+use siren_image::coding::payload::Hidden;
+use siren_image::latents::Bases;
 
-/// Sizes of levels and networks.
+/// Sizes of planes and networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
-    /// Width and height of each level in latents, the finest first.
-    pub levels: Vec<(usize, usize)>,
+    /// The planes.
+    pub bases: Bases,
+    /// Width and height of each in latents, the finest first.
+    pub planes: Vec<(usize, usize)>,
     /// Features of the sine layer.
     pub sines: usize,
-    /// Features of the hidden layers of the entropy model.
-    pub hidden: [usize; 2],
+    /// Features of the hidden layers of the entropy models.
+    pub hidden: Hidden,
     /// Channels of the picture.
     pub channels: usize,
 }
 
-/// The picture at 1 / 2^base of its size, for the levels from `base` on: latents of the finest of these
-/// are as dense as its pixels.
+/// The picture at 1 / 2^shift of its size, for the planes from `base` on: latents of the finest of
+/// these are no denser than its pixels.
 #[derive(Debug, Clone, Copy)]
 pub struct Stage<'a> {
-    /// The finest level in use.
+    /// The finest plane in use.
     pub base: usize,
+    /// How often the picture's size was halved.
+    pub shift: usize,
     /// The pixels that are trained on.
     pub picture: &'a Picture<'a>,
 }
 
 /// Rows of weights, each with its bias at the end, or their gradients: of the sine layer and the
-/// output layer, for the levels in use, and of the entropy model.
+/// output layer, for the planes in use, and of the entropy models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// A row a feature: a weight for each level in use, and the bias.
+    /// A row a feature: a weight for each plane in use, and the bias.
     pub sine: Vec<f32>,
-    /// A row a channel: a weight for each feature and for each level in use, and the bias.
+    /// A row a channel: a weight for each feature and for each plane in use, and the bias.
     pub output: Vec<f32>,
-    /// Both hidden layers and the output layer.
-    pub entropy: [Vec<f32>; 3],
+    /// Both hidden layers and the output layer of the model of splines and, where there are waves,
+    /// of theirs.
+    pub entropy: Vec<[Vec<f32>; 3]>,
 }
 
 /// How the networks see the latents.
@@ -63,7 +70,7 @@ pub struct LatentUpdate {
     pub lambda: f64,
     /// Adam's decays.
     pub betas: (f64, f64),
-    /// For each level in use the rate with the first moment's bias corrected, and 1 over the root
+    /// For each plane in use the rate with the first moment's bias corrected, and 1 over the root
     /// of the second's bias.
     pub rates: Vec<(f32, f32)>,
 }
@@ -127,7 +134,7 @@ pub struct Outcome {
 }
 
 /// Has the latents, and computes the steps of a training. Numbers of latents are a value and the means
-/// of its gradients and of their squares, level after level, the finest first.
+/// of its gradients and of their squares, plane after plane, the finest first.
 pub trait Stepper: Send {
     /// One step on a stage. Stages follow one another from coarse to fine.
     ///
@@ -140,7 +147,7 @@ pub trait Stepper: Send {
         step: &Step,
     ) -> Result<Outcome, DeviceError>;
 
-    /// The latents of all levels.
+    /// The latents of all planes.
     ///
     /// # Errors
     /// The device's.

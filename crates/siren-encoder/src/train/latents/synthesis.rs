@@ -1,11 +1,11 @@
-//! The picture from the latents, its squared error, and the gradients of both: spline, sine
+//! The picture from the latents, its squared error, and the gradients of both: splines, sine
 //! layer and output layer of one block of pixels after another, line by line, forward and back
 //! while the block is in cache. Knows no entropy model and no optimizer.
 
 use siren_kernel::{Activation, Affine, LANES, Matrix, Simd, add_outer};
 
 use super::lines::{self, LONGEST, Lines};
-use siren_image::latents::Taps;
+use siren_image::latents::Basis;
 use siren_image::{Raster, Samples};
 use siren_kernel::training;
 
@@ -123,24 +123,24 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Sizes of the function: levels in use, sines, channels.
+/// Sizes of the function: planes in use, sines, channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SynthesisShape {
-    pub levels: usize,
+    pub planes: usize,
     pub sines: usize,
     pub channels: usize,
 }
 
 impl SynthesisShape {
-    /// Numbers of the sine layer: `sines` rows of `levels` weights and a bias.
+    /// Numbers of the sine layer: `sines` rows of `planes` weights and a bias.
     pub fn sine_len(self) -> usize {
-        self.sines * (self.levels + 1)
+        self.sines * (self.planes + 1)
     }
 
-    /// Numbers of the output layer: `channels` rows of weights of the sines, of the levels,
+    /// Numbers of the output layer: `channels` rows of weights of the sines, of the planes,
     /// and a bias.
     pub fn output_len(self) -> usize {
-        self.channels * (self.sines + self.levels + 1)
+        self.channels * (self.sines + self.planes + 1)
     }
 }
 
@@ -151,61 +151,78 @@ pub struct PackedSynthesis {
     output: Affine,
     /// From the gradients of the outputs back to the sines.
     back_to_sines: Matrix,
-    /// From the gradients of sines and outputs back to the levels.
-    back_to_levels: Matrix,
+    /// From the gradients of sines and outputs back to the planes.
+    back_to_planes: Matrix,
 }
 
 impl PackedSynthesis {
     pub fn new(shape: SynthesisShape, sine: &[f32], output: &[f32]) -> Self {
-        let SynthesisShape { levels, sines, channels } = shape;
-        let w1 = |o: usize, k: usize| sine[o * (levels + 1) + k];
-        let w2 = |o: usize, k: usize| output[o * (sines + levels + 1) + k];
+        let SynthesisShape { planes, sines, channels } = shape;
+        let w1 = |o: usize, k: usize| sine[o * (planes + 1) + k];
+        let w2 = |o: usize, k: usize| output[o * (sines + planes + 1) + k];
         let back = |k: usize, o: usize| if o < sines { w1(o, k) } else { w2(o - sines, sines + k) };
         Self {
             shape,
-            sine: Affine::new(sines, levels, w1),
-            output: Affine::new(channels, sines + levels, w2),
+            sine: Affine::new(sines, planes, w1),
+            output: Affine::new(channels, sines + planes, w2),
             back_to_sines: Matrix::new(sines, channels, |k, o| w2(o, k)),
-            back_to_levels: Matrix::new(levels, sines + channels, back),
+            back_to_planes: Matrix::new(planes, sines + channels, back),
         }
     }
 }
 
-/// Taps of the spline along one axis, for pixels of the same pitch as the finest level in use.
+/// Taps of the planes along one axis of the pixels.
 pub struct Axis {
     /// Pixels.
     len: usize,
-    levels: Vec<AxisLevel>,
+    planes: Vec<AxisPlane>,
 }
 
-struct AxisLevel {
+/// Those of a plane. Waves are pixels by then, each its own only tap.
+struct AxisPlane {
     /// Latents along the axis.
     len: usize,
-    /// log2 of the pitch in pixels.
-    shift: usize,
+    /// log2 of the pitch in pixels; none of pixels.
+    shift: Option<usize>,
     /// Weights of the four taps of each phase.
     phases: Vec<[f32; 4]>,
 }
 
-impl AxisLevel {
-    /// First tap of pixel `x`, which may be outside the grid, and its phase.
+impl AxisPlane {
+    /// First tap of pixel `x`, which may be outside the plane, and its phase.
     fn tap(&self, x: usize) -> (isize, usize) {
-        let pitch = 1isize << self.shift;
+        let Some(shift) = self.shift else { return (x as isize, 0) };
+        let pitch = 1isize << shift;
         let first = (2 * x as isize + 1 - pitch).div_euclid(2 * pitch) - 1;
         (first, x & (pitch as usize - 1))
+    }
+
+    /// Number of taps.
+    fn taps(&self) -> usize {
+        self.shift.map_or(1, |_| 4)
     }
 }
 
 impl Axis {
-    pub fn new(len: usize, levels: usize) -> Self {
-        let level = |shift: usize| {
-            let pitch = 1usize << shift;
-            let weights =
-                |x: usize| Taps::at(shift, 2, x as f64 + 0.5).weights[0].map(|w| w as f32);
-            let phases = (0..pitch).map(weights).collect();
-            AxisLevel { len: len.div_ceil(pitch), shift, phases }
+    /// Of `len` pixels, 2^shift of the picture's own a pixel.
+    pub fn new(len: usize, bases: impl Iterator<Item = Basis>, shift: usize) -> Self {
+        let plane = |basis| match basis {
+            Basis::Waves { cell } => {
+                AxisPlane { len: len.next_multiple_of(cell), shift: None, phases: Vec::new() }
+            }
+            Basis::Splines { level } => {
+                let level = level - shift;
+                let basis = Basis::Splines { level };
+                let weights = |x: usize| {
+                    let mut weights = [0.0; 4];
+                    basis.weights(2, x as f64 + 0.5, &mut weights);
+                    weights.map(|w| w as f32)
+                };
+                let phases = (0..1 << level).map(weights).collect();
+                AxisPlane { len: len.div_ceil(1 << level), shift: Some(level), phases }
+            }
         };
-        Self { len, levels: (0..levels).map(level).collect() }
+        Self { len, planes: bases.map(plane).collect() }
     }
 }
 
@@ -222,9 +239,9 @@ pub struct Block {
     count: usize,
 }
 
-/// Latents of a level, row by row.
+/// Latents of a plane, or the pixels that waves are, row by row.
 #[derive(Clone, Copy)]
-pub struct SoftLevel<'a> {
+pub struct SoftPlane<'a> {
     pub width: usize,
     pub values: &'a [f32],
 }
@@ -243,7 +260,7 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Adds the gradient to that of a whole level of `width` x `height` latents; what lies
+    /// Adds the gradient to that of a whole plane of `width` x `height` latents; what lies
     /// outside counts for the border.
     pub fn add_to(&self, width: usize, height: usize, plane: &mut [f32]) {
         let clamp = |at: isize, len: usize| at.clamp(0, len as isize - 1) as usize;
@@ -263,7 +280,7 @@ pub struct BlockResult {
     /// Squared errors in [0, 1] of the clamped outputs, averaged over the channels, summed over
     /// the pixels, times their weight.
     pub error: f64,
-    /// Gradients of the latents, level by level; empty if none was asked for.
+    /// Gradients of the latents, plane by plane; empty if none was asked for.
     pub footprints: Vec<Footprint>,
     /// Gradients of the sine layer and of the output layer, if they were asked for.
     pub sums: Option<(Vec<f32>, Vec<f32>)>,
@@ -272,13 +289,13 @@ pub struct BlockResult {
 /// Working memory of a thread.
 #[derive(Default)]
 pub struct SynthesisScratch {
-    /// Sines, below them the levels, below them ones.
+    /// Sines, below them the planes' sums, below them ones.
     h: Vec<f32>,
     slope: Vec<f32>,
     /// Gradients of the sines' arguments, below them those of the outputs.
     delta: Vec<f32>,
-    by_level: Vec<f32>,
-    /// Lines of latents stretched to the block's pixels, level by level, and their gradients.
+    by_plane: Vec<f32>,
+    /// Lines of latents stretched to the block's pixels, plane by plane, and their gradients.
     stretched: Vec<f32>,
     by_stretched: Vec<f32>,
     /// A line of latents, or the squares of their derivatives.
@@ -292,12 +309,12 @@ pub struct SynthesisScratch {
 impl SynthesisScratch {
     /// Makes room for lines of `points` numbers.
     fn fit(&mut self, shape: SynthesisShape, points: usize) {
-        let SynthesisShape { levels, sines, channels } = shape;
-        self.h.resize((sines + levels + 1) * points, 0.0);
-        self.h[(sines + levels) * points..].fill(1.0);
+        let SynthesisShape { planes, sines, channels } = shape;
+        self.h.resize((sines + planes + 1) * points, 0.0);
+        self.h[(sines + planes) * points..].fill(1.0);
         self.slope.resize(sines * points, 0.0);
         self.delta.resize((sines + channels) * points, 0.0);
-        self.by_level.resize(levels * points, 0.0);
+        self.by_plane.resize(planes * points, 0.0);
     }
 }
 
@@ -375,7 +392,7 @@ impl<'a> Synthesis<'a> {
     pub fn block(
         &self,
         block: Block,
-        latents: &[SoftLevel],
+        latents: &[SoftPlane],
         gradients: Gradients,
         scratch: &mut SynthesisScratch,
     ) -> BlockResult {
@@ -417,17 +434,18 @@ impl<'a> Synthesis<'a> {
     fn stretch(
         &self,
         block: Block,
-        latents: &[SoftLevel],
+        latents: &[SoftPlane],
         scratch: &mut SynthesisScratch,
     ) -> Vec<Footprint> {
         let Block { place, line, length, points, count } = block;
         let SynthesisScratch { stretched, local, .. } = scratch;
         stretched.clear();
-        let levels = latents.iter().zip(self.along.levels.iter().zip(&self.across.levels));
-        let footprint = |(latents, (axis, across_axis)): (&SoftLevel, (&AxisLevel, &AxisLevel))| {
+        let planes = latents.iter().zip(self.along.planes.iter().zip(&self.across.planes));
+        let footprint = |(latents, (axis, across_axis)): (&SoftPlane, (&AxisPlane, &AxisPlane))| {
             let (along, across) = (axis.tap(place).0, across_axis.tap(line).0);
-            let taps = (axis.tap(place + length - 1).0 - along) as usize + 4;
-            let lines = (across_axis.tap(line + count - 1).0 - across) as usize + 4;
+            let taps = (axis.tap(place + length - 1).0 - along) as usize + axis.taps();
+            let lines =
+                (across_axis.tap(line + count - 1).0 - across) as usize + across_axis.taps();
             let (step, line_step) = self.lines.steps(latents.width);
             let start = stretched.len();
             stretched.resize(start + lines * points, 0.0);
@@ -451,10 +469,10 @@ impl<'a> Synthesis<'a> {
                 gradient: Vec::new(),
             }
         };
-        levels.map(footprint).collect()
+        planes.map(footprint).collect()
     }
 
-    /// Combines stretched lines to the levels at a line of pixels.
+    /// Combines stretched lines to the planes' sums at a line of pixels.
     fn combine(
         &self,
         line: usize,
@@ -464,48 +482,52 @@ impl<'a> Synthesis<'a> {
     ) {
         let points = block.points;
         let SynthesisScratch { h, stretched, .. } = scratch;
-        let levels = h[self.packed.shape.sines * points..].chunks_exact_mut(points);
-        for (l, (footprint, out)) in footprints.iter().zip(levels).enumerate() {
-            let (first, weights) = self.taps(l, line, footprint.across);
+        let planes = h[self.packed.shape.sines * points..].chunks_exact_mut(points);
+        for (plane, (footprint, out)) in footprints.iter().zip(planes).enumerate() {
+            let (first, weights) = self.taps(plane, line, footprint.across);
             let at = footprint.start + first * points;
+            let Some(weights) = weights else {
+                out.copy_from_slice(&stretched[at..at + points]);
+                continue;
+            };
             let rows = std::array::from_fn(|k| &stretched[at + k * points..][..points]);
             training::combine(self.simd, rows, weights, out);
         }
     }
 
-    /// From the levels to the outputs.
+    /// From the planes to the outputs.
     fn forward(&self, scratch: &mut SynthesisScratch) {
         let (simd, packed) = (self.simd, self.packed);
         let SynthesisScratch { h, slope, delta, .. } = scratch;
         let sines = slope.len();
         let inputs = h.len() - sines / packed.shape.sines;
-        let (sine_rows, level_rows) = h[..inputs].split_at_mut(sines);
-        packed.sine.layer_with_slope(simd, Activation::Sine, level_rows, sine_rows, slope);
+        let (sine_rows, plane_rows) = h[..inputs].split_at_mut(sines);
+        packed.sine.layer_with_slope(simd, Activation::Sine, plane_rows, sine_rows, slope);
         let out = &mut delta[sines..];
         packed.output.layer(simd, Activation::Identity, &h[..inputs], out);
     }
 
-    /// From the gradients of the outputs to those of the sines and, if wanted, of the levels.
+    /// From the gradients of the outputs to those of the sines and, if wanted, of the planes.
     fn back(&self, gradients: Gradients, scratch: &mut SynthesisScratch) {
         if gradients == Gradients::Curvatures {
             return self.curvatures(scratch);
         }
-        let SynthesisScratch { slope, delta, by_level, .. } = scratch;
+        let SynthesisScratch { slope, delta, by_plane, .. } = scratch;
         let (by_sines, by_outputs) = delta.split_at_mut(slope.len());
         self.packed.back_to_sines.product_times(self.simd, by_outputs, slope, by_sines);
         if gradients.latents() {
-            self.packed.back_to_levels.product(self.simd, delta, by_level);
+            self.packed.back_to_planes.product(self.simd, delta, by_plane);
         }
     }
 
     /// Twice the sum of the squared derivatives of a line's outputs, in the units of the error, by
-    /// each level.
+    /// each plane.
     fn curvatures(&self, scratch: &mut SynthesisScratch) {
-        let SynthesisScratch { slope, delta, by_level, local: squares, visible, .. } = scratch;
+        let SynthesisScratch { slope, delta, by_plane, local: squares, visible, .. } = scratch;
         let SynthesisShape { sines, channels, .. } = self.packed.shape;
         let points = slope.len() / sines;
         squares.clear();
-        squares.resize(by_level.len(), 0.0);
+        squares.resize(by_plane.len(), 0.0);
         for channel in 0..channels {
             let (by_sines, by_outputs) = delta.split_at_mut(sines * points);
             by_outputs.fill(0.0);
@@ -515,20 +537,20 @@ impl<'a> Synthesis<'a> {
                 false => output.fill(1.0),
             }
             self.packed.back_to_sines.product_times(self.simd, by_outputs, slope, by_sines);
-            self.packed.back_to_levels.product(self.simd, delta, by_level);
-            squares.iter_mut().zip(by_level.iter()).for_each(|(sum, d)| *sum += d * d);
+            self.packed.back_to_planes.product(self.simd, delta, by_plane);
+            squares.iter_mut().zip(by_plane.iter()).for_each(|(sum, d)| *sum += d * d);
         }
         let scale = 0.5 / channels as f32;
-        by_level.iter_mut().zip(squares.iter()).for_each(|(to, sum)| *to = scale * sum);
+        by_plane.iter_mut().zip(squares.iter()).for_each(|(to, sum)| *to = scale * sum);
     }
 
     /// Adds a line's gradients of the weights.
     fn add_weights(&self, sine: &mut [f32], output: &mut [f32], scratch: &SynthesisScratch) {
-        let SynthesisShape { levels, sines, channels } = self.packed.shape;
+        let SynthesisShape { planes, sines, channels } = self.packed.shape;
         let SynthesisScratch { h, slope, delta, .. } = scratch;
         let (by_sines, by_outputs) = delta.split_at(slope.len());
-        add_outer(self.simd, by_outputs, channels, h, sines + levels + 1, output);
-        add_outer(self.simd, by_sines, sines, &h[slope.len()..], levels + 1, sine);
+        add_outer(self.simd, by_outputs, channels, h, sines + planes + 1, output);
+        add_outer(self.simd, by_sines, sines, &h[slope.len()..], planes + 1, sine);
     }
 
     /// The transpose of [`Self::combine`].
@@ -541,11 +563,15 @@ impl<'a> Synthesis<'a> {
         scratch: &mut SynthesisScratch,
     ) {
         let (points, power) = (block.points, gradients.power());
-        let SynthesisScratch { by_level, by_stretched, .. } = scratch;
-        let levels = by_level.chunks_exact(points);
-        for (l, (footprint, from)) in footprints.iter().zip(levels).enumerate() {
-            let (first, weights) = self.taps(l, line, footprint.across);
+        let SynthesisScratch { by_plane, by_stretched, .. } = scratch;
+        let planes = by_plane.chunks_exact(points);
+        for (plane, (footprint, from)) in footprints.iter().zip(planes).enumerate() {
+            let (first, weights) = self.taps(plane, line, footprint.across);
             let at = footprint.start + first * points;
+            let Some(weights) = weights else {
+                by_stretched[at..at + points].copy_from_slice(from);
+                continue;
+            };
             for (k, &weight) in weights.iter().enumerate() {
                 let to = &mut by_stretched[at + k * points..][..points];
                 training::add_scaled(self.simd, power(weight), from, to);
@@ -562,7 +588,7 @@ impl<'a> Synthesis<'a> {
         scratch: &SynthesisScratch,
     ) {
         let Block { place, length, points, .. } = block;
-        for (axis, footprint) in self.along.levels.iter().zip(footprints) {
+        for (axis, footprint) in self.along.planes.iter().zip(footprints) {
             let lines = scratch.by_stretched[footprint.start..].chunks_exact(points);
             footprint.gradient = vec![0.0; footprint.length * footprint.count];
             let gradient = footprint.gradient.chunks_exact_mut(footprint.length);
@@ -572,11 +598,12 @@ impl<'a> Synthesis<'a> {
         }
     }
 
-    /// First of the four lines of a level for a line of pixels, counted from `from`, and weights.
-    fn taps(&self, l: usize, line: usize, from: isize) -> (usize, &[f32; 4]) {
-        let axis = &self.across.levels[l];
+    /// First of the four lines of a plane for a line of pixels, counted from `from`, and weights;
+    /// none where it is one line of pixels.
+    fn taps(&self, plane: usize, line: usize, from: isize) -> (usize, Option<&[f32; 4]>) {
+        let axis = &self.across.planes[plane];
         let (first, phase) = axis.tap(line);
-        ((first - from) as usize, &axis.phases[phase])
+        ((first - from) as usize, axis.phases.get(phase))
     }
 
     /// Whether a channel is one of colour.
@@ -628,8 +655,9 @@ impl<'a> Synthesis<'a> {
 }
 
 /// A line of latents at the pixels from `start` on.
-fn stretch(axis: &AxisLevel, start: usize, latents: &[f32], out: &mut [f32]) {
-    if axis.shift == 0 {
+fn stretch(axis: &AxisPlane, start: usize, latents: &[f32], out: &mut [f32]) {
+    let Some(shift) = axis.shift else { return out.copy_from_slice(latents) };
+    if shift == 0 {
         let [a, b, c, _] = axis.phases[0];
         for (out, taps) in out.iter_mut().zip(latents.windows(3)) {
             *out = a * taps[0] + b * taps[1] + c * taps[2];
@@ -643,7 +671,7 @@ fn stretch(axis: &AxisLevel, start: usize, latents: &[f32], out: &mut [f32]) {
         let first = (first - from) as usize;
         let taps: [f32; 4] = std::array::from_fn(|k| latents[first + k]);
         // Pixels that share their taps.
-        let run = run(axis, phase).min(out.len() - at);
+        let run = run(shift, phase).min(out.len() - at);
         let weights = &axis.phases[phase..phase + run];
         for (out, w) in out[at..at + run].iter_mut().zip(weights) {
             *out = w[0] * taps[0] + w[1] * taps[1] + w[2] * taps[2] + w[3] * taps[3];
@@ -654,13 +682,14 @@ fn stretch(axis: &AxisLevel, start: usize, latents: &[f32], out: &mut [f32]) {
 
 /// The transpose of [`stretch`], `power` applied to its weights.
 fn gather(
-    axis: &AxisLevel,
+    axis: &AxisPlane,
     start: usize,
     pixels: &[f32],
     gradient: &mut [f32],
     power: fn(f32) -> f32,
 ) {
-    if axis.shift == 0 {
+    let Some(shift) = axis.shift else { return gradient.copy_from_slice(pixels) };
+    if shift == 0 {
         let [a, b, c, _] = axis.phases[0];
         let count = pixels.len();
         for (k, w) in [a, b, c].into_iter().enumerate() {
@@ -676,7 +705,7 @@ fn gather(
     while at < pixels.len() {
         let (first, phase) = axis.tap(start + at);
         let first = (first - from) as usize;
-        let run = run(axis, phase).min(pixels.len() - at);
+        let run = run(shift, phase).min(pixels.len() - at);
         let weights = &axis.phases[phase..phase + run];
         let mut sums = [0.0f32; 4];
         for (p, w) in pixels[at..at + run].iter().zip(weights) {
@@ -692,7 +721,7 @@ fn gather(
 }
 
 /// How many pixels from `phase` on have the same taps: they change in the middle of a period.
-fn run(axis: &AxisLevel, phase: usize) -> usize {
-    let half = 1 << (axis.shift - 1);
+fn run(shift: usize, phase: usize) -> usize {
+    let half = 1 << (shift - 1);
     if phase < half { half - phase } else { 2 * half - phase }
 }
