@@ -7,7 +7,7 @@ Writes into the folder OUT
 - grids-avif.jpg: crops of four photographs, the original beside sirenc and AVIF of equal size;
 - grids-views.jpg: a render at four times the native size beside a bicubic enlargement, and the
   exact gradient;
-- grids-previews.jpg: the coarsest levels of latent grids alone, and what part of the file each
+- grids-previews.jpg: the coarsest planes of latent grids alone, and what part of the file each
   preview needs.
 
 The photographs are public domain and come with scikit-image. Encodes on the CPU, so that the
@@ -35,7 +35,7 @@ CROP = (200, 150)
 AVIF = {"speed": 4, "subsampling": "4:4:4", "max_threads": 1}
 # Photograph and crop of grids-views.jpg; the gradient is of the whole picture.
 VIEW, VIEW_CROP, SCALE = "chelsea", (108, 70, 120, 80), 4
-PREVIEW, PREVIEW_LEVELS = "coffee", [1, 3, 5]
+PREVIEW, PREVIEW_PLANES = "coffee", [1, 3, 5]
 GAP, LINE, FONT = 8, 20, ImageFont.load_default(15)
 
 
@@ -134,14 +134,14 @@ def views(sirenc, siren):
 
 def previews(sirenc, siren):
     facts = json.loads(run(sirenc, "info", "--json", siren))
-    sizes = [level["bytes"] for level in facts["grids"]["levels"]]  # the finest first
+    sizes = [plane["bytes"] for plane in facts["grids"]["planes"]]  # the finest first
     cells = []
-    for count in PREVIEW_LEVELS + [len(sizes)]:
-        # The finest levels are the end of the file: a preview needs all before.
+    for count in [count for count in PREVIEW_PLANES if count < len(sizes)] + [len(sizes)]:
+        # The finest planes are the end of the file: a preview needs all before.
         needed = facts["bytes"] - sum(sizes[:len(sizes) - count])
-        text = (f"{count} of {len(sizes)} levels: {needed:,} of {facts['bytes']:,} bytes, "
+        text = (f"{count} of {len(sizes)} planes: {needed:,} of {facts['bytes']:,} bytes, "
                 f"{100 * needed / facts['bytes']:.0f} %")
-        cells.append(captioned(decode(sirenc, siren, "--levels", count), text))
+        cells.append(captioned(decode(sirenc, siren, "--planes", count), text))
     return [cells[:2], cells[2:]]
 
 

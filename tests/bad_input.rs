@@ -100,8 +100,8 @@ fn files() -> BTreeMap<&'static str, Vec<u8>> {
     let whole = grids.write();
     let decoder = sirenc::Decoder::new(&whole).unwrap();
     let sizes = decoder.payload().unwrap().sizes();
-    let two_levels = whole.len() - 4 - sizes.levels[0] - sizes.levels[1];
-    files.insert("cut-grids.siren", whole[..two_levels + 5].to_vec());
+    let two_planes = whole.len() - 4 - sizes.planes[0] - sizes.planes[1];
+    files.insert("cut-grids.siren", whole[..two_planes + 5].to_vec());
     files.insert("cut-early.siren", whole[..whole.len() - grids.weights.len() + 20].to_vec());
     let mut latents = grids.clone();
     let end = latents.weights.len();

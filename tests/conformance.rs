@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use common::{
     Random, compact_container, container, latents_container, latents_file, latents_networks,
-    uniform,
+    planes_container, splines, uniform, waves,
 };
 use half::f16;
 use sirenc::coding::entropy::{Laplace, Logistic, Writer};
-use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
-use sirenc::coding::payload::Networks;
+use sirenc::coding::latents::{Context, IntegerLayer};
+use sirenc::coding::payload::{Networks, splines_shape, waves_shape};
 use sirenc::container::{Cicp, Container};
-use sirenc::latents::{Plane, level_length};
+use sirenc::latents::{Bases, Basis, Plane};
 use sirenc::{
     BitDepth, Channels, DecodeError, Decoder, PixelGrid, Raster, Samples, Sampling, Size, Topology,
     View,
@@ -67,7 +67,7 @@ fn every_vector_is_met() {
         write_vectors();
     }
     let vectors = vectors();
-    assert!(vectors.len() >= 16, "vectors are missing");
+    assert!(vectors.len() >= 22, "vectors are missing");
     for (name, size) in vectors {
         let decoder = Decoder::new(&read(&format!("{name}.siren"))).unwrap();
         let stored = read(&format!("{name}.{}x{}.f64", size.width, size.height));
@@ -162,40 +162,69 @@ fn write_vectors() {
     write("grid-rgba", &rgba.write(), size(60, 50));
     let least = latents_container(size(20, 20), 1, one(Channels::Grey, 1), (1, 1), 114);
     write("grid-one-level", &least.write(), size(5, 5));
-    write("grid-tiles", &extreme_latents().write(), size(150, 9));
-    write("grid-deep", &extreme_context().write(), size(3, 60));
+    let tiles = extreme_latents(size(600, 9), splines(3), (Channels::Rgb, 6), 115);
+    write("grid-tiles", &tiles.write(), size(150, 9));
+    let deep = extreme_context(size(3, 600), splines(10), 116);
+    write("grid-deep", &deep.write(), size(3, 60));
+
+    let mixed = waves(1, 8, 2, 3);
+    let mixed = planes_container(size(45, 38), mixed, one(Channels::Rgb, 14), (8, 6), 117).write();
+    write("grid-waves", &mixed, size(45, 38));
+    write("grid-waves", &mixed, size(17, 14));
+    write("grid-waves", &mixed, size(70, 50));
+    let tiles = extreme_latents(size(270, 20), waves(2, 16, 1, 2), (Channels::Grey, 7), 123);
+    write("grid-waves-tiles", &tiles.write(), size(270, 20));
+    let large = waves(3, 32, 9, 1);
+    let large = planes_container(size(40, 35), large, one(Channels::Rgba, 9), (5, 7), 119);
+    let large = Container { depth: BitDepth::Sixteen, ..large };
+    write("grid-waves-32", &large.write(), size(40, 35));
+    let deep = extreme_context(size(3, 90), waves(4, 8, 0, 10), 120);
+    write("grid-waves-deep", &deep.write(), size(3, 90));
     write_bad();
     write_bad_latents();
+    write_bad_waves();
 }
 
 /// Tiles that are 0 beside tiles that are not, and latents of every magnitude.
-fn extreme_latents() -> Container {
-    let (size, levels, topology) =
-        (Size { width: 600, height: 9 }, 3, uniform(Channels::Rgb, 1, 6));
-    let mut random = Random(115);
-    let planes: Vec<Plane> = (0..levels)
-        .map(|level| {
-            let width = level_length(size.width, level);
-            let mut plane = Plane::new(width, level_length(size.height, level));
+fn extreme_latents(
+    size: Size,
+    bases: Bases,
+    (channels, sines): (Channels, usize),
+    seed: u64,
+) -> Container {
+    let topology = uniform(channels, 1, sines);
+    let mut random = Random(seed);
+    let planes: Vec<Plane> = bases
+        .iter()
+        .enumerate()
+        .map(|(index, basis)| {
+            let mut plane = Plane::new(basis, size);
+            let width = plane.width();
+            // A wave goes through a whole cell.
+            let large = if matches!(basis, Basis::Waves { .. }) { 0.001 } else { 0.02 };
             for (at, q) in plane.values_mut().iter_mut().enumerate() {
-                // Of three tiles of the finest level one is 0, of the next one's two the first.
-                let zero = [at % width / 256 == 1, at % width < 256, false][level];
+                // Of the finest plane the second tile is 0, of the next one the first.
+                let zero = match index {
+                    0 => at % width / 256 == 1,
+                    1 => at % width < 256,
+                    _ => false,
+                };
                 let magnitude = random.between(0.0, 15.0).exp2() as i16;
-                let magnitude = if random.next() < 0.02 { magnitude } else { magnitude.min(5) };
+                let is_large = random.next() < large;
+                let magnitude = if is_large { magnitude } else { magnitude.min(5) };
                 let sign = if random.next() < 0.5 { -1 } else { 1 };
                 *q = if zero { 0 } else { sign * magnitude };
             }
             plane
         })
         .collect();
-    latents_file(&planes, size, &latents_networks(levels, &topology, (8, 4), 115), topology)
+    latents_file(&planes, size, &latents_networks(bases, &topology, (8, 4), seed), topology)
 }
 
-/// Ten levels, and an entropy model with the most features and the largest weights.
-fn extreme_context() -> Container {
-    let (size, levels, topology) =
-        (Size { width: 3, height: 600 }, 10, uniform(Channels::Rgb, 1, 9));
-    let mut random = Random(116);
+/// Entropy models with the most features and the largest weights.
+fn extreme_context(size: Size, bases: Bases, seed: u64) -> Container {
+    let topology = uniform(Channels::Rgb, 1, 9);
+    let mut random = Random(seed);
     let mut layer = |inputs: usize, outputs: usize, drop: u32, largest: i32, unit: i32| {
         let most = ((1 << 24) - (1 << drop) - 1) / largest / inputs as i32;
         let weight = |_| (f64::from(most) * random.between(-1.0, 1.0)).round() as i32;
@@ -207,17 +236,23 @@ fn extreme_context() -> Container {
         biases[0] = -left / unit;
         IntegerLayer::new(drop, weights, biases).unwrap()
     };
-    let layers = [
-        layer(INPUTS, 64, 10, 1023, 1),
-        layer(64, 64, 12, 4095, 64),
-        layer(64, OUTPUTS, 14, 4095, 64),
-    ];
-    let context = Context::new(64, 64, layers).unwrap();
-    let networks = Networks { context, ..latents_networks(levels, &topology, (1, 1), 116) };
-    let planes: Vec<Plane> = (0..levels)
-        .map(|level| {
-            let height = level_length(size.height, level);
-            let mut plane = Plane::new(level_length(size.width, level), height);
+    let mut context = |shape: [usize; 4]| {
+        let [inputs, h1, h2, outputs] = shape;
+        let layers = [
+            layer(inputs, h1, 10, 1023, 1),
+            layer(h1, h2, 12, 4095, 64),
+            layer(h2, outputs, 14, 4095, 64),
+        ];
+        Context::new(shape, layers).unwrap()
+    };
+    let splines = context(splines_shape([64, 64]));
+    let waves = (bases.waves() > 0).then(|| context(waves_shape([64, 64])));
+    let others = latents_networks(bases, &topology, (1, 1), seed);
+    let networks = Networks { splines, waves, ..others };
+    let planes: Vec<Plane> = bases
+        .iter()
+        .map(|basis| {
+            let mut plane = Plane::new(basis, size);
             plane.values_mut().iter_mut().for_each(|q| *q = random.between(-20.0, 20.0) as i16);
             plane
         })
@@ -320,18 +355,26 @@ fn write_bad() {
     write("empty", &[]);
 }
 
-/// The least networks of one level, one sine and one channel, with an entropy model of one
-/// hidden feature a layer: `layers` has drop, weights and bias of each row, widths as given.
-fn least_networks(widths: u32, layers: &[(u32, &[i32], &[i32])]) -> Vec<u8> {
+/// A layer of an entropy model: bits dropped, weights row by row, biases.
+type Integers<'a> = (u32, &'a [i32], &'a [i32]);
+
+const ZEROS: &[i32] = &[0; 21];
+/// Entropy models of one hidden feature a layer that are all 0: of splines and of waves.
+const SPLINES: [Integers; 3] = [(0, ZEROS, &[0]), (0, &[0], &[0]), (0, &[0, 0], &[0, 0])];
+const WAVES: [Integers; 3] = [(0, ZEROS.split_at(17).0, &[0]), (0, &[0], &[0]), (0, &[0], &[0])];
+
+/// The least networks of so many planes, one sine and one channel, with the layers of entropy
+/// models, widths as given.
+fn least_networks(planes: usize, widths: u32, layers: &[Integers]) -> Vec<u8> {
     stream(|w| {
         let parameter = Logistic::of(20);
         // Sine layer and output layer: as predicted, all 0.
         (0..3).for_each(|_| w.integer(0, parameter));
-        w.integer(0, Logistic::of(46));
+        (0..planes).for_each(|_| w.integer(0, Logistic::of(46)));
         w.integer(0, parameter);
         w.natural(0, 5);
         (0..3).for_each(|_| w.integer(0, parameter));
-        (0..2).for_each(|_| w.integer(0, Logistic::of(46)));
+        (0..1 + planes).for_each(|_| w.integer(0, Logistic::of(46)));
         w.integer(0, parameter);
         w.integer(0, Logistic::of(46));
         for (drop, weights, biases) in layers {
@@ -346,10 +389,10 @@ fn least_networks(widths: u32, layers: &[(u32, &[i32], &[i32])]) -> Vec<u8> {
 }
 
 /// A payload from its parts.
-fn grid_payload(numbers: [u32; 3], networks: &[u8], streams: &[&[u8]]) -> Vec<u8> {
+fn grid_payload(numbers: &[u32], networks: &[u8], streams: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     let lengths = std::iter::once(networks).chain(streams.iter().copied()).map(|s| s.len() as u32);
-    for mut number in numbers.into_iter().chain(lengths) {
+    for mut number in numbers.iter().copied().chain(lengths) {
         while number >= 0x80 {
             out.push(number as u8 | 0x80);
             number >>= 7;
@@ -361,31 +404,56 @@ fn grid_payload(numbers: [u32; 3], networks: &[u8], streams: &[&[u8]]) -> Vec<u8
     out
 }
 
-/// Files of latents that break one rule each.
-fn write_bad_latents() {
-    let size = Size { width: 20, height: 12 };
-    let zeros: &[i32] = &[0; 21];
-    let model: [(u32, &[i32], &[i32]); 3] =
-        [(0, zeros, &[0]), (0, &[0], &[0]), (0, &[0, 0], &[0, 0])];
-    let networks = least_networks(20, &model);
-    // What that model says of every latent.
-    let laplace = |shift: i32| Laplace::new(-64 * shift, 40);
-    let latents = stream(|w| (0..240).for_each(|i| w.laplace(i % 7 - 3, &laplace(0))));
-    let good = grid_payload([1, 1, 1], &networks, &[&latents]);
+/// The size of the pictures of files that break a rule.
+const BAD_SIZE: Size = Size { width: 20, height: 12 };
+
+/// A file of one sine and such a payload.
+fn bad_file(weights: Vec<u8>) -> Container {
     let topology = uniform(Channels::Grey, 1, 1);
-    let file = |weights: Vec<u8>| {
-        let networks = latents_networks(1, &topology, (1, 1), 0);
-        let planes = [Plane::new(20, 12)];
-        Container { weights, ..latents_file(&planes, size, &networks, topology.clone()) }.write()
-    };
-    assert_eq!(render(&file(good.clone())).map(|raster| raster.size()), Ok(size));
-    let path = |name: &str| directory().join("bad").join(format!("grid-{name}.siren"));
-    let write = |name: &str, bytes: &[u8], rule: &str| {
-        let Err(error) = render(bytes) else { panic!("{name} is not refused") };
-        let error = error.to_string();
-        assert!(error.contains(rule), "{name}: {error}");
-        fs::write(path(name), bytes).unwrap();
-    };
+    let networks = latents_networks(splines(1), &topology, (1, 1), 0);
+    let planes = [Plane::new(Basis::Splines { level: 0 }, BAD_SIZE)];
+    Container { weights, ..latents_file(&planes, BAD_SIZE, &networks, topology) }
+}
+
+/// Writes a file that breaks a rule.
+fn write_refused(name: &str, bytes: &[u8], rule: &str) {
+    let Err(error) = render(bytes) else { panic!("{name} is not refused") };
+    let error = error.to_string();
+    assert!(error.contains(rule), "{name}: {error}");
+    fs::write(directory().join("bad").join(format!("grid-{name}.siren")), bytes).unwrap();
+}
+
+/// Networks that break a rule in one layer of an entropy model: it has other drop, last weight and
+/// last bias.
+fn changed_layer(
+    planes: usize,
+    models: &[Integers],
+    layer: usize,
+    (drop, weight, bias): (u32, i32, i32),
+) -> Vec<u8> {
+    let mut weights: Vec<Vec<i32>> = models.iter().map(|layer| layer.1.to_vec()).collect();
+    let mut biases: Vec<Vec<i32>> = models.iter().map(|layer| layer.2.to_vec()).collect();
+    let mut drops = vec![0; models.len()];
+    *weights[layer].last_mut().unwrap() = weight;
+    *biases[layer].last_mut().unwrap() = bias;
+    drops[layer] = drop;
+    let layers = (0..models.len()).map(|i| (drops[i], &weights[i][..], &biases[i][..]));
+    least_networks(planes, 20, &layers.collect::<Vec<_>>())
+}
+
+/// What a model that is all 0 says of every latent, about another integer: the same slices.
+fn least_laplace(shift: i32) -> Laplace {
+    Laplace::new(-64 * shift, 40)
+}
+
+/// Files of splines that break one rule each.
+fn write_bad_latents() {
+    let networks = least_networks(1, 20, &SPLINES);
+    let latents = stream(|w| (0..240).for_each(|i| w.laplace(i % 7 - 3, &least_laplace(0))));
+    let good = grid_payload(&[1, 0, 1, 1], &networks, &[&latents]);
+    let file = |weights: Vec<u8>| bad_file(weights).write();
+    assert_eq!(render(&file(good.clone())).map(|raster| raster.size()), Ok(BAD_SIZE));
+    let write = write_refused;
 
     let header = |name: &str, rule: &str, change: &dyn Fn(&mut Vec<u8>)| {
         let bytes = file(good.clone());
@@ -400,67 +468,131 @@ fn write_bad_latents() {
     header("sines-0", "hidden features", &|h| h[15] = 0);
 
     let with = |name: &str, rule: &str, payload: Vec<u8>| write(name, &file(payload), rule);
-    let numbers = |name: &str, field: &str, numbers: [u32; 3]| {
-        with(name, field, grid_payload(numbers, &networks, &[&latents]));
+    let numbers = |name: &str, field: &str, numbers: [u32; 4]| {
+        with(name, field, grid_payload(&numbers, &networks, &[&latents]));
     };
-    numbers("levels-0", "levels is 0", [0, 1, 1]);
-    numbers("levels-11", "levels is 11", [11, 1, 1]);
-    numbers("entropy-features-0", "of the entropy model is 0", [1, 0, 1]);
-    numbers("entropy-features-65", "of the entropy model is 65", [1, 1, 65]);
+    numbers("levels-0", "levels is 0", [0, 0, 1, 1]);
+    numbers("levels-11", "levels is 11", [11, 0, 1, 1]);
+    numbers("finest-level-10", "coarsest level is 10", [1, 10, 1, 1]);
+    numbers("coarsest-level-10", "coarsest level is 10", [2, 9, 1, 1]);
+    numbers("entropy-features-0", "of the entropy model is 0", [1, 0, 0, 1]);
+    numbers("entropy-features-65", "of the entropy model is 65", [1, 0, 1, 65]);
     with("empty", "table is cut", Vec::new());
-    with("table-cut", "table is cut", vec![1, 1, 1, 1, 0x80]);
-    let padded = [&good[..3], &[good[3] | 0x80, 0], &good[4..]].concat();
+    with("table-cut", "table is cut", vec![1, 0, 1, 1, 1, 0x80]);
+    let padded = [&good[..4], &[good[4] | 0x80, 0], &good[5..]].concat();
     with("table-varint-padded", "table is cut or malformed", padded);
-    let wide = Container { width: 1 << 20, ..Container::read(&file(good.clone())).unwrap() };
+    let wide = Container { width: 1 << 20, ..bad_file(good.clone()) };
     write("fewer-bytes-than-tiles", &wide.write(), "fewer bytes than tiles");
     with("lengths-too-long", "do not add up", good[..good.len() - 1].to_vec());
     with("lengths-too-short", "do not add up", [&good[..], &[1]].concat());
     with("networks-cut", "networks are cut", good[..20].to_vec());
 
     let networks_of = |name: &str, rule: &str, networks: Vec<u8>| {
-        with(name, rule, grid_payload([1, 1, 1], &networks, &[&latents]));
+        with(name, rule, grid_payload(&[1, 0, 1, 1], &networks, &[&latents]));
     };
     networks_of("networks-trailing-zero", "trailing zero", [&networks[..], &[0]].concat());
     networks_of("networks-unused-bytes", "bytes after", [&networks[..], &[1; 9]].concat());
     networks_of("networks-quantile-out-of-range", "quantile out of range", vec![0xff; 8]);
     let step = stream(|w| w.integer(52, Logistic::of(20)));
     networks_of("networks-step-out-of-range", "parameter out of range", step);
-    let entropy = |name: &str, rule: &str, layer: usize, (drop, weight, bias): (u32, i32, i32)| {
-        let mut weights = [zeros.to_vec(), vec![0], vec![0, 0]];
-        *weights[layer].last_mut().unwrap() = weight;
-        let mut biases = [vec![0], vec![0], vec![0, 0]];
-        *biases[layer].last_mut().unwrap() = bias;
-        let mut drops = [0; 3];
-        drops[layer] = drop;
-        let layers = [0, 1, 2].map(|i| (drops[i], &weights[i][..], &biases[i][..]));
-        networks_of(name, rule, least_networks(20, &layers));
+    let entropy = |name: &str, rule: &str, layer: usize, change: (u32, i32, i32)| {
+        networks_of(name, rule, changed_layer(1, &SPLINES, layer, change));
     };
     entropy("entropy-drop-16", "more bits dropped", 0, (16, 0, 0));
-    networks_of("entropy-width-64", "parameter out of range", least_networks(64, &model));
+    let wide = least_networks(1, 64, &SPLINES);
+    networks_of("entropy-width-64", "parameter out of range", wide);
     // One less would be within the bound: 1023 * 16400 + 15 + 1 = 2^24 = 4095 * 4096 + 64 * 63 + 64.
     entropy("entropy-sums-0", "more than 24 bits", 0, (0, 16_400, -15));
     entropy("entropy-sums-1", "more than 24 bits", 1, (6, -4096, 63));
     entropy("entropy-sums-2", "more than 24 bits", 2, (6, 4096, -63));
 
     let latents_of = |name: &str, rule: &str, latents: &[u8]| {
-        with(name, rule, grid_payload([1, 1, 1], &networks, &[latents]));
+        with(name, rule, grid_payload(&[1, 0, 1, 1], &networks, &[latents]));
     };
     latents_of("latents-trailing-zero", "trailing zero", &[&latents[..], &[0]].concat());
     latents_of("latents-unused-bytes", "bytes after", &[&latents[..], &[1; 9]].concat());
     latents_of("latents-quantile-out-of-range", "quantile out of range", &[0xff; 8]);
-    // A distribution around another integer has the same slices.
     let large = |value: i32, shift: i32| {
         stream(|w| {
-            w.laplace(value, &laplace(shift));
-            (1..240).for_each(|_| w.laplace(0, &laplace(0)));
+            w.laplace(value, &least_laplace(shift));
+            (1..240).for_each(|_| w.laplace(0, &least_laplace(0)));
         })
     };
-    let largest = grid_payload([1, 1, 1], &networks, &[&large(32_757, 10)]);
+    let largest = grid_payload(&[1, 0, 1, 1], &networks, &[&large(32_757, 10)]);
     assert!(render(&file(largest)).is_ok());
     latents_of("latent-32768", "latent out of range", &large(32_758, 10));
     latents_of("latent-minus-32768", "latent out of range", &large(-32_758, -10));
     // The upper escape, then ones.
     latents_of("latent-too-long", "integer out of range", &[0xff; 5]);
+}
+
+/// Files with waves that break one rule each: one plane of cells of 8, and one level of splines.
+fn write_bad_waves() {
+    let models = [&SPLINES[..], &WAVES].concat();
+    let networks = least_networks(2, 20, &models);
+    let level = stream(|w| (0..240).for_each(|i| w.laplace(i % 5 - 2, &least_laplace(0))));
+    // All 64 frequencies of 3 x 2 cells.
+    let count = 64 * 3 * 2;
+    let waves_of = |value: i32, shift: i32| {
+        stream(|w| {
+            w.bits(6, 63);
+            w.laplace(value, &least_laplace(shift));
+            (1..count).for_each(|i| w.laplace(i % 3 - 1, &least_laplace(0)));
+        })
+    };
+    let latents = waves_of(1, 0);
+    const NUMBERS: [u32; 7] = [1, 16, 3, 1, 1, 1, 1];
+    let good = grid_payload(&NUMBERS, &networks, &[&level, &latents]);
+    let file = |weights: Vec<u8>| bad_file(weights).write();
+    assert_eq!(render(&file(good.clone())).map(|raster| raster.size()), Ok(BAD_SIZE));
+
+    let with = |name: &str, rule: &str, payload: Vec<u8>| write_refused(name, &file(payload), rule);
+    let number = |name: &str, rule: &str, at: usize, number: u32| {
+        let mut numbers = NUMBERS;
+        numbers[at] = number;
+        with(name, rule, grid_payload(&numbers, &networks, &[&level, &latents]));
+    };
+    number("waves-5-planes", "planes of waves is 80", 1, 5 * 16);
+    number("waves-coarsest-level-10", "coarsest level is 10", 1, 16 + 10);
+    number("waves-cell-4", "logarithm of the cell is 2", 2, 2);
+    number("waves-cell-64", "logarithm of the cell is 6", 2, 6);
+    number("waves-entropy-features-0", "of the entropy model is 0", 5, 0);
+    number("waves-entropy-features-65", "of the entropy model is 65", 6, 65);
+    let long = Container { width: 1, height: 1 << 16, ..bad_file(good.clone()) };
+    write_refused("waves-fewer-bytes-than-tiles", &long.write(), "fewer bytes than tiles");
+    with("waves-lengths-too-long", "do not add up", good[..good.len() - 1].to_vec());
+    with("waves-lengths-too-short", "do not add up", [&good[..], &[1]].concat());
+
+    let networks_of = |name: &str, rule: &str, networks: Vec<u8>| {
+        with(name, rule, grid_payload(&NUMBERS, &networks, &[&level, &latents]));
+    };
+    networks_of("waves-networks-unused-bytes", "bytes after", [&networks[..], &[1; 9]].concat());
+    let entropy = |name: &str, rule: &str, layer: usize, change: (u32, i32, i32)| {
+        networks_of(name, rule, changed_layer(2, &models, SPLINES.len() + layer, change));
+    };
+    entropy("waves-entropy-drop-16", "more bits dropped", 1, (16, 0, 0));
+    entropy("waves-entropy-sums-0", "more than 24 bits", 0, (0, -16_400, 15));
+    entropy("waves-entropy-sums-1", "more than 24 bits", 1, (6, 4096, 63));
+    entropy("waves-entropy-sums-2", "more than 24 bits", 2, (6, -4096, -63));
+
+    let latents_of = |name: &str, rule: &str, latents: &[u8]| {
+        with(name, rule, grid_payload(&NUMBERS, &networks, &[&level, latents]));
+    };
+    let trailing = [&latents[..], &[0]].concat();
+    latents_of("waves-latents-trailing-zero", "trailing zero", &trailing);
+    let unused = [&latents[..], &[1; 9]].concat();
+    latents_of("waves-latents-unused-bytes", "bytes after", &unused);
+    // Fewer frequencies than there are latents of.
+    let fewer = stream(|w| {
+        w.bits(6, 20);
+        (0..count).for_each(|i| w.laplace(i % 3 - 1, &least_laplace(0)));
+    });
+    latents_of("waves-latents-of-fewer-frequencies", "bytes after", &fewer);
+    latents_of("waves-latents-quantile-out-of-range", "quantile out of range", &[0xff; 8]);
+    let largest = grid_payload(&NUMBERS, &networks, &[&level, &waves_of(-32_757, -10)]);
+    assert!(render(&file(largest)).is_ok());
+    latents_of("waves-latent-32768", "latent out of range", &waves_of(32_758, 10));
+    latents_of("waves-latent-minus-32768", "latent out of range", &waves_of(-32_758, -10));
 }
 
 /// The picture of a file, which a decoder need not read before.
@@ -476,5 +608,5 @@ fn every_bad_file_is_refused() {
         assert!(render(&fs::read(&path).unwrap()).is_err(), "{}", path.display());
         count += 1;
     }
-    assert!(count >= 64, "files are missing: {count}");
+    assert!(count >= 86, "files are missing: {count}");
 }

@@ -7,7 +7,7 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{container, latents_container, uniform};
+use common::{container, latents_container, planes_container, uniform, waves};
 use nix::sys::resource::{UsageWho, getrusage};
 use sirenc::container::Container;
 use sirenc::{Channels, Size};
@@ -21,11 +21,12 @@ fn empty_latents(width: u32, height: u32, levels: u32) -> Container {
         let side = |native: u32| native.div_ceil(1 << level).div_ceil(256) as usize;
         side(width) * side(height)
     };
-    // Levels, hidden features, the length of the networks: two bytes; then a byte a level.
+    // Levels, the finest of them, hidden features, the length of the networks: two bytes; then a
+    // byte a level.
     let mut weights = file.weights.clone();
-    assert!(weights[3] >= 0x80 && weights[4] < 0x80, "a length of two bytes");
-    let lengths = 5..5 + levels as usize;
-    let networks = usize::from(weights[3] & 0x7f) | usize::from(weights[4]) << 7;
+    assert!(weights[4] >= 0x80 && weights[5] < 0x80, "a length of two bytes");
+    let lengths = 6..6 + levels as usize;
+    let networks = usize::from(weights[4] & 0x7f) | usize::from(weights[5]) << 7;
     weights.truncate(lengths.end + networks);
     weights.splice(lengths, vec![0; (0..levels).map(tiles).sum()]).for_each(drop);
     Container { width, height, weights, ..file }
@@ -49,14 +50,17 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
     // Latents: more tiles than bytes; as many pixels as bytes allow, and more latents than
     // a thumbnail needs but for their having one level; streams of 4 GiB each.
     let most = (1 << 31) - 1;
-    let grid =
-        latents_container(Size { width: 9, height: 9 }, 2, uniform(Channels::Rgb, 1, 4), (8, 8), 0);
+    let small = Size { width: 9, height: 9 };
+    let with_waves =
+        planes_container(small, waves(4, 8, 0, 2), uniform(Channels::Rgb, 1, 4), (8, 8), 0);
+    let of_waves = Container { width: most, height: 1, ..with_waves }.write();
+    let grid = latents_container(small, 2, uniform(Channels::Rgb, 1, 4), (8, 8), 0);
     let tiles = Container { width: most, height: most, ..grid.clone() }.write();
     let one_level = empty_latents(1 << 17, 1 << 16, 1).write();
     let mut lengths = grid.clone();
-    lengths.weights.splice(5..7, [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(2)).for_each(drop);
+    lengths.weights.splice(6..8, [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(2)).for_each(drop);
     let mut networks = grid;
-    networks.weights.splice(3..5, [0xff, 0xff, 0xff, 0xff, 0x0f]).for_each(drop);
+    networks.weights.splice(4..6, [0xff, 0xff, 0xff, 0xff, 0x0f]).for_each(drop);
     let decode = |bytes: &[u8], arguments: &[&str]| {
         let path = directory.path().join("forged.siren");
         std::fs::write(&path, bytes).unwrap();
@@ -77,6 +81,7 @@ fn forged_headers_fail_within_a_second_and_50_megabytes() {
         (&weights, &[], "the format allows 1 to 1024"),
         (&chunk, &[], "truncated"),
         (&tiles, &[], "fewer bytes than tiles"),
+        (&of_waves, &[], "fewer bytes than tiles"),
         (&one_level, &[], "exceeds the limit"),
         (&one_level, &["--size", "64"], "exceeds the limit"),
         (&lengths.write(), &[], "do not add up"),

@@ -8,13 +8,13 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{Random, uniform, weights};
+use common::{Random, planes_container, uniform, waves, weights};
 use sirenc::eval::Evaluator;
 use sirenc::gpu::{Gpu, GpuError, Kernel, Renderer, Trainer, Variant};
 use sirenc::train::siren::{Batch, Step, Stepper, WeightedPixel};
 use sirenc::{
-    BitDepth, Channels, Decoder, Field, PixelGrid, Raster, Render, Samples, Sampling, Siren, Size,
-    Topology, View,
+    BitDepth, Channels, Crop, Decoder, Field, PixelGrid, Raster, Render, Samples, Sampling, Siren,
+    Size, Topology, View,
 };
 
 static GPU: LazyLock<Option<Gpu>> = LazyLock::new(Gpu::for_tests);
@@ -367,6 +367,44 @@ fn every_vector_is_met() {
         vectors += 1;
     }
     assert!(vectors >= 16, "vectors are missing");
+}
+
+/// Waves and coarse splines, from files.
+#[test]
+fn planes_are_rendered_as_on_the_cpu() {
+    let Some(gpu) = &*GPU else { return };
+    let size = Size { width: 150, height: 91 };
+    let crop = Crop { x: 61.5, y: 33.0, width: 40.0, height: 21.0 };
+    let views = [
+        View::native(),
+        View::scaled(3.1).crop(crop),
+        View::scaled(0.4).crop(crop),
+        // Without waves.
+        View::fit(7),
+        View::scaled(0.3).sampling(Sampling::Point),
+        View::native().planes(2),
+    ];
+    let all = [waves(1, 8, 2, 3), waves(2, 16, 1, 4), waves(4, 32, 3, 2), waves(0, 0, 2, 4)];
+    for (case, bases) in all.into_iter().enumerate() {
+        let topology = uniform(Channels::from_count(4 - case).unwrap(), 1, 12);
+        let file = planes_container(size, bases, topology, (6, 5), case as u64).write();
+        let decoder = Decoder::new(&file).unwrap();
+        for view in views {
+            let by_cpu = decoder.prepare(&view.depth(BitDepth::Eight)).unwrap();
+            let by_gpu = by_cpu.clone().on(|job| gpu.backend(job)).unwrap();
+            let [found, wanted] = [&by_gpu, &by_cpu].map(|render| render.raster().into_samples());
+            assert_eq!(by_gpu.failure(), None);
+            let (Samples::U8(found), Samples::U8(wanted)) = (found, wanted) else {
+                panic!("8 bits")
+            };
+            let close = found.iter().zip(&wanted).all(|(a, b)| a.abs_diff(*b) <= 1);
+            assert!(close, "case {case}, {view:?}");
+        }
+        let render =
+            decoder.prepare(&View::native().field(Field::Laplacian { gain: 1.0 })).unwrap();
+        let refused = render.on(|job| gpu.backend(job)).unwrap_err().to_string();
+        assert_eq!(refused, "derivatives are not computed on a GPU yet");
+    }
 }
 
 #[test]

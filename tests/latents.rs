@@ -4,36 +4,49 @@
 mod common;
 
 use common::{
-    Random, compact_container, latents_container, latents_file, latents_networks, uniform,
+    Random, compact_container, latents_container, latents_file, latents_networks, planes_container,
+    splines, uniform, waves,
 };
 use sirenc::container::Container;
-use sirenc::latents::{Plane, level_length};
+use sirenc::latents::{Bases, Plane};
 use sirenc::{Channels, Crop, DecodeError, Decoder, Limit, Limits, Scale, Size, View};
 
 const SIZE: Size = Size { width: 70, height: 45 };
-const LEVELS: usize = 4;
 /// Damaged variants of each file, of three kinds.
 const ROUNDS: usize = 1000;
 
 fn example() -> Container {
-    latents_container(SIZE, LEVELS, uniform(Channels::Rgb, 1, 12), (6, 5), 120)
+    latents_container(SIZE, 4, uniform(Channels::Rgb, 1, 12), (6, 5), 120)
 }
 
-fn levels(levels: usize) -> View {
-    View::native().levels(levels)
+fn example_with_waves() -> Container {
+    planes_container(SIZE, waves(2, 8, 2, 2), uniform(Channels::Rgb, 1, 12), (6, 5), 121)
+}
+
+fn planes(planes: usize) -> View {
+    View::native().planes(planes)
 }
 
 #[test]
-fn a_cut_file_shows_the_levels_that_have_arrived() {
-    let bytes = example().write();
-    let whole = Decoder::new(&bytes).unwrap();
-    let previews: Vec<_> = (1..=LEVELS).map(|k| whole.render(&levels(k)).unwrap()).collect();
-    assert_eq!(previews[LEVELS - 1], whole.render(&View::native()).unwrap());
+fn a_cut_file_shows_the_planes_that_have_arrived() {
+    for file in [example(), example_with_waves()] {
+        is_shown_as_far_as_it_has_arrived(&file.write());
+    }
+    let siren = compact_container(9, 9, uniform(Channels::Rgb, 1, 5), 1).write();
+    let cut = Decoder::truncated(&siren[..siren.len() - 5], Limits::default());
+    assert!(matches!(cut, Err(DecodeError::Truncated { .. })));
+}
+
+fn is_shown_as_far_as_it_has_arrived(bytes: &[u8]) {
+    let whole = Decoder::new(bytes).unwrap();
+    let count = whole.payload().unwrap().bases().count();
+    let previews: Vec<_> = (1..=count).map(|k| whole.render(&planes(k)).unwrap()).collect();
+    assert_eq!(previews[count - 1], whole.render(&View::native()).unwrap());
     assert!(previews.windows(2).all(|pair| pair[0] != pair[1]));
-    // Where each level ends, from the end of the payload, before the checksum, backwards.
+    // Where each plane ends, from the end of the payload, before the checksum, backwards.
     let mut ends = Vec::new();
     let mut end = bytes.len() - 4;
-    for bytes in whole.payload().unwrap().sizes().levels {
+    for bytes in whole.payload().unwrap().sizes().planes {
         ends.push(end);
         end -= bytes;
     }
@@ -45,36 +58,33 @@ fn a_cut_file_shows_the_levels_that_have_arrived() {
             continue;
         }
         let cut = cut.unwrap();
-        assert_eq!(cut.payload().unwrap().complete_levels(), complete, "{len}");
+        assert_eq!(cut.payload().unwrap().complete_planes(), complete, "{len}");
         // Rendering all of them takes long.
         if len % 50 == 0 || ends.contains(&len) || ends.contains(&(len + 1)) {
             assert_eq!(cut.render(&View::native()).unwrap(), previews[complete - 1]);
-            assert_eq!(cut.render(&levels(1)).unwrap(), previews[0]);
-            assert_eq!(cut.render(&levels(LEVELS)).unwrap(), previews[complete - 1]);
+            assert_eq!(cut.render(&planes(1)).unwrap(), previews[0]);
+            assert_eq!(cut.render(&planes(count)).unwrap(), previews[complete - 1]);
             assert!(cut.sample(3.0, 40.5).is_ok());
         }
     }
-    assert_eq!(Decoder::truncated(&bytes, Limits::default()).unwrap().payload(), whole.payload());
+    assert_eq!(Decoder::truncated(bytes, Limits::default()).unwrap().payload(), whole.payload());
     // A file that is whole but damaged is not a cut one.
-    let mut damaged = bytes.clone();
+    let mut damaged = bytes.to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     let refused = Decoder::truncated(&damaged, Limits::default());
     assert!(matches!(refused, Err(DecodeError::Checksum { .. })));
-    let siren = compact_container(9, 9, uniform(Channels::Rgb, 1, 5), 1).write();
-    let cut = Decoder::truncated(&siren[..siren.len() - 5], Limits::default());
-    assert!(matches!(cut, Err(DecodeError::Truncated { .. })));
 }
 
 #[test]
 fn a_part_is_that_of_the_whole() {
-    let file = latents_container(
-        Size { width: 530, height: 300 },
-        6,
-        uniform(Channels::GreyAlpha, 1, 7),
-        (3, 4),
-        122,
-    );
-    let decoder = Decoder::new(&file.write()).unwrap();
+    let (size, topology) = (Size { width: 530, height: 300 }, uniform(Channels::GreyAlpha, 1, 7));
+    for bases in [splines(6), waves(1, 8, 2, 3), waves(2, 32, 0, 5)] {
+        let file = planes_container(size, bases, topology.clone(), (3, 4), 122);
+        parts_are_those_of_the_whole(&Decoder::new(&file.write()).unwrap());
+    }
+}
+
+fn parts_are_those_of_the_whole(decoder: &Decoder) {
     let whole = decoder.render(&View::native()).unwrap();
     let sirenc::Samples::U8(whole) = whole.samples() else { unreachable!("8 bits") };
     for (x, y, width, height) in [(250, 250, 20, 9), (0, 0, 1, 1), (511, 256, 19, 44)] {
@@ -94,13 +104,11 @@ fn a_part_is_that_of_the_whole() {
     }
 }
 
-/// A picture of 4 x 3 tiles of the finest level, some of them 0.
-fn tiled() -> Container {
+/// A picture of 4 x 3 tiles of the finest plane, some of them 0.
+fn tiled(bases: Bases) -> Container {
     let size = Size { width: 900, height: 520 };
     let topology = uniform(Channels::Rgb, 1, 9);
-    let mut planes: Vec<Plane> = (0..5)
-        .map(|level| Plane::new(level_length(size.width, level), level_length(size.height, level)))
-        .collect();
+    let mut planes: Vec<Plane> = bases.iter().map(|basis| Plane::new(basis, size)).collect();
     let mut random = Random(9);
     for plane in &mut planes {
         let width = plane.width();
@@ -110,7 +118,7 @@ fn tiled() -> Container {
             }
         }
     }
-    let networks = latents_networks(planes.len(), &topology, (4, 5), 11);
+    let networks = latents_networks(bases, &topology, (4, 5), 11);
     latents_file(&planes, size, &networks, topology)
 }
 
@@ -131,11 +139,17 @@ fn crop(x: f64, y: f64, side: f64) -> View {
 
 #[test]
 fn latents_are_decoded_once() {
-    let bytes = tiled().write();
+    // Latents that a point takes along both axes: of splines 8, of waves 4 times the cell.
+    are_decoded_once(splines(5), 5 * 8);
+    are_decoded_once(waves(2, 16, 2, 3), 2 * 64 + 3 * 8);
+}
+
+fn are_decoded_once(bases: Bases, taps: u64) {
+    let bytes = tiled(bases).write();
     let decoder = Decoder::new(&bytes).unwrap();
     let (left, right) = (crop(130.0, 200.0, 200.0), crop(600.0, 280.0, 220.0));
-    // Sines and outputs of a point, and its splines.
-    let points = |side: u64| side * side * ((5 * 9) + 3 * (9 + 5) + 8 * 5);
+    // Sines and outputs of a point, and the sums of its planes.
+    let points = |side: u64| side * side * ((5 * 9) + 3 * (9 + 5) + taps);
     assert!(operations(&decoder, &left) > points(200));
     let first = decoder.render(&left).unwrap();
     assert_eq!(operations(&decoder, &left), points(200));
@@ -155,10 +169,15 @@ fn latents_are_decoded_once() {
 
 #[test]
 fn kept_latents_change_no_pixel() {
-    let bytes = tiled().write();
+    change_no_pixel(splines(5), 2_600_000);
+    change_no_pixel(waves(1, 8, 2, 4), 2_600_000);
+}
+
+fn change_no_pixel(bases: Bases, max_memory: u64) {
+    let bytes = tiled(bases).write();
     let kept = Decoder::new(&bytes).unwrap();
     // As much as one of the renders takes, at most: what others need is dropped on the way.
-    let tight = Limits::default().max_memory(2_600_000);
+    let tight = Limits::default().max_memory(max_memory);
     let tight = Decoder::with_limits(&bytes, tight).unwrap();
     let mut random = Random(4);
     let mut any = |least: f64, most: f64| random.between(least, most).floor();
@@ -173,7 +192,7 @@ fn kept_latents_change_no_pixel() {
                 _ => Scale::LongerSide(70),
             };
             let crop = Crop { x, y, width, height };
-            View::native().crop(crop).scale(scale).levels(any(1.0, 9.0) as usize)
+            View::native().crop(crop).scale(scale).planes(any(1.0, 9.0) as usize)
         })
         .collect();
     let check = |view: &View| {
@@ -200,7 +219,13 @@ fn kept_latents_change_no_pixel() {
 
 #[test]
 fn kept_latents_make_room() {
-    let bytes = tiled().write();
+    for bases in [splines(5), waves(1, 16, 1, 3)] {
+        make_room(bases);
+    }
+}
+
+fn make_room(bases: Bases) {
+    let bytes = tiled(bases).write();
     let (left, right) = (crop(30.0, 20.0, 200.0), crop(300.0, 300.0, 200.0));
     let least = |decoder: &Decoder, view: &View| {
         let mut decoder = decoder.clone();
@@ -263,6 +288,7 @@ fn damaged_files_are_pictures_or_errors() {
     let wide = Size { width: 300, height: 5 };
     let files = [
         example(),
+        example_with_waves(),
         latents_container(wide, 10, uniform(Channels::Rgba, 1, 3), (3, 3), 123),
         compact_container(20, 31, uniform(Channels::Rgb, 3, 9), 124),
     ];

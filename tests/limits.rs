@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Random, container, heavy_container, latents_container, uniform};
+use common::{
+    Random, container, heavy_container, latents_container, planes_container, uniform, waves,
+};
 use sirenc::coding::f16;
 use sirenc::container::Container;
 use sirenc::{Channels, Crop, DecodeError, Decoder, Field, Limit, Limits, Sampling, Size, View};
@@ -20,8 +22,14 @@ fn refused(file: &Container, limits: Limits, options: &View) -> (Limit, u64) {
     }
 }
 
+const SIZE: Size = Size { width: 300, height: 200 };
+
 fn latents() -> Container {
-    latents_container(Size { width: 300, height: 200 }, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 3)
+    latents_container(SIZE, 4, uniform(Channels::Rgb, 1, 9), (6, 5), 3)
+}
+
+fn latents_with_waves() -> Container {
+    planes_container(SIZE, waves(1, 16, 2, 3), uniform(Channels::Rgb, 1, 9), (6, 5), 3)
 }
 
 #[test]
@@ -29,7 +37,7 @@ fn each_limit_refuses() {
     let none = Limits::NONE;
     let siren = container(300, 200, uniform(Channels::Rgb, 2, 8), 1);
     let weights = siren.topology.weight_count() as u64;
-    for file in [&siren, &latents()] {
+    for file in [&siren, &latents(), &latents_with_waves()] {
         let options = View::native();
         let refused = |limits| refused(file, limits, &options);
         assert_eq!(refused(none.max_pixels(59_999)), (Limit::Pixels, 60_000));
@@ -72,14 +80,29 @@ fn operations_are_those_of_the_points_and_the_latents() {
     );
     let points = 64 * 64 * (2 * 9 + (9 + 2) + 8 * 2);
     let latents = (64 * 64 + 32 * 32) * (21 * 6 + 6 * 5 + 5 * 2);
+    takes_exactly(&file, points + latents);
+    // Waves: 17 * 6 + 6 * 5 + 5 a latent, and 2 * 8 latents along each axis of a point.
+    let file = planes_container(
+        Size { width: 60, height: 64 },
+        waves(2, 8, 1, 1),
+        uniform(Channels::Grey, 1, 9),
+        (6, 5),
+        3,
+    );
+    let points = 60 * 64 * (3 * 9 + (9 + 3) + 8 + 2 * 32);
+    let latents = 2 * 64 * 64 * (17 * 6 + 6 * 5 + 5) + 30 * 32 * (21 * 6 + 6 * 5 + 5 * 2);
+    takes_exactly(&file, points + latents);
+}
+
+/// A render at the native size takes so many operations.
+fn takes_exactly(file: &Container, operations: u64) {
     let decode = |max_operations| {
         let limits = Limits::NONE.max_operations(max_operations);
         Decoder::with_limits(&file.write(), limits)?.render(&View::native())
     };
-    assert!(decode(points + latents).is_ok());
-    let error = decode(points + latents - 1).unwrap_err();
-    let requested = points + latents;
-    assert!(matches!(error, DecodeError::LimitExceeded { requested: r, .. } if r == requested));
+    assert!(decode(operations).is_ok());
+    let error = decode(operations - 1).unwrap_err();
+    assert!(matches!(error, DecodeError::LimitExceeded { requested: r, .. } if r == operations));
 }
 
 /// The documentation of [`Limits::max_operations`]: at most 100 points for an output pixel, but for
@@ -142,6 +165,8 @@ fn memory_stays_within_its_limit() {
     let wide = |height| container(4000, height, uniform(Channels::Rgba, 2, 8), 1);
     let size = Size { width: 1100, height: 750 };
     let large = latents_container(size, 8, uniform(Channels::Rgb, 1, 12), (4, 4), 3);
+    let fine = waves(2, 32, 2, 4);
+    let fine = planes_container(size, fine, uniform(Channels::Rgb, 1, 12), (4, 4), 3);
     let crop = Crop { x: 500.0, y: 300.0, width: 40.0, height: 30.0 };
     let view = View::native().crop(crop);
     let cases = [
@@ -150,6 +175,8 @@ fn memory_stays_within_its_limit() {
         (large.clone(), sized(100, 70), vec!["--size", "100x70"]),
         (large.clone(), View::native(), vec![]),
         (large, sized(1090, 740), vec!["--size", "1090x740"]),
+        (fine.clone(), View::native(), vec![]),
+        (fine, sized(100, 70), vec!["--size", "100x70"]),
         (wide(4000), sized(3000, 3000), vec!["--size", "3000x3000"]),
         (
             container(220_000, 9, uniform(Channels::Rgba, 2, 8), 1),

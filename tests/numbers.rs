@@ -8,7 +8,7 @@ mod workplace;
 use std::fs;
 use std::process::{Command, Output};
 
-use common::{container, latents_container, picture_of_bytes, uniform};
+use common::{container, picture_of_bytes, planes_container, uniform, waves};
 use rayon::prelude::*;
 use sirenc::{Channels, Samples, Size};
 use workplace::Workplace;
@@ -125,7 +125,7 @@ const OF_PLACES: &[&str] =
     &["lies outside the picture", "unexpected argument", "required arguments were not provided"];
 
 const OTHERS: &[(&str, &str, &[&str])] = &[
-    ("decode g.siren -o - --levels {}", "--levels", &[]),
+    ("decode g.siren -o - --planes {}", "--planes", &[]),
     ("sample a.siren {} 1", "<X>", OF_PLACES),
     ("sample g.siren 1 {}", "<Y>", OF_PLACES),
     ("edit a.siren -o - --cicp {},13,0,1", "--cicp", &[]),
@@ -143,7 +143,7 @@ fn workplace() -> Workplace {
     fs::write(w.path("a.siren"), container(16, 12, uniform(Channels::Rgb, 2, 5), 1).write())
         .unwrap();
     let size = Size { width: 16, height: 12 };
-    let grids = latents_container(size, 3, uniform(Channels::Rgb, 1, 4), (3, 3), 1);
+    let grids = planes_container(size, waves(1, 8, 1, 2), uniform(Channels::Rgb, 1, 4), (3, 3), 1);
     fs::write(w.path("g.siren"), grids.write()).unwrap();
     w
 }

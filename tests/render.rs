@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{container, latents, uniform};
+use common::{container, latents, planes_container, splines, uniform, waves as of_waves};
 use proptest::prelude::*;
 use sirenc::container::Container;
 use sirenc::eval::{BLOCK, Evaluator, LatentsEvaluator, Points};
-use sirenc::latents::Latents;
+use sirenc::latents::{Bases, Latents};
 use sirenc::{
     BitDepth, Channels, Crop, DecodeError, Decoder, Field, PixelGrid, Raster, Render, Samples,
     Sampling, Scale, Size, Topology, View,
@@ -222,15 +222,13 @@ fn reduced_renders_filter_what_they_cannot_show() {
 
 #[test]
 fn strips_threads_and_crops_do_not_change_a_pixel_of_reduced_renders() {
-    let file = common::latents_container(
-        Size { width: 1400, height: 1000 },
-        6,
-        uniform(Channels::Rgba, 1, 7),
-        (3, 4),
-        122,
-    );
+    let size = Size { width: 1400, height: 1000 };
+    let file =
+        |bases| planes_container(size, bases, uniform(Channels::Rgba, 1, 7), (3, 4), 122).write();
+    let [splines, with_waves] =
+        [splines(6), of_waves(1, 8, 2, 4)].map(|bases| Decoder::new(&file(bases)).unwrap());
     let siren = decoder(1400, 1000, uniform(Channels::GreyAlpha, 2, 6), 9);
-    for decoder in [siren, Decoder::new(&file.write()).unwrap()] {
+    for decoder in [siren, splines, with_waves] {
         let scale = Scale::Factor(0.25);
         let view = View::native().scale(scale);
         let options = view;
@@ -308,8 +306,9 @@ fn render_of_latents(latents: &Latents, view: View, field: Field, depth: BitDept
 fn renders_of_grids_show_the_function_and_its_derivatives() {
     let crop = Some(Crop { x: 13.0, y: 7.0, width: 40.0, height: 21.0 });
     let size = Size { width: 61, height: 43 };
-    for channels in 1..=4 {
-        let latents = latents(size, 5, 9, channels, 8);
+    let bases = [splines(5), of_waves(1, 8, 2, 3), of_waves(2, 16, 0, 1), of_waves(1, 32, 1, 2)];
+    for (channels, bases) in (1..=4).zip(bases) {
+        let latents = latents(size, bases, 9, channels, 8);
         for (crop, scale) in [(None, Scale::Native), (crop, Scale::Factor(2.5))] {
             let view = View::native().crop(crop).scale(scale);
             let grid = PixelGrid::new(size, &view).unwrap();
@@ -348,7 +347,8 @@ fn renders_of_grids_show_the_function_and_its_derivatives() {
 fn narrow_renders_show_the_function() {
     for width in 1..=70 {
         for size in [Size { width, height: 71 }, Size { width: 71, height: width }] {
-            let latents = latents(size, 6, 5, 1, u64::from(width));
+            let bases = if width % 3 == 0 { of_waves(1, 8, 2, 2) } else { splines(6) };
+            let latents = latents(size, bases, 5, 1, u64::from(width));
             let view = View::default();
             let render =
                 render_of_latents(&latents, view, Field::Value, BitDepth::Sixteen).raster();
@@ -364,8 +364,14 @@ fn narrow_renders_show_the_function() {
 
 #[test]
 fn strips_threads_and_crops_do_not_change_a_pixel_of_grids() {
+    for bases in [splines(3), of_waves(1, 16, 2, 1)] {
+        do_not_change_a_pixel(bases);
+    }
+}
+
+fn do_not_change_a_pixel(bases: Bases) {
     let size = Size { width: 2000, height: 1300 };
-    let latents = latents(size, 3, 4, 2, 9);
+    let latents = latents(size, bases, 4, 2, 9);
     let render = render_of_latents(&latents, View::default(), Field::Value, BitDepth::Eight);
     let whole = render.raster();
     assert!(render.strip_rows() < 1300);

@@ -4,14 +4,14 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{container, latents_container, uniform};
+use common::{container, latents_container, planes_container, uniform, waves};
 use proptest::prelude::*;
 use sirenc::container::Container;
 use sirenc::{
     BitDepth, Channels, Crop, DecodeError, Decoder, Field, Limits, Sampling, Scale, Size, View,
 };
 
-static FILES: LazyLock<[Container; 4]> = LazyLock::new(|| {
+static FILES: LazyLock<[Container; 6]> = LazyLock::new(|| {
     let size = Size { width: 70, height: 45 };
     [
         container(70, 45, uniform(Channels::Rgba, 2, 5), 1),
@@ -24,6 +24,8 @@ static FILES: LazyLock<[Container; 4]> = LazyLock::new(|| {
             (3, 3),
             4,
         ),
+        planes_container(size, waves(1, 8, 2, 3), uniform(Channels::Grey, 1, 4), (3, 3), 5),
+        planes_container(size, waves(3, 32, 0, 1), uniform(Channels::Rgba, 1, 3), (3, 3), 6),
     ]
 });
 
@@ -120,10 +122,10 @@ proptest! {
 
     #[test]
     fn every_view_has_its_shape(
-        file in 0usize..4,
+        file in 0usize..6,
         claimed in prop::option::weighted(0.3, (1u32..=0x7fff_ffff, 1u32..=0x7fff_ffff)),
         crop in crop(), scale in scale(), field in field(), point in any::<bool>(),
-        deep in prop::option::of(any::<bool>()), levels in prop::option::of(0usize..12),
+        deep in prop::option::of(any::<bool>()), planes in prop::option::of(0usize..12),
         whole in any::<bool>(),
     ) {
         let mut container = FILES[file].clone();
@@ -141,7 +143,7 @@ proptest! {
         let view = View::native().crop(crop).scale(scale);
         let depth = deep.map(|deep| if deep { BitDepth::Sixteen } else { BitDepth::Eight });
         let sampling = if point { Sampling::Point } else { Sampling::Filtered };
-        let options = view.field(field).sampling(sampling).depth(depth).levels(levels);
+        let options = view.field(field).sampling(sampling).depth(depth).planes(planes);
         let stated = stated(decoder.size(), &view);
         let rendered = if whole {
             decoder.render(&options).map(|raster| vec![raster])
@@ -188,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn every_place_can_be_sampled(file in 0usize..4, u in number(80.0), v in number(80.0)) {
+    fn every_place_can_be_sampled(file in 0usize..6, u in number(80.0), v in number(80.0)) {
         let decoder = Decoder::new(&FILES[file].write()).unwrap();
         prop_assert_eq!(decoder.sample(u, v).unwrap().len(), decoder.channels().count());
     }

@@ -29,7 +29,7 @@ struct File<'a> {
     gain: f64,
     point: bool,
     depth: Option<bool>,
-    levels: Option<u8>,
+    planes: Option<u8>,
     weights: &'a [u8],
 }
 
@@ -102,7 +102,7 @@ fuzz_target!(|file: File| {
         .field(field)
         .sampling(if file.point { Sampling::Point } else { Sampling::Filtered })
         .depth(file.depth.map(depth))
-        .levels(file.levels.map(usize::from));
+        .planes(file.planes.map(usize::from));
     let grid = PixelGrid::new(decoder.size(), &view);
     match decoder.prepare(&view) {
         Ok(render) => {

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sirenc::coding::latents::Context;
 use sirenc::coding::payload::{self, Payload};
 use sirenc::latents::Region;
 use sirenc::{Channels, Size, Topology};
@@ -16,20 +17,22 @@ fuzz_target!(|bytes: &[u8]| {
     let topology = Topology::new(channels, vec![usize::from(features >> 2) + 1]).expect("small");
     let Ok(payload) = Payload::read_prefix(rest.to_vec(), size, &topology) else { return };
     let part = Region { x: 0, y: 0, width: 1, height: 1 };
-    let parts = vec![part; payload.levels()];
-    let context = payload.networks().context.hidden();
-    let little = |level: usize, needed: Option<&[Region]>| {
-        let work = payload.latents(level, needed) as usize * context.0 * (21 + context.1);
-        work < 1 << 14
+    let planes = payload.bases().count();
+    let parts = vec![part; planes];
+    let networks = payload.networks();
+    let models = [&networks.splines].into_iter().chain(&networks.waves);
+    let of_latent = models.map(Context::operations).max().expect("a model");
+    let little = |plane: usize, needed: Option<&[Region]>| {
+        payload.latents(plane, needed) * of_latent < 1 << 14
     };
     if little(0, Some(&parts)) {
         let _ = payload.decode(0, Some(&parts));
     }
-    let Some(first) = (0..payload.levels()).find(|&level| little(level, None)) else { return };
+    let Some(first) = (0..planes).find(|&plane| little(plane, None)) else { return };
     let decoded = payload.decode(first, None);
     // What is whole and small is written again.
     if first == 0
-        && payload.latents(0, None) < 1 << 5
+        && payload.latents(0, None) < 1 << 8
         && Payload::read(rest.to_vec(), size, &topology).is_ok()
         && let Ok(planes) = decoded
     {

@@ -4,10 +4,10 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use sirenc::coding::compact::{self, QuantizedLayer, Steps};
-use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
-use sirenc::coding::payload::{self, Networks, Payload};
+use sirenc::coding::latents::{Context, IntegerLayer};
+use sirenc::coding::payload::{self, Networks, Payload, splines_shape, waves_shape};
 use sirenc::container::{BitDepth, Container, Metadata, Representation, WeightCoding};
-use sirenc::latents::{Plane, level_length};
+use sirenc::latents::{Bases, Plane};
 use sirenc::{Channels, Siren, Size, Topology};
 use sirenc_fuzz::on_this_thread;
 
@@ -48,9 +48,30 @@ fn siren(u: &mut Unstructured) -> Result<()> {
     Ok(())
 }
 
+/// An entropy model, if the format allows what comes out.
+fn context(
+    u: &mut Unstructured,
+    shape: impl Fn([usize; 2]) -> [usize; 4],
+) -> Result<Option<Context>> {
+    let shape = shape([u.int_in_range(1..=3)?, u.int_in_range(1..=3)?]);
+    let [inputs, h1, h2, outputs] = shape;
+    let mut layer = |inputs: usize, outputs: usize| -> Result<_> {
+        let drop = u.int_in_range(0..=15)?;
+        let weights = integers(u, inputs * outputs, 9)?;
+        Ok(IntegerLayer::new(drop, weights, integers(u, outputs, 12)?))
+    };
+    let [Ok(a), Ok(b), Ok(c)] = [layer(inputs, h1)?, layer(h1, h2)?, layer(h2, outputs)?] else {
+        return Ok(None);
+    };
+    Ok(Context::new(shape, [a, b, c]).ok())
+}
+
 fn latents(u: &mut Unstructured) -> Result<()> {
     let size = Size { width: u.int_in_range(1..=5)?, height: u.int_in_range(1..=5)? };
-    let levels = u.int_in_range(1..=3)?;
+    let (waves, cell) = (u.int_in_range(0..=2)?, *u.choose(&[8, 16, 32])?);
+    let (finest, levels) = (u.int_in_range(0..=7)?, u.int_in_range(1..=3)?);
+    let bases = Bases::new(waves, cell, finest, levels).expect("planes of the format");
+    let count = bases.count();
     let topology = topology(u, 1)?;
     let (sines, channels) = (topology.hidden()[0], topology.channels().count());
     let mut layer = |inputs: usize, outputs: usize| -> Result<QuantizedLayer> {
@@ -60,21 +81,16 @@ fn latents(u: &mut Unstructured) -> Result<()> {
             biases: integers(u, outputs, 20)?,
         })
     };
-    let (first, output) = (layer(levels, sines)?, layer(sines + levels, channels)?);
-    let (h1, h2) = (u.int_in_range(1..=3)?, u.int_in_range(1..=3)?);
-    let mut integer_layer = |inputs: usize, outputs: usize| -> Result<_> {
-        let drop = u.int_in_range(0..=15)?;
-        let weights = integers(u, inputs * outputs, 9)?;
-        Ok(IntegerLayer::new(drop, weights, integers(u, outputs, 12)?))
-    };
-    let layers = [integer_layer(INPUTS, h1)?, integer_layer(h1, h2)?, integer_layer(h2, OUTPUTS)?];
-    let [Ok(a), Ok(b), Ok(c)] = layers else { return Ok(()) };
-    let Ok(context) = Context::new(h1, h2, [a, b, c]) else { return Ok(()) };
-    let networks = Networks { sines: first, output, context };
+    let (first, output) = (layer(count, sines)?, layer(sines + count, channels)?);
+    let Some(splines) = context(u, splines_shape)? else { return Ok(()) };
+    let of_waves = if waves > 0 { context(u, waves_shape)? } else { None };
+    if of_waves.is_some() != (waves > 0) {
+        return Ok(());
+    }
+    let networks = Networks { sines: first, output, splines, waves: of_waves };
     let mut planes = Vec::new();
-    for level in 0..levels {
-        let length = |native| level_length(native, level);
-        let mut plane = Plane::new(length(size.width), length(size.height));
+    for basis in bases.iter() {
+        let mut plane = Plane::new(basis, size);
         for q in plane.values_mut() {
             *q = u.arbitrary::<i16>()?.max(-i16::MAX);
         }
@@ -93,7 +109,9 @@ fn latents(u: &mut Unstructured) -> Result<()> {
     };
     assert_eq!(Container::read(&container.write()).as_ref(), Ok(&container));
     let payload = Payload::read(container.weights, size, &topology).expect("what was written");
-    assert_eq!(payload.networks().context, networks.context);
+    assert_eq!(payload.bases(), bases);
+    assert_eq!(payload.networks().splines, networks.splines);
+    assert_eq!(payload.networks().waves, networks.waves);
     assert_eq!(payload.decode(0, None), Ok(planes));
     Ok(())
 }

@@ -8,15 +8,16 @@ use sirenc::container::Container;
 use sirenc::{Crop, Decoder, PixelGrid, Scale, Size, View};
 use sirenc_fuzz::{LIMITS, on_this_thread};
 
-/// The smallest of each representation.
-const FILES: [&[u8]; 2] = [
+/// Small ones of each representation.
+const FILES: [&[u8]; 3] = [
     include_bytes!("../../spec/conformance/grey-alpha.siren"),
     include_bytes!("../../spec/conformance/grid-one-level.siren"),
+    include_bytes!("../../spec/conformance/grid-waves.siren"),
 ];
 
 #[derive(Arbitrary, Debug)]
 struct Case {
-    grid: bool,
+    file: u8,
     /// The size that the header claims, or the file's own.
     claimed: Option<(u32, u32)>,
     /// Fractions of the picture in 1/255.
@@ -27,7 +28,8 @@ struct Case {
 
 fuzz_target!(|case: Case| {
     on_this_thread();
-    let mut container = Container::read(FILES[usize::from(case.grid)]).expect("a good file");
+    let mut container =
+        Container::read(FILES[usize::from(case.file) % FILES.len()]).expect("a good file");
     if let Some((width, height)) = case.claimed {
         (container.width, container.height) =
             ((width & 0x7fff_ffff).max(1), (height & 0x7fff_ffff).max(1));

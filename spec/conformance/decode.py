@@ -23,11 +23,30 @@ import numpy as np
 SIGNATURE = b"\x89SRN\r\n\x1a\n"
 METADATA = (b"iccp", b"cicp", b"exif", b"xmpp", b"sett")
 MAX_SIDE, MAX_LAYERS, MAX_FEATURES, MAX_WEIGHTS = 2**31 - 1, 64, 1024, 2**20
-MAX_LEVELS, MAX_HIDDEN, TILE = 10, 64, 256
+MAX_LEVELS, MAX_WAVES, MAX_HIDDEN, TILE = 10, 4, 64, 256
 MAX_PIXELS = 2**26  # this decoder's own bound on a render (section 9, last sentence)
-# (dx, dy) of the latents of the same tile that the entropy model sees (section 6.6).
+# (dx, dy) of the latents of the same tile that the entropy model of splines sees (section 6.6).
 NEIGHBOURS = ((-1, 0), (-2, 0), (-3, 0), (-2, -1), (-1, -1), (0, -1), (1, -1), (2, -1),
               (-2, -2), (-1, -2), (0, -2), (1, -2), (2, -2), (-1, -3), (0, -3), (1, -3))
+# (columns of cells, rows of cells, k, m) of the magnitudes that are added for each input of the
+# entropy model of waves (section 6.8).
+SUMS = (
+    ((-1, 0, 0, 0),),
+    ((0, -1, 0, 0),),
+    ((-1, -1, 0, 0), (1, -1, 0, 0)),
+    ((-2, 0, 0, 0), (0, -2, 0, 0)),
+    ((0, 0, -1, 0),),
+    ((0, 0, 0, -1),),
+    ((0, 0, -1, -1),),
+    ((0, 0, -2, 0), (0, 0, 0, -2)),
+    ((0, 0, 1, -1), (0, 0, 2, -2)),
+    ((1, 0, -1, 0), (1, 0, 0, -1)),
+    ((0, 1, -1, 0), (0, 1, 0, -1)),
+    ((-1, 0, -1, 0), (-1, 0, 0, -1)),
+    ((0, -1, -1, 0), (0, -1, 0, -1)),
+    ((-1, 0, 1, -1), (0, -1, 1, -1), (1, 0, 1, -1), (0, 1, 1, -1)),
+    ((0, 0, -3, 0), (0, 0, 0, -3), (0, 0, -2, -1), (0, 0, -1, -2)),
+)
 
 
 class SirenError(ValueError):
@@ -58,37 +77,71 @@ class Siren:
             yield a @ weights.T + bias
 
 
-class Grids:
+class Splines:
+    """A plane of level l: section 5.2."""
+
+    def __init__(self, l):
+        self.l = l
+
+    def length(self, native):
+        """Latents along an axis."""
+        return -(-native // 2**self.l)
+
+    def values(self, u, size):
+        """What each of the `size` latents of an axis weighs, a row for each position."""
+        s = u / 2**self.l - 0.5
+        k = np.floor(s).astype(int)
+        t = s - k
+        taps = ((1 - t)**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6,
+                (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+        matrix = np.zeros((len(u), size))
+        for a, tap in enumerate(taps):
+            np.add.at(matrix, (np.arange(len(u)), np.clip(k - 1 + a, 0, size - 1)), tap)
+        return matrix
+
+
+class Waves:
+    """A plane of cells of s pixels: section 5.2."""
+
+    def __init__(self, s):
+        self.s = s
+
+    def length(self, native):
+        return -(-native // self.s) * self.s
+
+    def values(self, u, size):
+        s, cells = self.s, size // self.s
+        matrix = np.zeros((len(u), size))
+        for i in range(cells):
+            z = u - i * s + s / 2
+            S = lambda t: t**3 * (10 - 15 * t + 6 * t**2)
+            rise = np.where(z < 0, 0, np.sin(np.pi / 2 * S(z / s))) if i > 0 else 1
+            fall = np.where(z > 2 * s, 0, np.cos(np.pi / 2 * S(z / s - 1))) if i + 1 < cells else 1
+            window = np.where(z < s, rise, fall)
+            for k in range(s):
+                wave = np.cos(np.pi / s * (z + s / 2) * (k + 0.5)) * math.sqrt(2 / s)
+                matrix[:, s * i + k] = window * wave
+        return matrix
+
+
+class Planes:
     """Section 5.2."""
 
-    def __init__(self, first, last, grids):
-        self.first, self.last, self.grids = first, last, grids  # (W_1, b_1), ((W_2 S), b_2), q_l
+    def __init__(self, first, last, planes):
+        self.first, self.last = first, last  # (W_1, b_1), ((W_2 S), b_2)
+        self.planes = planes  # (Splines or Waves, q)
 
     def render(self, w, h, W, H):
         """*out* at the pixels of a W x H render, row by row: sections 5.2 and 7."""
         u = (2 * np.arange(W) + 1) * w / (2 * W)
         v = (2 * np.arange(H) + 1) * h / (2 * H)
-        L = len(self.grids)
-        F = np.zeros((H, W, L))
-        for l in range(L):
-            rows, columns = self.grids[l].shape
-            F[:, :, l] = spline(v, l, rows) @ self.grids[l] @ spline(u, l, columns).T
+        F = np.zeros((H, W, len(self.planes)))
+        for p, (basis, q) in enumerate(self.planes):
+            rows, columns = q.shape
+            F[:, :, p] = basis.values(v, rows) @ q @ basis.values(u, columns).T
         for row in F:
             features = np.sin(row @ self.first[0].T + self.first[1])
             yield np.hstack([features, row]) @ self.last[0].T + self.last[1]
-
-
-def spline(u, l, size):
-    """The weights of the `size` latents of level l along an axis, a row for each position."""
-    s = u / 2**l - 0.5
-    k = np.floor(s).astype(int)
-    t = s - k
-    taps = ((1 - t)**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6,
-            (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
-    matrix = np.zeros((len(u), size))
-    for a, tap in enumerate(taps):
-        np.add.at(matrix, (np.arange(len(u)), np.clip(k - 1 + a, 0, size - 1)), tap)
-    return matrix
 
 
 @dataclass
@@ -97,7 +150,7 @@ class Picture:
     height: int
     channels: int
     depth: int
-    function: Siren | Grids | None = None
+    function: Siren | Planes | None = None
     metadata: dict[bytes, bytes] = field(default_factory=dict)
 
     def render(self, W, H):
@@ -169,7 +222,7 @@ def read_header(r):
          f"unknown representation {representation}: update the decoder")
     need(coding in ((0, 1), (1,))[representation],
          f"unknown weight coding {coding}: update the decoder")
-    need(representation == 0 or N == 1, f"{N} hidden layers; grids have one")
+    need(representation == 0 or N == 1, f"{N} hidden layers; representation 1 has one")
     channels, depth = (fmt & 3) + 1, fmt >> 2 & 3
     need(depth < 2, f"reserved depth {depth}")
     need(fmt >> 6 == 0, "a reserved bit of format is set")
@@ -309,15 +362,24 @@ def read_siren(payload, n, coding):
     return Siren(layers)
 
 
-def read_grids(payload, width, height, n, channels):
-    """Section 6.4: grids and a network of n sines."""
+def read_planes(payload, width, height, n, channels):
+    """Section 6.4: planes and a network of n sines."""
     r = Reader(payload)
     L = r.varint("the number of levels")
     need(1 <= L <= MAX_LEVELS, f"{L} levels; 1 to {MAX_LEVELS} are allowed")
-    hidden = [r.varint("hidden features of the entropy model") for _ in range(2)]
-    need(all(1 <= a <= MAX_HIDDEN for a in hidden),
-         f"{hidden} hidden features of the entropy model; 1 to {MAX_HIDDEN} are allowed")
-    sizes = [(-(-height // 2**l), -(-width // 2**l)) for l in range(L)]
+    code = r.varint("the finest level and the number of planes of waves")
+    V, e = divmod(code, 16)
+    need(V <= MAX_WAVES, f"{V} planes of waves; at most {MAX_WAVES} are allowed")
+    need(e + L - 1 < MAX_LEVELS, f"level {e + L - 1}; levels 0 to {MAX_LEVELS - 1} are allowed")
+    cell = r.varint("the size of a cell") if V else 3
+    need(3 <= cell <= 5, f"cells of 2^{cell} pixels; 8, 16 or 32 are allowed")
+    hidden = [[r.varint("hidden features of an entropy model") for _ in range(2)]
+              for _ in range(2 if V else 1)]
+    need(all(1 <= m <= MAX_HIDDEN for model in hidden for m in model),
+         f"{hidden} hidden features of the entropy models; 1 to {MAX_HIDDEN} are allowed")
+    bases = [Waves(2**cell)] * V + [Splines(l) for l in range(e, e + L)]
+    P = len(bases)
+    sizes = [(basis.length(height), basis.length(width)) for basis in bases]
     tiles = [-(-rows // TILE) * -(-columns // TILE) for rows, columns in sizes]
     need(sum(tiles) <= len(payload), "truncated: WGHT has fewer bytes than tiles")
     networks = r.varint("the length of the networks' stream")
@@ -326,28 +388,36 @@ def read_grids(payload, width, height, n, channels):
          "the streams of WGHT do not add up to its length")
 
     coder = EntropyDecoder(r.take(networks, "the networks' stream"))
-    first, last = read_compact(coder, [(L, n), (n + L, channels)])
-    model = EntropyModel(coder, hidden)
+    first, last = read_compact(coder, [(P, n), (n + P, channels)])
+    splines = EntropyModel(coder, [21, *hidden[0], 2])
+    waves = EntropyModel(coder, [17, *hidden[1], 1]) if V else None
     coder.finish()
 
-    grids, lengths = [None] * L, iter(lengths)
-    for l in reversed(range(L)):
-        rows, columns = sizes[l]
-        grid = grids[l] = np.zeros((rows, columns), np.int16)
+    planes, lengths, coarser = [], iter(lengths), None
+    for basis, (rows, columns) in zip(reversed(bases), reversed(sizes)):
+        plane = np.zeros((rows, columns), np.int16)
         for y in range(0, rows, TILE):
             for x in range(0, columns, TILE):
-                if stream := r.take(next(lengths), "a tile"):
-                    coarser = grids[l + 1] if l + 1 < L else None
-                    read_tile(EntropyDecoder(stream), model, l, grid, coarser, x, y)
-    return Grids(first, last, grids)
+                stream = r.take(next(lengths), "a tile")
+                tile = plane[y:y + TILE, x:x + TILE]  # a view
+                if not stream:
+                    continue
+                if isinstance(basis, Splines):
+                    around = coarser_tile(coarser, x, y)
+                    tile[:] = read_splines(EntropyDecoder(stream), splines, basis.l, tile.shape,
+                                           around)
+                else:
+                    tile[:] = read_waves(EntropyDecoder(stream), waves, basis.s, tile.shape)
+        planes.append((basis, plane))
+        coarser = plane
+    return Planes(first, last, planes[::-1])
 
 
 class EntropyModel:
-    """Section 6.6."""
+    """Section 6.5."""
 
-    def __init__(self, coder, hidden):
+    def __init__(self, coder, sizes):
         self.layers = []
-        sizes = [21, *hidden, 2]
         for (a, b), bound, unit in zip(zip(sizes, sizes[1:]), (1023, 4095, 4095), (1, 64, 64)):
             drop = coder.natural(3)
             need(drop <= 15, "a parameter out of range")
@@ -366,35 +436,45 @@ class EntropyModel:
         return i
 
     def __call__(self, inputs):
-        """The centre c and the scale index i."""
-        x = np.clip(inputs, -1023, 1023).astype(np.int64)
+        """The values of the third layer for inputs that are clamped."""
+        x = inputs
         for l, (W, bias, drop) in enumerate(self.layers):
             x = (W @ x + bias + (1 << drop >> 1)) >> drop
             if l < 2:
                 x = np.clip(x, 0, 4095)
-        centre, scale = map(int, x)
-        return min(max(centre, -65535), 65535), min(max((scale + 4) // 8 + 40, 0), 104)
+        return map(int, x)
 
 
-def read_tile(coder, model, l, grid, coarser, x0, y0):
-    """Section 6.8: the tile of level l at (x0, y0) of its grid."""
-    rows, columns = (min(TILE, end - start) for end, start in zip(grid.shape, (y0, x0)))
+def scale_index(o):
+    return min(max((o + 4) // 8 + 40, 0), 104)
+
+
+def coarser_tile(coarser, x, y):
+    """The tile of the next coarser level that the tile at (x, y) depends on."""
+    if coarser is None:
+        return None
+    top, left = (start // 2 // TILE * TILE for start in (y, x))
+    return coarser[top:top + TILE, left:left + TILE], (x - 2 * left, y - 2 * top)
+
+
+def read_splines(coder, model, l, shape, around):
+    """Section 6.6: a tile of level l."""
+    rows, columns = shape
     tile = np.zeros((rows + 3, columns + 5), np.int64)  # with the zeros around it
     inputs = np.zeros(21, np.int64)
     inputs[20] = l
-    if coarser is not None:
-        top, left = (start // 2 // TILE * TILE for start in (y0, x0))
-        coarser = coarser[top:top + TILE, left:left + TILE]
 
     def latent(x, y):
         for a, (dx, dy) in enumerate(NEIGHBOURS):
             inputs[a] = tile[y + 3 + dy, x + 3 + dx]
-        if coarser is not None:
+        if around is not None:
+            coarser, offset = around
             (I, I2), (J, J2) = (
-                (at // 2 - start, min(max(at // 2 - start + (1 if at % 2 else -1), 0), size - 1))
-                for at, start, size in zip((x0 + x, y0 + y), (left, top), coarser.shape[::-1]))
+                (at // 2, min(max(at // 2 + (1 if at % 2 else -1), 0), size - 1))
+                for at, size in zip((offset[0] + x, offset[1] + y), coarser.shape[::-1]))
             inputs[16:20] = coarser[J, I], coarser[J, I2], coarser[J2, I], coarser[J2, I2]
-        return read_latent(coder, *model(inputs))
+        centre, scale = model(np.clip(inputs, -1023, 1023))
+        return read_latent(coder, min(max(centre, -65535), 65535), scale_index(scale))
 
     for group in range(0, rows, 16):
         height = min(16, rows - group)
@@ -404,7 +484,38 @@ def read_tile(coder, model, l, grid, coarser, x0, y0):
                 if 0 <= x < columns:
                     tile[y + 3, x + 3] = latent(x, y)
     coder.finish()
-    grid[y0:y0 + rows, x0:x0 + columns] = tile[3:, 3:3 + columns]
+    return tile[3:, 3:3 + columns]
+
+
+def read_waves(coder, model, s, shape):
+    """Sections 6.8 and 6.9: a tile of cells of s pixels."""
+    R, C = shape[0] // s, shape[1] // s
+    pairs = sorted(((k, m) for m in range(s) for k in range(s)), key=lambda at: (sum(at), at[1]))
+    g = coder.bits(2 * (s.bit_length() - 1))
+    tile = np.zeros((R, s, C, s), np.int64)  # by Y, m, X, k
+    inputs = np.zeros(17, np.int64)
+
+    def magnitude(X, Y, k, m):
+        inside = 0 <= X < C and 0 <= Y < R and 0 <= k < s and 0 <= m < s
+        return abs(int(tile[Y, m, X, k])) if inside else 0
+
+    # A dictionary by step of what is read in it, in its order.
+    steps = {}
+    for f in range(g + 1):
+        for Y in range(R):
+            for X in range(C):
+                steps.setdefault(X + 2 * Y + 3 * f, []).append((X, Y, *pairs[f]))
+    for t in sorted(steps):
+        for at in steps[t]:
+            for a, places in enumerate(SUMS):
+                total = sum(magnitude(*(x + d for x, d in zip(at, place))) for place in places)
+                inputs[a] = min(total, 1023)
+            X, Y, k, m = at
+            inputs[15], inputs[16] = 32 * k // s, 32 * m // s
+            scale, = model(inputs)
+            tile[Y, m, X, k] = read_latent(coder, 0, scale_index(scale))
+    coder.finish()
+    return tile.reshape(shape)
 
 
 E = [math.floor(2**23 * math.exp(-j / 64) + 0.5) for j in range(1153)]
@@ -476,8 +587,8 @@ def decode(data):
                 n = [2, *hidden, picture.channels]
                 picture.function = read_siren(payload, n, coding)
             else:
-                picture.function = read_grids(payload, picture.width, picture.height, hidden[0],
-                                              picture.channels)
+                picture.function = read_planes(payload, picture.width, picture.height, hidden[0],
+                                               picture.channels)
             return picture
         need(not name[0].isupper(), f"unknown critical chunk {name}: update the decoder")
         if kind in METADATA:

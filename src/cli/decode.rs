@@ -46,9 +46,9 @@ pub(super) struct Options {
     /// the centre of each pixel
     #[arg(long, value_name = "KIND", default_value = "filtered")]
     sampling: SamplingName,
-    /// Render the K coarsest levels of latents only: a preview
+    /// Render the K coarsest planes of latents only: a preview
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(1..))]
-    levels: Option<u8>,
+    planes: Option<u8>,
     /// Render what has arrived of a file of latents that is cut short
     #[arg(long)]
     allow_truncated: bool,
@@ -130,8 +130,8 @@ fn decode_one(
     facts: &mut Facts,
 ) -> Result<()> {
     let decoder = open(input, options)?;
-    if options.levels.is_some() && decoder.payload().is_none() {
-        bail!("{} is one SIREN and has no levels; leave out --levels", input.display());
+    if options.planes.is_some() && decoder.payload().is_none() {
+        bail!("{} is one SIREN and has no planes; leave out --planes", input.display());
     }
     let name = || input.display().to_string();
     let view = view(options, format, decoder.depth());
@@ -216,11 +216,11 @@ fn open(path: &Path, options: &Options) -> Result<Decoder> {
         .map_err(|error| explained(error, options))
         .with_context(|| path.display().to_string())?;
     if let Some(payload) = decoder.payload()
-        && payload.complete_levels() < payload.levels()
+        && payload.complete_planes() < payload.bases().count()
     {
-        let (there, all) = (payload.complete_levels(), payload.levels());
+        let (there, all) = (payload.complete_planes(), payload.bases().count());
         let path = path.display();
-        progress::message(&format!("{path} is cut short: {there} of {all} levels have arrived"));
+        progress::message(&format!("{path} is cut short: {there} of {all} planes have arrived"));
     }
     Ok(decoder)
 }
@@ -260,7 +260,7 @@ fn view(options: &Options, format: Format, source: BitDepth) -> View {
         BitDepth::Sixteen => source,
     });
     let view = View::native().crop(options.crop).scale(scale).field(field).sampling(sampling);
-    view.depth(depth).levels(options.levels.map(usize::from))
+    view.depth(depth).planes(options.planes.map(usize::from))
 }
 
 fn limits(options: &Options) -> Limits {

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use sirenc::coding;
+use sirenc::coding::payload::Hidden;
 use sirenc::container::Container;
+use sirenc::latents::Basis;
 use sirenc::{DecodeError, Decoder};
 
 use super::command;
@@ -58,14 +60,20 @@ impl<'a> Description<'a> {
             ]),
             Some(payload) => {
                 let sizes = payload.sizes();
-                let (h1, h2) = payload.networks().context.hidden();
+                let Hidden { splines, waves } = payload.networks().hidden();
                 lines.push(("sines", topology.hidden()[0].to_string()));
-                lines.push(("entropy model", format!("{h1} and {h2} hidden features")));
+                let models = [("splines", Some(splines)), ("waves", waves)];
+                for (index, (kind, hidden)) in models.into_iter().enumerate() {
+                    let Some([h1, h2]) = hidden else { continue };
+                    let name = if index == 0 { "entropy models" } else { "" };
+                    lines.push((name, format!("{kind}: {h1} and {h2} hidden features")));
+                }
                 lines.push(("networks", format!("{} bytes", sizes.networks)));
-                for (level, bytes) in sizes.levels.iter().enumerate().rev() {
-                    let (width, height) = payload.plane_size(level);
-                    let name = if level + 1 == sizes.levels.len() { "levels" } else { "" };
-                    lines.push((name, format!("{level}: {width}x{height}, {bytes} bytes")));
+                let planes = payload.bases().iter().zip(&sizes.planes).enumerate();
+                for (index, (basis, bytes)) in planes.rev() {
+                    let (width, height) = payload.plane_size(index);
+                    let name = if index + 1 == sizes.planes.len() { "planes" } else { "" };
+                    lines.push((name, format!("{basis}: {width}x{height}, {bytes} bytes")));
                 }
             }
         }
@@ -106,16 +114,21 @@ impl<'a> Description<'a> {
         let length = |block: &Option<Vec<u8>>| block.as_ref().map(Vec::len);
         let grids = self.decoder.payload().map(|payload| {
             let sizes = payload.sizes();
-            let levels = sizes.levels.iter().enumerate().map(|(level, bytes)| {
-                let (width, height) = payload.plane_size(level);
-                json!({ "level": level, "width": width, "height": height, "bytes": bytes })
+            let planes = payload.bases().iter().zip(&sizes.planes).enumerate();
+            let planes = planes.map(|(index, (basis, bytes))| {
+                let (width, height) = payload.plane_size(index);
+                let (kind, number) = match basis {
+                    Basis::Splines { level } => ("level", level),
+                    Basis::Waves { cell } => ("cell", cell),
+                };
+                json!({ kind: number, "width": width, "height": height, "bytes": bytes })
             });
-            let (h1, h2) = payload.networks().context.hidden();
+            let Hidden { splines, waves } = payload.networks().hidden();
             json!({
-                "entropy_model_hidden_features": [h1, h2],
+                "entropy_model_hidden_features": { "splines": splines, "waves": waves },
                 "table_bytes": sizes.table,
                 "network_bytes": sizes.networks,
-                "levels": levels.collect::<Vec<_>>(),
+                "planes": planes.collect::<Vec<_>>(),
             })
         });
         let siren = grids.is_none();

@@ -3,10 +3,10 @@
 
 use half::f16;
 use sirenc::coding::compact::{self, Quantized, QuantizedLayer, Steps};
-use sirenc::coding::latents::{Context, INPUTS, IntegerLayer, OUTPUTS};
-use sirenc::coding::payload::{self, Networks};
+use sirenc::coding::latents::{Context, IntegerLayer};
+use sirenc::coding::payload::{self, Networks, splines_shape, waves_shape};
 use sirenc::container::{Container, Representation, TrainingOmega, WeightCoding};
-use sirenc::latents::{Latents, Plane, level_length};
+use sirenc::latents::{Bases, Basis, Latents, Plane};
 use sirenc::network::Layer;
 use sirenc::{BitDepth, Channels, Metadata, Raster, Samples, Siren, Size, Topology};
 
@@ -94,32 +94,42 @@ pub fn uniform(channels: Channels, layers: usize, features: usize) -> Topology {
     Topology::uniform(channels, layers, features).unwrap()
 }
 
+/// So many levels of splines, the finest level 0.
+pub fn splines(levels: usize) -> Bases {
+    Bases::new(0, 0, 0, levels).unwrap()
+}
+
+/// Planes of waves of cells of so many pixels, and levels of splines from `finest` on.
+pub fn waves(planes: usize, cell: usize, finest: usize, levels: usize) -> Bases {
+    Bases::new(planes, cell, finest, levels).unwrap()
+}
+
 /// Latents of unit scale, all planes whole.
-pub fn latents(size: Size, levels: usize, sines: usize, channels: usize, seed: u64) -> Latents {
+pub fn latents(size: Size, bases: Bases, sines: usize, channels: usize, seed: u64) -> Latents {
     let mut random = Random(seed);
     let mut planes = Vec::new();
-    for level in 0..levels {
-        let length = |native| level_length(native, level);
-        let mut plane = Plane::new(length(size.width), length(size.height));
+    for basis in bases.iter() {
+        let most = if matches!(basis, Basis::Waves { .. }) { 9.0 } else { 60.0 };
+        let mut plane = Plane::new(basis, size);
         for q in plane.values_mut() {
-            *q = random.between(-60.0, 60.0) as i16;
+            *q = random.between(-most, most) as i16;
         }
         planes.push(plane);
     }
+    let count = bases.count();
     let mut layer = |inputs: usize, outputs: usize, bound: &dyn Fn(usize) -> f64| {
         let weight = |i| bound(i % inputs) * random.between(-1.0, 1.0);
         let weights = (0..inputs * outputs).map(weight).map(|w| w as f32).collect();
         let biases = (0..outputs).map(|_| random.between(-0.5, 0.5) as f32).collect();
         Layer { inputs, outputs, weights, biases }
     };
-    let first = layer(levels, sines, &|_| 0.1);
+    let first = layer(count, sines, &|_| 0.1);
     let mixed = 1.0 / (sines as f64).sqrt();
-    let output = layer(sines + levels, channels, &|i| if i < sines { mixed } else { 5e-3 });
+    let output = layer(sines + count, channels, &|i| if i < sines { mixed } else { 5e-3 });
     Latents::new(size, planes, first, output).unwrap()
 }
 
-/// A file of latents: latents and weights as in trained ones, smaller in finer levels.
-/// `hidden` is that of the entropy model, whose predictions are not good.
+/// A file of splines alone, as [`planes_container`].
 pub fn latents_container(
     size: Size,
     levels: usize,
@@ -127,20 +137,37 @@ pub fn latents_container(
     hidden: (usize, usize),
     seed: u64,
 ) -> Container {
+    planes_container(size, splines(levels), topology, hidden, seed)
+}
+
+/// A file of latents: latents and weights as in trained ones, smaller in finer levels and of
+/// higher frequencies. `hidden` is that of the entropy models, whose predictions are not good.
+pub fn planes_container(
+    size: Size,
+    bases: Bases,
+    topology: Topology,
+    hidden: (usize, usize),
+    seed: u64,
+) -> Container {
     let mut random = Random(seed);
-    let planes: Vec<Plane> = (0..levels)
-        .map(|level| {
-            let length = |native| level_length(native, level);
-            let mut plane = Plane::new(length(size.width), length(size.height));
-            for q in plane.values_mut() {
-                let u = random.between(-1.0, 1.0);
-                let magnitude = -(1.0 + 3.0 * level as f64) * (1.0 - u.abs()).ln();
-                *q = magnitude.copysign(u) as i16;
-            }
-            plane
-        })
-        .collect();
-    latents_file(&planes, size, &latents_networks(levels, &topology, hidden, seed), topology)
+    let plane = |basis| {
+        let mut plane = Plane::new(basis, size);
+        let width = plane.width();
+        for (at, q) in plane.values_mut().iter_mut().enumerate() {
+            let scale = match basis {
+                Basis::Splines { level } => 1.0 + 3.0 * level as f64,
+                Basis::Waves { cell } => {
+                    let frequency = at % width % cell + at / width % cell;
+                    4.0 * 0.02f64.powf(frequency as f64 / cell as f64)
+                }
+            };
+            let u = random.between(-1.0, 1.0);
+            *q = (-scale * (1.0 - u.abs()).ln()).copysign(u) as i16;
+        }
+        plane
+    };
+    let planes: Vec<Plane> = bases.iter().map(plane).collect();
+    latents_file(&planes, size, &latents_networks(bases, &topology, hidden, seed), topology)
 }
 
 /// The file of such planes and networks.
@@ -165,24 +192,25 @@ pub fn latents_file(
 
 /// Random networks of latents.
 pub fn latents_networks(
-    levels: usize,
+    bases: Bases,
     topology: &Topology,
     (h1, h2): (usize, usize),
     seed: u64,
 ) -> Networks {
     let mut random = Random(seed + 1);
+    let planes = bases.count();
     let (sines, channels) = (topology.hidden()[0], topology.channels().count());
     let mut integers = |count: usize, most: f64| -> Vec<i32> {
         (0..count).map(|_| random.between(-most, most).round() as i32).collect()
     };
     let layer = QuantizedLayer {
         steps: Steps { weights: -16, biases: -20 },
-        weights: integers(levels * sines, 2.0),
+        weights: integers(planes * sines, 2.0),
         biases: integers(sines, 90.0),
     };
     // Values spread over [-1, 1] whatever the number of sines.
     let mixed = 160.0 / (sines as f64).sqrt();
-    let row = |_| [integers(sines, mixed), integers(levels, 3.0)].concat();
+    let row = |_| [integers(sines, mixed), integers(planes, 3.0)].concat();
     let output = QuantizedLayer {
         steps: Steps { weights: -32, biases: -36 },
         weights: (0..channels).flat_map(row).collect(),
@@ -192,8 +220,14 @@ pub fn latents_networks(
         let weights = integers(inputs * outputs, 12.0);
         IntegerLayer::new(drop, weights, integers(outputs, 9.0)).unwrap()
     };
-    let layers = [layer_of(INPUTS, h1, 2), layer_of(h1, h2, 5), layer_of(h2, OUTPUTS, 5)];
-    Networks { sines: layer, output, context: Context::new(h1, h2, layers).unwrap() }
+    let mut context = |shape: [usize; 4]| {
+        let [inputs, h1, h2, outputs] = shape;
+        let layers = [layer_of(inputs, h1, 2), layer_of(h1, h2, 5), layer_of(h2, outputs, 5)];
+        Context::new(shape, layers).unwrap()
+    };
+    let splines = context(splines_shape([h1, h2]));
+    let waves = (bases.waves() > 0).then(|| context(waves_shape([h1, h2])));
+    Networks { sines: layer, output, splines, waves }
 }
 
 /// A smooth picture without symmetries, so that swapped or mirrored axes show.

@@ -312,6 +312,28 @@ impl Gpu {
         failure.error.take().map_or(Ok(()), |text| Err(GpuError::Failed(text)))
     }
 
+    /// Most bytes of a buffer.
+    fn buffer_limit(&self, usage: wgpu::BufferUsages) -> u64 {
+        let limits = self.device.limits();
+        if usage.contains(wgpu::BufferUsages::STORAGE) {
+            limits.max_buffer_size.min(limits.max_storage_buffer_binding_size)
+        } else {
+            limits.max_buffer_size
+        }
+    }
+
+    fn check_size(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<(), GpuError> {
+        match self.buffer_limit(usage) {
+            limit if bytes > limit => Err(GpuError::TooLarge { what, bytes, limit }),
+            _ => Ok(()),
+        }
+    }
+
     /// A buffer of at least `bytes` bytes.
     fn buffer(
         &self,
@@ -319,15 +341,7 @@ impl Gpu {
         bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, GpuError> {
-        let limits = self.device.limits();
-        let limit = if usage.contains(wgpu::BufferUsages::STORAGE) {
-            limits.max_buffer_size.min(limits.max_storage_buffer_binding_size)
-        } else {
-            limits.max_buffer_size
-        };
-        if bytes > limit {
-            return Err(GpuError::TooLarge { what, bytes, limit });
-        }
+        self.check_size(what, bytes, usage)?;
         let size = bytes.next_multiple_of(4).max(16);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
@@ -343,7 +357,17 @@ impl Gpu {
         words: &[u32],
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, GpuError> {
-        let bytes = 4 * words.len() as u64;
+        self.larger_buffer_of(what, words, 4 * words.len() as u64, usage)
+    }
+
+    /// A buffer of `bytes` bytes that begins with these words.
+    fn larger_buffer_of(
+        &self,
+        what: &'static str,
+        words: &[u32],
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
         let buffer = self.buffer(what, bytes, usage | wgpu::BufferUsages::COPY_DST)?;
         self.queue.write_buffer(&buffer, 0, &bytes_of(words));
         Ok(buffer)

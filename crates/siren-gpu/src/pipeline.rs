@@ -139,17 +139,18 @@ impl Header {
     }
 }
 
-/// Records a pass of so many workgroups, and when it begins and ends.
-pub(super) fn pass(
+/// Records a pass of a kernel with so many workgroups, or of several one after the other, and when
+/// it begins and ends.
+pub(super) fn pass<'a>(
     encoder: &mut wgpu::CommandEncoder,
-    pipeline: &wgpu::ComputePipeline,
-    bound: &wgpu::BindGroup,
-    workgroups: u32,
+    kernels: impl IntoIterator<Item = (&'a wgpu::ComputePipeline, &'a wgpu::BindGroup, u32)>,
     timestamp_writes: Option<wgpu::ComputePassTimestampWrites>,
 ) {
     let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
     let mut pass = encoder.begin_compute_pass(&descriptor);
-    pass.set_pipeline(pipeline);
-    pass.set_bind_group(0, bound, &[]);
-    pass.dispatch_workgroups(workgroups, 1, 1);
+    for (pipeline, bound, workgroups) in kernels {
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, bound, &[]);
+        pass.dispatch_workgroups(workgroups, 1, 1);
+    }
 }

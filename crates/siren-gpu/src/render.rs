@@ -27,20 +27,26 @@ pub struct Renderer {
     depth: Option<BitDepth>,
     /// Rows of one dispatch.
     rows: u32,
-    pipeline: wgpu::ComputePipeline,
-    workgroups: u32,
+    /// The kernels of a dispatch and their workgroups.
+    kernels: Vec<(wgpu::ComputePipeline, u32)>,
     /// One is read while the other is computed; they are not shared.
     slots: [Slot; 2],
 }
 
-/// What evaluates a function: a kernel and what it is given.
+/// What evaluates a function: kernels and what they are given.
 pub(super) struct Parts<'a> {
-    pub pipeline: wgpu::ComputePipeline,
-    pub workgroups: u32,
+    /// One after the other; the last one writes the pixels.
+    pub kernels: Vec<KernelParts<'a>>,
     /// The parameters, bound as 0. The first two words are those of each dispatch: its pixels, and
     /// the number of the first.
     pub parameters: Vec<u32>,
-    /// What is bound besides them and the pixels, which are 6.
+}
+
+/// A kernel and its workgroups.
+pub(super) struct KernelParts<'a> {
+    pub pipeline: wgpu::ComputePipeline,
+    pub workgroups: u32,
+    /// What is bound besides the parameters and, of the last kernel, the pixels, which are 6.
     pub buffers: &'a [(u32, &'a wgpu::Buffer)],
 }
 
@@ -50,7 +56,8 @@ struct Slot {
     parameters: wgpu::Buffer,
     values: wgpu::Buffer,
     readable: wgpu::Buffer,
-    bound: wgpu::BindGroup,
+    /// Of each kernel.
+    bound: Vec<wgpu::BindGroup>,
     timer: Option<Timer>,
 }
 
@@ -114,11 +121,10 @@ impl Renderer {
             gradient_length: 0,
             scratch_length,
         };
+        let buffers = &[(1, &weights), (2, &coordinates), (4, &scratch)];
         let parts = Parts {
-            pipeline,
-            workgroups,
+            kernels: vec![KernelParts { pipeline, workgroups, buffers }],
             parameters: [&header.words()[..], &layout.table()].concat(),
-            buffers: &[(1, &weights), (2, &coordinates), (4, &scratch)],
         };
         Self::of_parts(gpu, parts, grid.size, rows, channels, depth)
     }
@@ -156,20 +162,25 @@ impl Renderer {
             // The kernels number them.
             return Err(GpuError::Unsupported("renders of 2^32 pixels and more"));
         }
-        let Parts { pipeline, workgroups, parameters, buffers } = parts;
+        let Parts { kernels, parameters } = parts;
         let bytes = u64::from(rows) * u64::from(size.width) * bytes_per_pixel(depth) as u64;
-        let bindings = pipeline.get_bind_group_layout(0);
         let slot = || -> Result<Slot, GpuError> {
             let parameters = gpu.buffer_of("the parameters", &parameters, U::UNIFORM)?;
             let values = gpu.buffer("the render", bytes, U::STORAGE | U::COPY_SRC)?;
             let readable = gpu.buffer("the render", bytes, U::MAP_READ | U::COPY_DST)?;
-            let buffers = [buffers, &[(0, &parameters), (6, &values)]].concat();
-            let bound = bind(gpu, &bindings, &buffers);
+            let bound = kernels.iter().enumerate().map(|(index, kernel)| {
+                let pixels: &[_] = if index + 1 == kernels.len() { &[(6, &values)] } else { &[] };
+                let buffers = [kernel.buffers, &[(0, &parameters)], pixels].concat();
+                bind(gpu, &kernel.pipeline.get_bind_group_layout(0), &buffers)
+            });
+            let bound = bound.collect();
             Ok(Slot { parameters, values, readable, bound, timer: None })
         };
         let slots = [slot()?, slot()?];
         gpu.check()?;
-        Ok(Self { gpu: gpu.clone(), size, channels, depth, rows, pipeline, workgroups, slots })
+        let kernels = kernels.into_iter().map(|kernel| (kernel.pipeline, kernel.workgroups));
+        let kernels = kernels.collect();
+        Ok(Self { gpu: gpu.clone(), size, channels, depth, rows, kernels, slots })
     }
 
     /// From now on renders are timed on the GPU, where it can.
@@ -286,7 +297,9 @@ impl Renderer {
         gpu.queue.write_buffer(&slot.parameters, 0, &bytes_of(&words));
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         let timer = slot.timer.as_ref().map(|timer| timer.pass(0));
-        pass(&mut encoder, &self.pipeline, &slot.bound, self.workgroups, timer);
+        let kernels = self.kernels.iter().zip(&slot.bound);
+        let kernels = kernels.map(|((pipeline, workgroups), bound)| (pipeline, bound, *workgroups));
+        pass(&mut encoder, kernels, timer);
         let bytes = (points * bytes_per_pixel(self.depth)) as u64;
         encoder.copy_buffer_to_buffer(&slot.values, 0, &slot.readable, 0, bytes);
         if let Some(timer) = &slot.timer {

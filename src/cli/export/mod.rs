@@ -87,15 +87,15 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
             Format::Glsl => siren::glsl(&decoder, siren).into_bytes(),
             Format::Numpy => siren::numpy(&decoder, siren).into_bytes(),
         },
-        (None, Some(grids)) => match format {
-            Format::Safetensors => latents::safetensors(&decoder, &grids)?,
-            Format::Numpy => latents::numpy(&decoder, &grids)?.into_bytes(),
+        (None, Some(function)) => match format {
+            Format::Safetensors => latents::safetensors(&decoder, &function)?,
+            Format::Numpy => latents::numpy(&decoder, &function)?.into_bytes(),
             Format::Glsl => {
                 let path = texture(destination)?;
                 path.check(options.force)?;
                 let name = path.path().and_then(Path::file_name).unwrap_or_default();
-                let shader = latents::glsl(&grids, &name.to_string_lossy()).into_bytes();
-                beside = Some((path, latents::texture(&grids)?));
+                let shader = latents::glsl(&function, &name.to_string_lossy())?.into_bytes();
+                beside = Some((path, latents::texture(&function)?));
                 shader
             }
         },
@@ -134,7 +134,7 @@ fn tensors_of(name: &str, layer: &Layer) -> [Tensor; 2] {
     ]
 }
 
-/// A safetensors file; the header's facts are in the metadata.
+/// A safetensors file; the header's facts are in the metadata, and the size of cells of waves.
 fn serialize(decoder: &Decoder, tensors: &[Tensor]) -> Result<Vec<u8>> {
     let views = tensors
         .iter()
@@ -143,7 +143,7 @@ fn serialize(decoder: &Decoder, tensors: &[Tensor]) -> Result<Vec<u8>> {
         })
         .collect::<Result<Vec<_>>>()?;
     let size = decoder.size();
-    let facts = HashMap::from([
+    let mut facts = HashMap::from([
         ("format".to_owned(), "siren".to_owned()),
         ("representation".to_owned(), decoder.container().representation.to_string()),
         ("width".to_owned(), size.width.to_string()),
@@ -151,6 +151,9 @@ fn serialize(decoder: &Decoder, tensors: &[Tensor]) -> Result<Vec<u8>> {
         ("channels".to_owned(), decoder.channels().count().to_string()),
         ("bit_depth".to_owned(), decoder.depth().bits().to_string()),
     ]);
+    if let Some(cell) = decoder.payload().map(|payload| payload.bases().cell()).filter(|&c| c > 0) {
+        facts.insert("cell".to_owned(), cell.to_string());
+    }
     let file = safetensors::serialize(views, Some(facts)).context("safetensors")?;
     with_sorted_header(&file).context("safetensors has written no header")
 }

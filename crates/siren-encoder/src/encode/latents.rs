@@ -17,15 +17,57 @@ use siren_image::latents::{Bases, Plane};
 use siren_image::network::Topology;
 use siren_image::raster::{Raster, decibels};
 
-/// Sizes of the networks: features of the sine layer and of the two layers of the entropy
-/// model, for files of at least so many bytes (docs/experiments.md).
-const SIZES: [(f64, usize, [usize; 2]); 5] = [
-    (0.0, 12, [8, 8]),
-    (1_500.0, 20, [12, 8]),
-    (4_000.0, 32, [16, 16]),
-    (20_000.0, 32, [24, 24]),
-    (50_000.0, 48, [32, 32]),
+/// What is trained for files of at least so many bytes (docs/experiments.md).
+struct Sizes {
+    bytes: f64,
+    /// Features of the sine layer.
+    sines: usize,
+    /// Features of the hidden layers of the entropy model of splines.
+    splines: [usize; 2],
+    /// Planes of waves, in the place of the two finest levels of splines, and features of the
+    /// hidden layers of their entropy model.
+    waves: Option<(usize, [usize; 2])>,
+}
+
+impl Sizes {
+    const fn of_splines(bytes: f64, sines: usize, splines: [usize; 2]) -> Self {
+        Self { bytes, sines, splines, waves: None }
+    }
+
+    const fn of_waves(
+        bytes: f64,
+        sines: usize,
+        splines: [usize; 2],
+        waves: (usize, [usize; 2]),
+    ) -> Self {
+        Self { bytes, sines, splines, waves: Some(waves) }
+    }
+}
+
+/// For photographs: the more bytes, the more planes of waves, which can be of colours of their own.
+const PHOTOGRAPHS: [Sizes; 5] = [
+    Sizes::of_splines(0.0, 12, [8, 8]),
+    Sizes::of_splines(1_500.0, 20, [12, 8]),
+    Sizes::of_waves(4_000.0, 24, [12, 8], (1, [8, 8])),
+    Sizes::of_waves(9_000.0, 32, [12, 8], (2, [8, 8])),
+    Sizes::of_waves(28_000.0, 32, [16, 16], (3, [12, 8])),
 ];
+/// For drawings and text, whose edges waves would ring around, and for narrow pictures.
+const DRAWINGS: [Sizes; 5] = [
+    Sizes::of_splines(0.0, 12, [8, 8]),
+    Sizes::of_splines(1_500.0, 20, [12, 8]),
+    Sizes::of_splines(4_000.0, 32, [16, 16]),
+    Sizes::of_splines(20_000.0, 32, [24, 24]),
+    Sizes::of_splines(50_000.0, 48, [32, 32]),
+];
+/// Pixels of a cell of waves along an axis.
+const CELL: usize = 8;
+/// The finest level of splines beside waves.
+const FINEST_BESIDE_WAVES: usize = 2;
+/// Waves are for pictures whose shorter side has so many pixels.
+const SIDE_FOR_WAVES: u32 = 32;
+/// A picture is a drawing where this share of its pixels are as their neighbour is.
+const DRAWN: f64 = 0.75;
 /// The largest networks take a third more time a step, which short runs have no use for: they are
 /// of this effort and more.
 const LARGEST_FROM: u8 = 4;
@@ -393,22 +435,40 @@ fn least_bits(raster: &Raster, quality: f64) -> f64 {
 
 /// Sizes for a payload of about so many bytes.
 fn shape(raster: &Raster, payload: f64, effort: u8) -> Shape {
-    let sizes = if effort < LARGEST_FROM { &SIZES[..SIZES.len() - 1] } else { &SIZES[..] };
-    let &(_, sines, hidden) =
-        sizes.iter().rev().find(|(least, ..)| payload >= *least).unwrap_or(&SIZES[0]);
-    let longer = raster.size().longer_side();
-    let levels = ((longer.ilog2() as usize).saturating_sub(1)).clamp(1, LEVELS);
-    let knob = |name: &str, default: usize| {
-        std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+    let size = raster.size();
+    let narrow = size.width.min(size.height) < SIDE_FOR_WAVES;
+    let sizes = if narrow || is_drawing(raster) { &DRAWINGS } else { &PHOTOGRAPHS };
+    let largest = sizes.len() - usize::from(effort < LARGEST_FROM && sizes[4].waves.is_none());
+    let fits = |sizes: &&Sizes| payload >= sizes.bytes;
+    let sizes = sizes[..largest].iter().rev().find(fits).unwrap_or(&sizes[0]);
+    let coarsest = ((size.longer_side().ilog2() as usize).saturating_sub(1)).clamp(1, LEVELS);
+    let (waves, hidden) = sizes.waves.unzip();
+    let finest = if waves.is_some() { FINEST_BESIDE_WAVES.min(coarsest - 1) } else { 0 };
+    let bases = Bases::new(waves.unwrap_or(0), CELL, finest, coarsest - finest);
+    let bases = bases.expect("within the limits");
+    let hidden = Hidden { splines: sizes.splines, waves: hidden };
+    Shape { bases, sines: sizes.sines, hidden, channels: raster.channels().count() }
+}
+
+/// Whether the picture consists of areas of one colour.
+fn is_drawing(raster: &Raster) -> bool {
+    let (size, channels) = (raster.size(), raster.channels().count());
+    let row = size.width as usize * channels;
+    let same = match raster.samples() {
+        Samples::U8(samples) => same_as_before(samples, row, channels),
+        Samples::U16(samples) => same_as_before(samples, row, channels),
     };
-    let (waves, cell) = (knob("WAVES", 0), knob("CELL", 8));
-    let finest = knob("FINEST", 0).min(levels - 1);
-    let bases = Bases::new(waves, cell, finest, levels - finest).expect("within the limits");
-    let sines = knob("SINES", sines);
-    let splines = [knob("S1", hidden[0]), knob("S2", hidden[1])];
-    let of_waves = (waves > 0).then(|| [knob("W1", 8), knob("W2", 8)]);
-    let hidden = Hidden { splines, waves: of_waves };
-    Shape { bases, sines, hidden, channels: raster.channels().count() }
+    let pairs = u64::from(size.width - 1) * u64::from(size.height);
+    same as f64 >= DRAWN * pairs as f64
+}
+
+/// Pixels that are as the one before them in their row.
+fn same_as_before<T: PartialEq>(samples: &[T], row: usize, channels: usize) -> usize {
+    let same = |row: &[T]| {
+        let pairs = row.chunks_exact(channels).zip(row[channels..].chunks_exact(channels));
+        pairs.filter(|(before, pixel)| before == pixel).count()
+    };
+    samples.chunks_exact(row).map(same).sum()
 }
 
 /// A file to train on.

@@ -1,17 +1,18 @@
-//! Latents on a GPU: how the kernels see levels and networks.
+//! Latents on a GPU: how the kernels see planes and networks.
 
 mod render;
 
 use super::pipeline::{EMIT, SINE};
 use siren_image::coding::latents::{NEIGHBOURS, TILE};
-use siren_image::latents::Taps;
+use siren_image::latents::{self, Basis};
+use siren_image::network::limits;
 
 /// Invocations of a workgroup, and points of a tile.
 pub const INVOCATIONS: usize = 64;
 /// Features of a block.
 pub const BLOCK: usize = 4;
-/// Places for levels and for layers in the kernels' parameters.
-pub const MOST_LEVELS: usize = 10;
+/// Places for planes and for layers in the kernels' parameters.
+pub const MOST_PLANES: usize = limits::MAX_WAVES + limits::MAX_LEVELS;
 pub const MOST_LAYERS: usize = 3;
 
 /// A layer's weights in blocks.
@@ -62,14 +63,14 @@ pub struct Network {
 }
 
 impl Network {
-    /// Sine layer and output layer: rows of sines, of splines, and of the gradients of both
+    /// Sine layer and output layer: rows of sines, of planes, and of the gradients of both
     /// layers' affine outputs.
-    pub fn of_picture(levels: usize, sines: usize, channels: usize) -> Self {
-        let (field, wide) = ((levels + 1).div_ceil(BLOCK), sines.div_ceil(BLOCK));
+    pub fn of_picture(planes: usize, sines: usize, channels: usize) -> Self {
+        let (field, wide) = ((planes + 1).div_ceil(BLOCK), sines.div_ceil(BLOCK));
         let deltas = wide + field;
         let first = BlockLayer {
             outputs: sines,
-            inputs: levels + 1,
+            inputs: planes + 1,
             second: usize::MAX,
             start: 0,
             rows: [wide, 0, deltas],
@@ -77,7 +78,7 @@ impl Network {
         };
         let output = BlockLayer {
             outputs: channels,
-            inputs: sines + levels + 1,
+            inputs: sines + planes + 1,
             second: sines,
             start: first.length(),
             rows: [0, 0, deltas + wide],
@@ -139,16 +140,29 @@ pub struct Parameters {
     pub rounding: [f32; 4],
     pub betas: [f32; 2],
     pub latents: usize,
+    pub waves: Waves,
+    /// How often the size of the picture that is trained on was halved.
+    pub shift: usize,
     pub levels: Vec<LevelTable>,
 }
 
-/// A level in use.
+/// How many of the planes in use are waves, and how many of their latents along an axis a pixel
+/// takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Waves {
+    pub planes: usize,
+    pub across: usize,
+    pub down: usize,
+}
+
+/// A plane in use.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LevelTable {
     pub width: usize,
     pub height: usize,
-    /// Latents before its first.
+    /// Latents before its first; of waves that of the sums along columns.
     pub start: usize,
+    /// Of splines, the level.
     pub number: usize,
     pub tiles: usize,
     pub columns: usize,
@@ -169,7 +183,9 @@ impl Parameters {
         words.extend([0; 4]);
         words.extend(self.rounding.map(f32::to_bits));
         words.extend(self.betas.map(f32::to_bits));
-        words.extend([self.latents as u32, 0]);
+        let Waves { planes, across, down } = self.waves;
+        let numbers = [self.latents, planes, across, down, self.shift, 0];
+        words.extend(numbers.map(|number| number as u32));
         let mut layers: Vec<u32> = network.layers.iter().flat_map(BlockLayer::words).collect();
         layers.resize(8 * MOST_LAYERS, 0);
         words.extend(layers);
@@ -180,21 +196,25 @@ impl Parameters {
             levels.extend(numbers.map(|number| number as u32));
             levels.extend([rate.0, rate.1].map(f32::to_bits));
         }
-        levels.resize(8 * MOST_LEVELS, 0);
+        levels.resize(8 * MOST_PLANES, 0);
         words.extend(levels);
         words
     }
 }
 
-/// The places of points along an axis in a level: first latent and distance from the second.
+/// The places of points along an axis in a plane held from latent `first` on: of splines the first
+/// latent and the distance from the second, of waves the first latent and a zero.
 pub fn places(
-    level: usize,
+    basis: Basis,
     length: usize,
     first: usize,
     positions: impl Iterator<Item = f64>,
 ) -> impl Iterator<Item = u32> {
     positions.flat_map(move |position| {
-        let (place, t) = Taps::place(level, length, position);
+        let (place, t) = match basis {
+            Basis::Splines { level } => latents::place(level, length, position),
+            Basis::Waves { .. } => (basis.first(length, position), 0.0),
+        };
         [(place - first as i64) as i32 as u32, (t as f32).to_bits()]
     })
 }
@@ -220,3 +240,6 @@ pub const PICTURE: [&str; 5] = [
     include_str!("../shaders/spline.wgsl"),
     include_str!("../shaders/picture.wgsl"),
 ];
+
+/// The kernel of the sums along columns of waves.
+pub const SUM_COLUMNS: [&str; 1] = [include_str!("../shaders/waves.wgsl")];

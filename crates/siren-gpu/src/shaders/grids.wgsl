@@ -1,4 +1,4 @@
-// What the kernels of latent grids share: parameters, and small networks on tiles of points.
+// What the kernels of latents share: parameters, and small networks on tiles of points.
 //
 // A tile is as many points as a workgroup has invocations, one each. Features come in blocks of
 // four, a vec4f for each point; what the layers take and give stands in rows of blocks, the last
@@ -18,7 +18,7 @@ struct Parameters {
     width: u32,
     height: u32,
     channels: u32,
-    // Levels in use, the finest first.
+    // Planes in use, the finest first.
     levels: u32,
     tiles: u32,
     // vec4f of a workgroup's gradient, of it the last for the error; rows of a tile.
@@ -43,10 +43,17 @@ struct Parameters {
     beta2: f32,
     // Latents of all levels.
     latents: u32,
+    // How many of the planes are waves, which are the first, and how many of their latents along
+    // an axis a pixel takes. None in training.
+    waves: u32,
+    across: u32,
+    down: u32,
+    // How often the size of the picture that is trained on was halved.
+    shift: u32,
     // Zero.
     padding: u32,
     layers: array<Layer, 3>,
-    of_levels: array<Level, 10>,
+    of_levels: array<Level, 14>,
 }
 
 struct Layer {
@@ -66,9 +73,9 @@ struct Layer {
 struct Level {
     width: u32,
     height: u32,
-    // Latents of finer levels.
+    // Latents of finer levels; of waves that of the sums along columns.
     start: u32,
-    // Of the level among all.
+    // log2 of the pitch of a level's splines in pixels of the whole picture.
     number: u32,
     // Tiles of latents, and sums along rows, of finer levels in use.
     tiles: u32,

@@ -1,6 +1,7 @@
-// The picture from the latents: spline, sine layer and output layer of a pixel; its error and the
+// The picture from the latents: planes, sine layer and output layer of a pixel; its error and the
 // way back; or its samples.
 
+// In renders sums of the waves' latents follow, as waves.wgsl has them.
 @group(0) @binding(3) var<storage, read> latents: array<f32>;
 // Gradients of the splines, level by level.
 @group(0) @binding(5) var<storage, read_write> by_level: array<f32>;
@@ -11,10 +12,32 @@ fn across(start: i32, columns: Taps) -> f32 {
     return dot(columns.weights, four);
 }
 
-// The spline of a level, or the 1 behind the last one.
-fn spline(l: u32, x: u32, y: u32) -> f32 {
+// The sum of a plane of waves, from those along columns.
+fn waves(l: u32, x: u32, y: u32) -> f32 {
+    let plane = parameters.of_levels[l];
+    let row = y - parameters.first / parameters.width;
+    var at = plane.start + row * plane.width + picture[2u * (l * parameters.width + x)];
+    var weight = 2u * parameters.levels * (parameters.width + parameters.height) + x;
+    var sum = 0.0;
+    // A multiple of 4.
+    for (var k = 0u; k < parameters.across; k += 4u) {
+        sum = fma(bitcast<f32>(picture[weight]), latents[at], sum);
+        sum = fma(bitcast<f32>(picture[weight + parameters.width]), latents[at + 1u], sum);
+        sum = fma(bitcast<f32>(picture[weight + 2u * parameters.width]), latents[at + 2u], sum);
+        sum = fma(bitcast<f32>(picture[weight + 3u * parameters.width]), latents[at + 3u], sum);
+        weight += 4u * parameters.width;
+        at += 4u;
+    }
+    return sum;
+}
+
+// The sum of a plane, or the 1 behind the last one.
+fn plane(l: u32, x: u32, y: u32) -> f32 {
     if l >= parameters.levels {
         return select(0.0, 1.0, l == parameters.levels);
+    }
+    if l < parameters.waves {
+        return waves(l, x, y);
     }
     let level = parameters.of_levels[l];
     let columns = column_taps(l, x);
@@ -29,14 +52,14 @@ fn spline(l: u32, x: u32, y: u32) -> f32 {
     return dot(rows.weights, sums);
 }
 
-// The outputs of a pixel; leaves rows of sines, of splines, and of cosines where the gradients of
+// The outputs of a pixel; leaves rows of sines, of planes, and of cosines where the gradients of
 // the sines' arguments will stand.
 fn picture_at(x: u32, y: u32, keeping: bool) -> vec4f {
     let sines = parameters.layers[0];
     for (var b = 0u; b < sines.inputs; b++) {
         let l = 4u * b;
         let field =
-            vec4f(spline(l, x, y), spline(l + 1u, x, y), spline(l + 2u, x, y), spline(l + 3u, x, y));
+            vec4f(plane(l, x, y), plane(l + 1u, x, y), plane(l + 2u, x, y), plane(l + 3u, x, y));
         set_row(sines.from_row + b, field);
     }
     for (var o = 0u; o < sines.outputs; o++) {

@@ -1,8 +1,9 @@
 // The splines of the levels.
 
-// For each level in use the place of each pixel column, then the same of the rows, each two words:
-// the first of the four latents around it and how far it is from the second. In training samples
-// follow, the channels of a pixel side by side.
+// For each plane in use the place of each pixel column, then the same of the rows, each two words:
+// the first of the latents that it takes and, of splines, how far it is from the second of four.
+// The weights of waves follow, of columns for each latent a row of theirs, of rows for each row one
+// of its latents'. In training samples follow, the channels of a pixel side by side.
 @group(0) @binding(2) var<storage, read> picture: array<u32>;
 
 // Four latents along an axis and their weights; those beyond the grid are those at the border.
@@ -36,8 +37,9 @@ fn row_taps(l: u32, y: u32) -> Taps {
 
 // Pixels along an axis that may have a weight for a latent: from the first on, before the second.
 fn reach(latent: i32, l: u32, length: u32) -> vec2u {
-    let low = ((2 * latent - 3) << l) >> 1u;
-    let high = (((2 * latent + 5) << l) + 1) >> 1u;
+    let pitch = parameters.of_levels[l].number - parameters.shift;
+    let low = ((2 * latent - 3) << pitch) >> 1u;
+    let high = (((2 * latent + 5) << pitch) + 1) >> 1u;
     return vec2u(vec2i(max(low, 0), min(high, i32(length))));
 }
 

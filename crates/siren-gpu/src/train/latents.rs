@@ -1,4 +1,4 @@
-//! Training of latents: soft rounding, the picture's error, the latents' bits, the gradients
+//! Training of latents of splines: soft rounding, the picture's error, the latents' bits, the gradients
 //! of both, and Adam on the latents. The optimizers of the networks stay on the CPU.
 
 use wgpu::BufferUsages as U;
@@ -15,6 +15,7 @@ use siren_encoder::train::latents::{
 };
 use siren_image::DeviceError;
 use siren_image::coding::latents::INPUTS;
+use siren_image::latents::Basis;
 
 /// Workgroups that share the tiles, at most.
 const WORKGROUPS: u64 = 1584;
@@ -48,7 +49,9 @@ struct Kernels {
 /// What hangs on the size of the picture.
 #[derive(Debug)]
 struct StageBuffers {
+    /// The finest plane in use, and how often the picture was halved.
     base: usize,
+    shift: usize,
     picture: Part,
     rates: Part,
     soften: Bound,
@@ -126,10 +129,10 @@ impl LatentTrainer {
     /// [`GpuError::TooLarge`] and [`GpuError::Failed`].
     pub fn new(gpu: &Gpu, sizes: Sizes) -> Result<Self, GpuError> {
         let mut starts = vec![0];
-        for (width, height) in &sizes.levels {
+        for (width, height) in &sizes.planes {
             starts.push(starts[starts.len() - 1] + width * height);
         }
-        let count = starts[sizes.levels.len()] as u64;
+        let count = starts[sizes.planes.len()] as u64;
         let kernel = |parts: &[&str], entry| compile(gpu, source(parts, 0), entry, None);
         let spline = include_str!("../shaders/spline.wgsl");
         let latents = [spline, include_str!("../shaders/latents.wgsl")];
@@ -167,7 +170,7 @@ impl LatentTrainer {
     fn stage(&self, stage: &training::Stage) -> Result<StageBuffers, GpuError> {
         let Self { gpu, sizes, kernels, soft, state, by_input, .. } = self;
         let &training::Picture { width, height, weight, .. } = stage.picture;
-        let (pixels, last) = (width * height, self.starts[sizes.levels.len()]);
+        let (pixels, last) = (width * height, self.starts[sizes.planes.len()]);
         let used = last - self.starts[stage.base];
         let Tables { levels, tiles, columns } = self.tables(stage.base, height);
         let count = levels.len();
@@ -178,7 +181,7 @@ impl LatentTrainer {
 
         let network = Network::of_picture(count, sizes.sines, sizes.channels);
         let picture = Plan::new(gpu, &kernels.picture, network, pixels.div_ceil(INVOCATIONS));
-        let rates = Plan::new(gpu, &kernels.rates, Network::of_rates(sizes.hidden), tiles);
+        let rates = Plan::new(gpu, &kernels.rates, Network::of_rates(sizes.hidden.splines), tiles);
         let of_work = picture.work_bytes().max(rates.work_bytes());
         let work = gpu.buffer("the workgroups' rows", of_work, U::STORAGE)?;
         let common = Parameters {
@@ -186,6 +189,7 @@ impl LatentTrainer {
             channels: sizes.channels,
             points: pixels,
             latents: last,
+            shift: stage.shift,
             scale: 0.25 * weight / sizes.channels as f32,
             levels,
             ..Parameters::default()
@@ -199,6 +203,7 @@ impl LatentTrainer {
         let sums = picture.sums.size() + rates.sums.size();
         let stage = StageBuffers {
             base: stage.base,
+            shift: stage.shift,
             soften: bound(&kernels.soften, used, &[(3, soft), (9, state)]),
             columns: bound(
                 &kernels.columns,
@@ -218,11 +223,12 @@ impl LatentTrainer {
         Ok(stage)
     }
 
-    /// The levels from `base` on, for a picture of so many rows.
+    /// The levels from plane `base` on, for a picture of so many rows.
     fn tables(&self, base: usize, rows: usize) -> Tables {
         let (mut levels, mut tiles, mut columns) = (Vec::new(), 0, 0);
-        for (number, &(width, height)) in self.sizes.levels.iter().enumerate().skip(base) {
-            let (start, rate) = (self.starts[number], Default::default());
+        let planes = self.sizes.planes.iter().zip(&self.starts).enumerate().skip(base);
+        for (index, (&(width, height), &start)) in planes {
+            let (number, rate) = (self.sizes.bases.finest() + index, Default::default());
             levels.push(LevelTable { width, height, start, number, tiles, columns, rate });
             tiles += (width * height).div_ceil(INVOCATIONS);
             columns += width * rows;
@@ -294,7 +300,8 @@ impl LatentTrainer {
         weights: &Weights,
         step: &Step,
     ) -> Result<Outcome, GpuError> {
-        if self.stage.as_ref().is_none_or(|stage| stage.base != on.base) {
+        let wanted = (on.base, on.shift);
+        if self.stage.as_ref().is_none_or(|stage| (stage.base, stage.shift) != wanted) {
             self.begin(on)?;
         }
         let Self { gpu, kernels, stage, .. } = self;
@@ -302,7 +309,7 @@ impl LatentTrainer {
             stage.as_mut().expect("a stage has begun");
         let Weights { sine, output, entropy } = weights;
         picture.write(gpu, step, step.shares[0], &[sine, output]);
-        rates.write(gpu, step, step.shares[1], &entropy.each_ref().map(Vec::as_slice));
+        rates.write(gpu, step, step.shares[1], &entropy[0].each_ref().map(Vec::as_slice));
 
         let mut recorder = Recorder::new(gpu);
         if step.rounding != Rounding::Kept {
@@ -336,7 +343,7 @@ fn outcome(picture: (&Part, &[f32]), rates: (&Part, &[f32])) -> Result<Outcome, 
     let latents = rates.parameters.levels.iter().map(|level| level.width * level.height);
     let (rows, bits) = rates.unpacked(sums, latents.sum())?;
     let Ok(entropy) = <[Vec<f32>; 3]>::try_from(rows) else { unreachable!("three layers") };
-    Ok(Outcome { error, bits, gradients: Weights { sine, output, entropy } })
+    Ok(Outcome { error, bits, gradients: Weights { sine, output, entropy: vec![entropy] } })
 }
 
 /// The places of a stage's pixels in the levels, column by column and row by row, and the samples.
@@ -344,11 +351,13 @@ fn picture_words(stage: &training::Stage, levels: &[LevelTable]) -> Vec<u32> {
     let &training::Picture { width, height, .. } = stage.picture;
     let centres = |length: usize| (0..length).map(|i| i as f64 + 0.5);
     let mut words: Vec<u32> = Vec::new();
-    for (l, level) in levels.iter().enumerate() {
-        words.extend(places(l, level.width, 0, centres(width)));
+    // In pixels of the stage.
+    let basis = |level: &LevelTable| Basis::Splines { level: level.number - stage.shift };
+    for level in levels {
+        words.extend(places(basis(level), level.width, 0, centres(width)));
     }
-    for (l, level) in levels.iter().enumerate() {
-        words.extend(places(l, level.height, 0, centres(height)));
+    for level in levels {
+        words.extend(places(basis(level), level.height, 0, centres(height)));
     }
     words.extend(stage.interleaved().into_iter().map(f32::to_bits));
     words
@@ -473,7 +482,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn pass(&mut self, kernel: &wgpu::ComputePipeline, bound: &Bound) {
-        pass(&mut self.encoder, kernel, &bound.group, bound.workgroups, None);
+        pass(&mut self.encoder, [(kernel, &bound.group, bound.workgroups)], None);
     }
 
     /// A network's kernel and the sum of its workgroups' gradients.
@@ -484,12 +493,12 @@ impl<'a> Recorder<'a> {
         let most = (self.gpu.most_flops / flops).clamp(1, workgroups.into()) as u32;
         let mut first = 0;
         while workgroups - first > most {
-            pass(&mut self.encoder, kernel, &part.bound, most, None);
+            pass(&mut self.encoder, [(kernel, &part.bound, most)], None);
             first += most;
             self.submit();
             self.set_first(part, first);
         }
-        pass(&mut self.encoder, kernel, &part.bound, workgroups - first, None);
+        pass(&mut self.encoder, [(kernel, &part.bound, workgroups - first)], None);
         self.pass(sum, &part.sum);
         if first > 0 {
             self.submit();
@@ -513,18 +522,29 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
+    use siren_encoder::train::Device;
     use siren_encoder::train::latents::{Cpu, LatentUpdate, Picture, Pixels, Stage};
+    use siren_image::coding::payload::Hidden;
+    use siren_image::latents::Bases;
 
     const LAMBDA: f64 = 3e-3;
 
-    fn sizes(levels: usize, sines: usize, hidden: [usize; 2], channels: usize) -> Sizes {
-        Sizes { levels: vec![(0, 0); levels], sines, hidden, channels }
+    /// Levels of splines from `finest` on.
+    fn sizes(
+        (finest, levels): (usize, usize),
+        sines: usize,
+        splines: [usize; 2],
+        channels: usize,
+    ) -> Sizes {
+        let bases = Bases::new(0, 0, finest, levels).unwrap();
+        let hidden = Hidden { splines, waves: None };
+        Sizes { bases, planes: Vec::new(), sines, hidden, channels }
     }
 
     /// Weights for the levels from `base` on.
     fn random_weights(sizes: &Sizes, base: usize, rng: &mut impl Rng) -> Weights {
-        let Sizes { sines, hidden: [h1, h2], channels, .. } = *sizes;
-        let levels = sizes.levels.len() - base;
+        let Sizes { sines, hidden: Hidden { splines: [h1, h2], .. }, channels, .. } = *sizes;
+        let levels = sizes.bases.count() - base;
         let mut rows = |outputs: usize, inputs: usize, bound: f32, bias: f32| -> Vec<f32> {
             let mut row = Vec::new();
             for _ in 0..outputs {
@@ -541,56 +561,61 @@ mod tests {
         Weights {
             sine: rows(sines, levels, 0.14, 1.5),
             output: rows(channels, sines + levels, 0.2, 0.2),
-            entropy,
+            entropy: vec![entropy],
         }
     }
 
     /// All gradients, by groups: weights, latents level by level.
     fn groups(outcome: &Outcome, latents: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         let Weights { sine, output, entropy } = outcome.gradients.clone();
-        [sine, output].into_iter().chain(entropy).chain(latents).collect()
+        [sine, output].into_iter().chain(entropy.into_iter().flatten()).chain(latents).collect()
     }
 
     #[test]
     fn a_gpu_gives_what_the_cpu_gives() {
         let Some(gpu) = Gpu::for_tests() else { return };
         let cases = [
-            (sizes(3, 5, [7, 6], 3), (37, 29), 0),
-            (sizes(1, 1, [1, 1], 1), (9, 3), 0),
+            // Sizes, of the picture too, and how often it is halved.
+            (sizes((0, 3), 5, [7, 6], 3), (37, 29), 0),
+            (sizes((0, 1), 1, [1, 1], 1), (9, 3), 0),
             // More than a tile of the entropy model.
-            (sizes(4, 12, [8, 8], 4), (521, 22), 0),
-            (sizes(7, 32, [16, 16], 2), (130, 514), 1),
-            (sizes(10, 48, [32, 24], 3), (130, 71), 2),
+            (sizes((0, 4), 12, [8, 8], 4), (521, 22), 0),
+            (sizes((0, 7), 32, [16, 16], 2), (130, 514), 1),
+            (sizes((0, 10), 48, [32, 24], 3), (130, 71), 2),
+            // Splines that are coarser than the pixels.
+            (sizes((2, 3), 5, [7, 6], 3), (57, 83), 1),
+            (sizes((1, 3), 5, [7, 6], 1), (57, 83), 2),
         ];
-        for (case, (mut sizes, (width, height), base)) in cases.into_iter().enumerate() {
+        for (case, (mut sizes, (width, height), shift)) in cases.into_iter().enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(case as u64);
             let part = |len: usize, l: usize| len.div_ceil(1 << l);
-            for (l, level) in sizes.levels.iter_mut().enumerate() {
-                *level = (part(width, l), part(height, l));
-            }
+            let finest = sizes.bases.finest();
+            let levels = finest..finest + sizes.bases.count();
+            sizes.planes = levels.map(|l| (part(width, l), part(height, l))).collect();
+            let base = usize::saturating_sub(shift, finest);
             let weights = random_weights(&sizes, base, &mut rng);
-            let (width, height) = (part(width, base), part(height, base));
+            let (width, height) = (part(width, shift), part(height, shift));
             let count = sizes.channels * width * height;
             let samples = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
             let (channels, pixels) = (sizes.channels, Pixels::Planar(samples));
             let picture = Picture { width, height, channels, pixels, weight: 1.7 };
-            let stage = Stage { base, picture: &picture };
+            let stage = Stage { base, shift, picture: &picture };
             let mut random = |_| rng.random_range(-2.5..2.5);
-            let areas = sizes.levels.iter().map(|(width, height)| width * height);
+            let areas = sizes.planes.iter().map(|(width, height)| width * height);
             let rounded: Vec<Vec<f32>> =
                 areas.map(|area| (0..area).map(&mut random).collect()).collect();
             // Latents that stay where they are.
-            let rates = vec![(0.0, 1.0); sizes.levels.len() - base];
+            let rates = vec![(0.0, 1.0); sizes.planes.len() - base];
             let update = LatentUpdate { lambda: LAMBDA, betas: (0.9, 0.99), rates };
             let (rounding, update) = (Rounding::Kept, Some(update));
             let step = Step { rounding, update, shares: [1, 1], number: 0, seed: 0 };
 
             let mut cpu = Cpu::new(&sizes);
             cpu.set_rounded(&rounded);
-            cpu.levels.iter_mut().for_each(|level| level.slope.fill(1.0));
+            cpu.planes.iter_mut().for_each(|plane| plane.slope.fill(1.0));
             let outcome = cpu.step(&stage, &weights, &step).unwrap();
-            let used = cpu.levels.iter().skip(base);
-            let wanted = groups(&outcome, used.map(|level| level.gradient.clone()).collect());
+            let used = cpu.planes.iter().skip(base);
+            let wanted = groups(&outcome, used.map(|plane| plane.gradient.clone()).collect());
 
             let run = |gpu: &Gpu| {
                 let mut trainer = LatentTrainer::new(gpu, sizes.clone()).unwrap();
@@ -622,5 +647,16 @@ mod tests {
             let many = gpu.clone().with_most_flops(1);
             assert_eq!(run(&many).1, found, "the same by many dispatches");
         }
+    }
+
+    #[test]
+    fn waves_are_left_to_the_cpu() {
+        let Some(mut gpu) = Gpu::for_tests() else { return };
+        let bases = Bases::new(1, 8, 2, 3).unwrap();
+        let hidden = Hidden { splines: [7, 6], waves: Some([5, 4]) };
+        let planes = bases.iter().map(|basis| (basis.length(37), basis.length(29))).collect();
+        let sizes = Sizes { bases, planes, sines: 5, hidden, channels: 3 };
+        let refused = gpu.latents(&sizes).err().unwrap().to_string();
+        assert_eq!(refused, "trainings of waves are not computed on a GPU yet");
     }
 }

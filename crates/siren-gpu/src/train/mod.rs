@@ -42,6 +42,9 @@ impl Device for Gpu {
         &mut self,
         sizes: &train::latents::Sizes,
     ) -> Result<Box<dyn train::latents::Stepper>, DeviceError> {
+        if sizes.bases.waves() > 0 {
+            return Err(GpuError::Unsupported("trainings of waves").into());
+        }
         Ok(Box::new(LatentTrainer::new(self, sizes.clone())?))
     }
 }

@@ -173,11 +173,11 @@ impl Trainer {
                 queue.write_buffer(&plan.parameters, 0, &bytes_of(&words));
             }
             let times = self.timer.as_ref().and_then(|timer| timer.part(0, part, parts));
-            pass(&mut commands, &self.kernel, &plan.bound, plan.workgroups, times);
+            pass(&mut commands, [(&self.kernel, &plan.bound, plan.workgroups)], times);
         }
         let times = self.timer.as_ref().map(|timer| timer.pass(1));
         let columns = sum_workgroups(self.gradient_length());
-        pass(&mut commands, &self.sum, &plan.bound_sum, columns, times);
+        pass(&mut commands, [(&self.sum, &plan.bound_sum, columns)], times);
         let bytes = 16 * u64::from(self.gradient_length());
         commands.copy_buffer_to_buffer(&self.sums, 0, &self.readable, 0, bytes);
         if let Some(timer) = &self.timer {

@@ -25,12 +25,13 @@ struct Trained {
 
 /// The level after the coarsest of the trained networks.
 const LEVELS: usize = 7;
-const TRAINED: [Trained; 5] = [
+const TRAINED: [Trained; 6] = [
     Trained::of_splines(12, [8, 8], 1e-2, include_bytes!("start/12-8-8.bin")),
     Trained::of_splines(20, [12, 8], 6e-3, include_bytes!("start/20-12-8.bin")),
     Trained::of_splines(32, [16, 16], 3e-3, include_bytes!("start/32-16-16.bin")),
     Trained::of_splines(32, [24, 24], 1e-3, include_bytes!("start/32-24-24.bin")),
     Trained::of_splines(48, [32, 32], 5e-4, include_bytes!("start/48-32-32.bin")),
+    Trained::of_waves(32, [12, 8], (2, [8, 8]), 1.4e-3, include_bytes!("start/32-12-8-w2-8-8.bin")),
 ];
 
 /// How much the steps of the latents follow lambda: in proportion to this power of it.
@@ -53,6 +54,18 @@ impl Trained {
     ) -> Self {
         let hidden = Hidden { splines: hidden, waves: None };
         Self { sines, hidden, planes: (0, 0, 0), lambda, stream }
+    }
+
+    /// With so many planes of waves of 8, and features of their entropy model.
+    const fn of_waves(
+        sines: usize,
+        splines: [usize; 2],
+        (count, waves): (usize, [usize; 2]),
+        lambda: f64,
+        stream: &'static [u8],
+    ) -> Self {
+        let hidden = Hidden { splines, waves: Some(waves) };
+        Self { sines, hidden, planes: (count, 8, 2), lambda, stream }
     }
 
     fn fits(&self, shape: Shape) -> bool {
