@@ -462,7 +462,7 @@ fn the_binary_encodes_and_decodes_on_the_gpu() {
             assert!(pairs.filter(|(a, b)| a != b).count() * 100 < cpu.as_raw().len());
         }
     }
-    let preview = ["decode", &siren, "--levels", "2", "--device", "gpu", "--force"];
+    let preview = ["decode", &siren, "--planes", "2", "--device", "gpu", "--force"];
     sirenc(name, &preview).success();
     sirenc(name, &["decode", &siren, "--device", "gpu", "--derivative", "gradient", "--force"])
         .failure()

@@ -511,7 +511,7 @@ def read_waves(coder, model, s, shape):
                 total = sum(magnitude(*(x + d for x, d in zip(at, place))) for place in places)
                 inputs[a] = min(total, 1023)
             X, Y, k, m = at
-            inputs[15], inputs[16] = 32 * k // s, 32 * m // s
+            inputs[15], inputs[16] = 8 * k // s, 8 * m // s
             scale, = model(inputs)
             tile[Y, m, X, k] = read_latent(coder, 0, scale_index(scale))
     coder.finish()

@@ -293,6 +293,9 @@ impl Decoder {
                 let in_use: Vec<(Basis, Region)> = in_use.collect();
                 let memory = LatentsEvaluator::memory(topology, self.size(), &in_use, width, jets);
                 let spent = spent.and(memory.columns, 0).and(demand.of_threads(memory.row), 0);
+                let rows = u64::from(height) * if jets { 4 } else { 1 };
+                let spent =
+                    spent.and(0, LatentsEvaluator::between(self.size(), &in_use, width, rows));
                 let latents = self.decode(payload, left_out, Some(&needed), spent)?;
                 let evaluator = LatentsEvaluator::new(latents, left_out);
                 Render::of_latents(evaluator, lattice, view.field, depth)

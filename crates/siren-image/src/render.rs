@@ -175,8 +175,12 @@ impl Render {
             Function::Siren(siren) => siren.topology().weight_count(),
             Function::Latents { latents, .. } => {
                 let (first, last) = (latents.sines(), latents.output());
-                // Beside the weights, the sums of the planes.
-                first.weights.len() + last.weights.len() + 20 * first.inputs
+                let sums = latents.planes().iter().map(|plane| {
+                    let (basis, width, height) = (plane.basis(), plane.width(), plane.height());
+                    // Splines take their time for more than their few weights.
+                    (basis.taps(width) + basis.taps(height)).max(20)
+                });
+                first.weights.len() + last.weights.len() + sums.sum::<usize>()
             }
         };
         of_point as f64 * self.cpu.grid().size.pixels() as f64

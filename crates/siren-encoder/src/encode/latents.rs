@@ -8,9 +8,9 @@ use super::size::{Job, least_for_quality, rising};
 use super::verify::decoded_psnr;
 use crate::error::EncodeError;
 use crate::rate::RateModel;
-use crate::train::Training;
+use crate::train::{DeviceChoice, Training};
 use crate::train::latents::{self, Goal, Length, Networks, Shape, Start, Trained};
-use siren_image::Size;
+use siren_image::{Samples, Size};
 use siren_image::coding::payload::{Hidden, Payload};
 use siren_image::container::Container;
 use siren_image::latents::{Bases, Plane};
@@ -49,11 +49,11 @@ const PHOTOGRAPHS: [Sizes; 5] = [
     Sizes::of_splines(0.0, 12, [8, 8]),
     Sizes::of_splines(1_500.0, 20, [12, 8]),
     Sizes::of_waves(4_000.0, 24, [12, 8], (1, [8, 8])),
-    Sizes::of_waves(9_000.0, 32, [12, 8], (2, [8, 8])),
+    Sizes::of_waves(14_000.0, 32, [12, 8], (2, [8, 8])),
     Sizes::of_waves(28_000.0, 32, [16, 16], (3, [12, 8])),
 ];
 /// For drawings and text, whose edges waves would ring around, and for narrow pictures.
-const DRAWINGS: [Sizes; 5] = [
+const OTHERS: [Sizes; 5] = [
     Sizes::of_splines(0.0, 12, [8, 8]),
     Sizes::of_splines(1_500.0, 20, [12, 8]),
     Sizes::of_splines(4_000.0, 32, [16, 16]),
@@ -87,7 +87,7 @@ const THINNING: f64 = 1.5;
 const MOST_THINNING: f64 = 1e7;
 /// The lambda of the round after which it fits is then found by halving: once for so many steps
 /// of the run, and at most so often.
-const STEPS_PER_HALVING: u32 = 80;
+const STEPS_PER_HALVING: u32 = 110;
 const MOST_HALVINGS: u32 = 5;
 /// A run whose file was larger than its limit by more than this share of it is followed by another
 /// that aims lower by so many times the surplus, at most so often, for pictures of at most so many
@@ -228,7 +228,7 @@ impl<'a> LatentPlan<'a> {
         let (payload, limit) = payload_and_limit(job, &model);
         let shape = match earlier {
             Some(earlier) => earlier.networks.shape,
-            None => shape(raster, payload, training.effort),
+            None => shape(raster, payload, training.effort, training.device),
         };
         let bits = bits(job, shape, payload, limit)?;
         let (goal, psnr) = match options.target {
@@ -434,10 +434,12 @@ fn least_bits(raster: &Raster, quality: f64) -> f64 {
 }
 
 /// Sizes for a payload of about so many bytes.
-fn shape(raster: &Raster, payload: f64, effort: u8) -> Shape {
+fn shape(raster: &Raster, payload: f64, effort: u8, device: DeviceChoice) -> Shape {
     let size = raster.size();
     let narrow = size.width.min(size.height) < SIDE_FOR_WAVES;
-    let sizes = if narrow || is_drawing(raster) { &DRAWINGS } else { &PHOTOGRAPHS };
+    // A GPU that is asked for trains no waves yet.
+    let splines = narrow || is_drawing(raster) || device == DeviceChoice::Gpu;
+    let sizes = if splines { &OTHERS } else { &PHOTOGRAPHS };
     let largest = sizes.len() - usize::from(effort < LARGEST_FROM && sizes[4].waves.is_none());
     let fits = |sizes: &&Sizes| payload >= sizes.bytes;
     let sizes = sizes[..largest].iter().rev().find(fits).unwrap_or(&sizes[0]);

@@ -138,13 +138,14 @@ impl TrainingDevice {
     }
 
     /// Opens the device for the training of latents, which candle does not train, if it is not open.
+    /// What has waves no accelerator trains yet.
     ///
     /// # Errors
     /// As [`TrainingDevice::open_for_sirens`].
-    pub fn open_for_latents(&mut self, work: &Work) -> Result<(), EncodeError> {
+    pub fn open_for_latents(&mut self, work: &Work, has_waves: bool) -> Result<(), EncodeError> {
         if self.opened.is_none() {
             self.opened = Some(match self.choice {
-                DeviceChoice::Auto if work.is_for_gpu() => self.open_automatically(),
+                DeviceChoice::Auto if work.is_for_gpu() && !has_waves => self.open_automatically(),
                 _ => self.open_common()?,
             });
         }

@@ -32,12 +32,12 @@ pub const SUMS: [&[Term]; 15] = [
     &[(-1, 0, 1, -1), (0, -1, 1, -1), (1, 0, 1, -1), (0, 1, 1, -1)],
     &[(0, 0, -3, 0), (0, 0, 0, -3), (0, 0, -2, -1), (0, 0, -1, -2)],
 ];
-/// Inputs of the network: the sums, and both frequencies in units of the largest cell.
+/// Inputs of the network: the sums, and both frequencies in [`STEPS`] steps.
 pub const INPUTS: usize = SUMS.len() + 2;
 /// Outputs of the network: the scale.
 pub const OUTPUTS: usize = 1;
-/// Pixels of the largest cell.
-pub const LARGEST_CELL: usize = 32;
+/// Steps in which the network sees the frequencies of a cell of any size.
+pub const STEPS: usize = 8;
 
 /// A frequency is so many steps behind the one before it, so that of this one all neighbours
 /// that a sum reaches have been coded.
@@ -285,9 +285,8 @@ impl<'a> Window<'a> {
                 input[lanes.clone()].iter_mut().zip(limited).for_each(|(to, sum)| *to = sum);
             }
             let (x, y) = self.order[run.frequency];
-            let unit = LARGEST_CELL / self.cell;
-            inputs[SUMS.len()][lanes.clone()].fill((unit * x) as f32);
-            inputs[SUMS.len() + 1][lanes].fill((unit * y) as f32);
+            inputs[SUMS.len()][lanes.clone()].fill((STEPS * x / self.cell) as f32);
+            inputs[SUMS.len() + 1][lanes].fill((STEPS * y / self.cell) as f32);
         }
         let scales = network.evaluate(simd);
         for run in runs {
@@ -376,7 +375,7 @@ mod tests {
                 terms.iter().map(term).sum::<i64>().min(1023)
             };
             let mut h: Vec<i64> = SUMS.iter().map(sum).collect();
-            h.extend([kx, ky].map(|k| (32 / cell * k) as i64));
+            h.extend([kx, ky].map(|k| (8 * k / cell) as i64));
             for (index, layer) in context.layers().iter().enumerate() {
                 let rows = layer.weights().chunks(h.len()).zip(layer.biases());
                 let rows = rows.map(|(row, &bias)| {

@@ -149,6 +149,16 @@ impl LatentsEvaluator {
         bases.iter().map(|basis| axis(basis, size.width) + axis(basis, size.height)).sum()
     }
 
+    /// Operations of so many rows for the columns of latents that lie between far points, beyond
+    /// those that [`LatentsEvaluator::sums`] counts for each point.
+    pub(crate) fn between(size: Size, needed: &[(Basis, Region)], points: u32, rows: u64) -> u64 {
+        let columns = |(basis, region): &(Basis, Region)| {
+            let beyond = (region.width as u64).saturating_sub(points.into());
+            basis.taps(basis.length(size.height)) as u64 * beyond
+        };
+        rows.saturating_mul(needed.iter().map(columns).sum())
+    }
+
     /// Working memory for one thread.
     pub fn scratch(&self, columns: &Columns) -> RowScratch {
         let orders = if columns.jets { 3 } else { 1 };

@@ -302,7 +302,9 @@ impl Cpu {
     pub fn thin_out(&mut self, stage: &Stage, weights: &Weights, lambda: f64) {
         self.synthesis(stage, weights, Gradients::Curvatures, Share::ALL);
         let curvatures: Vec<Vec<f32>> = self.planes.iter().map(|p| p.gradient.clone()).collect();
-        for turn in 0..4 {
+        // Waves do not overlap.
+        let turns = if self.bases.waves() > 0 { 2 } else { 4 };
+        for turn in 0..turns {
             self.synthesis(stage, weights, Gradients::Latents, Share::ALL);
             self.rate(0, &weights.entropy, (Wanted::GradientsAndBends, false), Share::ALL);
             self.join_rates(0, lambda as f32);
@@ -314,7 +316,8 @@ impl Cpu {
                         let (x, y) = (left + i % columns, top + i / columns);
                         let at = y * *width + x;
                         // Neighbours do not move at a time.
-                        if (x % 2) + 2 * (y % 2) != turn || soft[at] == 0.0 {
+                        let own = if turns == 2 { (x + y) % 2 } else { x % 2 + 2 * (y % 2) };
+                        if own != turn || soft[at] == 0.0 {
                             continue;
                         }
                         let step = -soft[at].signum();

@@ -151,15 +151,31 @@ pub(crate) struct Trained<'a> {
     pub steps_planned: u32,
 }
 
-/// Temperature of the soft rounding and parameter of the noise at the start and at the end.
-const TEMPERATURES: (f64, f64) = (0.5, 0.05);
+/// What hangs on the kind of planes.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Temperature of the soft rounding at the start and at the end.
+    temperatures: (f64, f64),
+    /// Adam's peak rate of the networks.
+    networks: f64,
+    /// Adam's peak rate of the latents, for [`RATE_BPP`].
+    latents: f64,
+    /// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder; by at
+    /// most so many times the goal; with this power of what is left of the steps.
+    fall: (f64, f64, i32),
+}
+
+/// With splines alone, and with waves, which are two latents a pixel and more: while the rounding is
+/// soft they take far more bits than in the end.
+const SPLINES: Pace =
+    Pace { temperatures: (0.5, 0.05), networks: 1.4e-2, latents: 2.6e-2, fall: (0.09, 0.6, 1) };
+const WAVES: Pace =
+    Pace { temperatures: (0.7, 0.05), networks: 2e-2, latents: 3.9e-2, fall: (1.0, 2.0, 2) };
+/// Parameter of the noise at the start and at the end.
 const NOISE: (f64, f64) = (3.0, 2.0);
 /// A resumed run starts with rounding almost as hard as it ends.
 const RESUMED_TEMPERATURE: f64 = 0.2;
-/// Adam's peak rate of the networks.
-const NETWORK_RATE: f64 = 1.4e-2;
-/// Adam's peak rate of the latents: for so many bits per pixel, going with this power of them.
-const LATENT_RATE: f64 = 2.6e-2;
+/// The rate of the latents is for so many bits per pixel, and goes with this power of them.
 const RATE_BPP: f64 = 0.4;
 const RATE_POWER: f64 = 0.35;
 /// From so many bits per pixel on, second moments of the latents are of fewer steps.
@@ -180,9 +196,6 @@ const FOLLOW: (f64, f64, f64) = (0.004, 0.15, 12.0);
 /// It is that fast from this share of the steps at full size on, and slower before: a new level
 /// begins with a burst of bits.
 const FOLLOW_FROM: f64 = 0.4;
-/// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder, evenly; by
-/// at most this share of the goal.
-const FALL: (f64, f64) = (0.09, 0.6);
 /// How often the picture's size is halved in the coarse stages.
 const COARSE: [usize; 2] = [2, 1];
 /// The coarse stages of a time-limited run end at a half of this share of its time, and at this
@@ -204,7 +217,8 @@ pub(crate) fn train<'a>(
     saved: Option<&[u8]>,
     observe: &mut Observe,
 ) -> Result<Trained<'a>, EncodeError> {
-    device.open_for_latents(&work(raster, &start))?;
+    let has_waves = start.networks.shape.bases.waves() > 0;
+    device.open_for_latents(&work(raster, &start), has_waves)?;
     let picture = Picture::new(raster);
     let mut run = LatentRun::new(&picture, start, device);
     if let Some(saved) = saved {
@@ -383,8 +397,9 @@ impl<'a> LatentRun<'a> {
 
     /// Steps at 1 / 2^base of the size.
     fn coarse(&mut self, stage: &Stage, observe: &mut Observe) -> Result<(), Broken> {
-        let rates = self.update(self.latent_rate(), NETWORK_RATE, self.start.length.coarse);
-        let rounding = Rounding::Soft { temperature: TEMPERATURES.0, noise: NOISE.0 };
+        let Pace { temperatures, networks, .. } = self.pace();
+        let rates = self.update(self.latent_rate(), networks, self.start.length.coarse);
+        let rounding = Rounding::Soft { temperature: temperatures.0, noise: NOISE.0 };
         let share = COARSE_TIME / stage.shift as f64;
         let passed = self.restored.min(self.start.length.coarse);
         self.restored -= passed;
@@ -396,6 +411,10 @@ impl<'a> LatentRun<'a> {
             self.tell(measured, observe)?;
         }
         Ok(())
+    }
+
+    fn pace(&self) -> Pace {
+        if self.model.shape.bases.waves() > 0 { WAVES } else { SPLINES }
     }
 
     /// Bits per pixel that the latents are expected to take.
@@ -412,7 +431,7 @@ impl<'a> LatentRun<'a> {
 
     /// Peak rate of the latents: small ones take small steps.
     fn latent_rate(&self) -> f64 {
-        LATENT_RATE * (self.bpp() / RATE_BPP).powf(RATE_POWER).clamp(0.7, 2.2)
+        self.pace().latents * (self.bpp() / RATE_BPP).powf(RATE_POWER).clamp(0.7, 2.2)
     }
 
     /// Steps at the picture's own size.
@@ -454,13 +473,15 @@ impl<'a> LatentRun<'a> {
     /// A step of latents and networks, when `progress` of the `steps` of its kind is done.
     fn soft_step(&mut self, stage: &Stage, progress: f64, steps: u32) -> Result<Measured, Broken> {
         let resumed = self.start.planes.is_some();
-        let temperatures =
-            if resumed { (RESUMED_TEMPERATURE, TEMPERATURES.1) } else { TEMPERATURES };
+        let Pace { mut temperatures, networks, .. } = self.pace();
+        if resumed {
+            temperatures.0 = RESUMED_TEMPERATURE;
+        }
         let peak = self.latent_rate() * if resumed { RESUMED } else { 1.0 };
         let falling = |(from, to): (f64, f64)| from + (to - from) * progress;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
         let share = cosine.max(LEAST_RATE);
-        let rates = self.update(peak * share, NETWORK_RATE * share, steps);
+        let rates = self.update(peak * share, networks * share, steps);
         let rounding = Rounding::Soft { temperature: falling(temperatures), noise: falling(NOISE) };
         let measured = self.model.step(stage, rounding, self.lambda, rates, THRIFT)?;
         self.follow(measured, progress, steps);
@@ -471,7 +492,8 @@ impl<'a> LatentRun<'a> {
     fn follow(&mut self, measured: Measured, progress: f64, steps: u32) {
         let excess = match self.start.goal {
             Goal::Bits(bits) => {
-                let ahead = (FALL.0 * self.pixels).min(FALL.1 * bits) * (1.0 - progress);
+                let (bpp, share, power) = self.pace().fall;
+                let ahead = (bpp * self.pixels).min(share * bits) * (1.0 - progress).powi(power);
                 (measured.bits.max(1.0) / (bits + ahead)).ln()
             }
             Goal::Psnr(psnr) => {

@@ -115,10 +115,9 @@ const BETAS: (f64, f64) = (0.9, 0.999);
 /// What trains the synthesis, at this share of the rate of the entropy model.
 const SOAP: SoapParams = SoapParams { beta2: 0.97, eps: 1e-12, ..SoapParams::DEFAULT };
 const SOAP_SHARE: f64 = 0.7;
-/// Latents of level l are so many times 2^l of what Adam's rate is for, and those of waves so many
-/// times.
+/// Latents of level l are so many times 2^l of what Adam's rate is for, and those of waves are as
+/// those of level 0.
 const LATENT_SCALE: f64 = 4.0;
-const WAVE_SCALE: f64 = 8.0;
 
 impl LatentModel {
     pub fn new((width, height): (usize, usize), networks: Networks, seed: u64) -> Self {
@@ -282,11 +281,11 @@ impl LatentModel {
         let steps = &mut self.cpu.planes[p].moments.steps;
         *steps += 1;
         let warm = (f64::from(*steps) / warm_up).min(1.0);
-        let scale = match self.shape.bases.get(p) {
-            Basis::Splines { level } => LATENT_SCALE * f64::from(1u32 << level),
-            Basis::Waves { .. } => WAVE_SCALE,
+        let level = match self.shape.bases.get(p) {
+            Basis::Splines { level } => level,
+            Basis::Waves { .. } => 0,
         };
-        let rate = warm * latents * scale;
+        let rate = warm * latents * LATENT_SCALE * f64::from(1u32 << level);
         Adam::new(rate, (BETAS.0, beta2), *steps)
     }
 

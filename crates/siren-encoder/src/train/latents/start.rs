@@ -1,7 +1,7 @@
 //! The networks that training starts from: trained on other photographs, or random.
 //!
-//! Those in `start/` were trained on a mosaic of public-domain photographs (the pictures of
-//! scikit-image and scikit-learn; docs/experiments.md tells how).
+//! Those in `start/` were trained on mosaics of public-domain photographs; docs/experiments.md
+//! tells which and how.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -25,15 +25,26 @@ struct Trained {
 
 /// The level after the coarsest of the trained networks.
 const LEVELS: usize = 7;
-const TRAINED: [Trained; 6] = [
+const TRAINED: [Trained; 8] = [
     Trained::of_splines(12, [8, 8], 1e-2, include_bytes!("start/12-8-8.bin")),
     Trained::of_splines(20, [12, 8], 6e-3, include_bytes!("start/20-12-8.bin")),
     Trained::of_splines(32, [16, 16], 3e-3, include_bytes!("start/32-16-16.bin")),
     Trained::of_splines(32, [24, 24], 1e-3, include_bytes!("start/32-24-24.bin")),
     Trained::of_splines(48, [32, 32], 5e-4, include_bytes!("start/48-32-32.bin")),
-    Trained::of_waves(32, [12, 8], (2, [8, 8]), 1.4e-3, include_bytes!("start/32-12-8-w2-8-8.bin")),
+    Trained::of_waves(24, [12, 8], (1, [8, 8]), 6.7e-3, include_bytes!("start/24-12-8-w1-8-8.bin")),
+    Trained::of_waves(32, [12, 8], (2, [8, 8]), 1.7e-3, include_bytes!("start/32-12-8-w2-8-8.bin")),
+    Trained::of_waves(
+        32,
+        [16, 16],
+        (3, [12, 8]),
+        3.7e-4,
+        include_bytes!("start/32-16-16-w3-12-8.bin"),
+    ),
 ];
 
+/// How much larger the logarithm of the scale of splines beside waves is expected to be at first: with
+/// all latents zero, a model that is sure of what comes next would keep them so.
+const DOUBT: f32 = 1.0;
 /// How much the steps of the latents follow lambda: in proportion to this power of it.
 const STEP_POWER: f64 = 0.25;
 
@@ -80,7 +91,11 @@ impl Trained {
         let (waves, cell, finest) = self.planes;
         let bases = Bases::new(waves, cell, finest, LEVELS - finest).expect("within the limits");
         let rounded = Rounded::decode(self.stream, &topology, bases.count(), self.hidden);
-        let rgb = Networks::of_file(&rounded.expect("the encoder's own"), bases, 3);
+        let mut rgb = Networks::of_file(&rounded.expect("the encoder's own"), bases, 3);
+        if waves > 0 {
+            let scale = rgb.entropy[0][2].last_mut().expect("a bias");
+            *scale += DOUBT;
+        }
         let scale = (lambda / self.lambda).powf(STEP_POWER) as f32;
         let (all, planes) = (bases.count(), shape.bases.count());
         let mut sine = Vec::new();

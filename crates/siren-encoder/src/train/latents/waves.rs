@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::context::{BandResult, ContextScratch, PackedContext, Plane, Wanted};
 use siren_image::coding::latents::tiles;
-use siren_image::coding::waves::{LARGEST_CELL, SUMS, frequencies};
+use siren_image::coding::waves::{STEPS, SUMS, frequencies};
 use siren_image::latents::Region;
 use siren_kernel::{LANES, Simd, Waves};
 
@@ -98,7 +98,7 @@ pub struct WaveBand {
 }
 
 /// From so many tiles on, a tile is one band.
-const MANY: usize = 16;
+const MANY: usize = 4;
 /// Of fewer tiles, a tile is so many.
 const PARTS: usize = 4;
 /// Most points of a line: so many cells of a frequency.
@@ -308,9 +308,8 @@ impl WaveEntropy<'_> {
             }
         }
         let (x, y) = self.order.frequencies[frequency];
-        let unit = LARGEST_CELL / self.order.cell;
         for (row, k) in frequencies.chunks_exact_mut(points).zip([x, y]) {
-            row.fill((unit * k) as f32);
+            row.fill((STEPS * k / self.order.cell) as f32);
         }
     }
 

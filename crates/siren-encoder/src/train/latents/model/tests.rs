@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use siren_image::coding::latents::NEIGHBOURS;
 use siren_image::coding::payload::Hidden;
-use siren_image::coding::waves::{LARGEST_CELL, SUMS, frequencies};
+use siren_image::coding::waves::{STEPS, SUMS, frequencies};
 use siren_image::latents::{Bases, Basis};
 
 const LAMBDA: f64 = 3e-3;
@@ -164,9 +164,8 @@ impl Reference {
                     };
                     sum.iter().map(term).sum()
                 });
-                let unit = (LARGEST_CELL / cell) as f64;
                 let mut input = sums.to_vec();
-                input.extend([unit * x as f64, unit * y as f64]);
+                input.extend([x, y].map(|k| (STEPS * k / cell) as f64));
                 let outputs = Self::network(input, layers);
                 bits += Self::bits_of(at(i, j, kx, ky), outputs[0]);
             }
