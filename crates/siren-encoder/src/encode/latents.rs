@@ -8,14 +8,14 @@ use super::size::{Job, least_for_quality, rising};
 use super::verify::decoded_psnr;
 use crate::error::EncodeError;
 use crate::rate::RateModel;
-use crate::train::{DeviceChoice, Training};
 use crate::train::latents::{self, Goal, Length, Networks, Shape, Start, Trained};
-use siren_image::{Samples, Size};
+use crate::train::{DeviceChoice, Training};
 use siren_image::coding::payload::{Hidden, Payload};
 use siren_image::container::Container;
 use siren_image::latents::{Bases, Plane};
 use siren_image::network::Topology;
 use siren_image::raster::{Raster, decibels};
+use siren_image::{Samples, Size};
 
 /// What is trained for files of at least so many bytes (docs/experiments.md).
 struct Sizes {

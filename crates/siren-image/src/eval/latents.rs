@@ -149,11 +149,11 @@ impl LatentsEvaluator {
         bases.iter().map(|basis| axis(basis, size.width) + axis(basis, size.height)).sum()
     }
 
-    /// Operations of so many rows for the columns of latents that lie between far points, beyond
-    /// those that [`LatentsEvaluator::sums`] counts for each point.
+    /// Operations of so many rows for the columns of latents that lie between points far apart: those
+    /// of more than two a point, which [`LatentsEvaluator::sums`] does not count.
     pub(crate) fn between(size: Size, needed: &[(Basis, Region)], points: u32, rows: u64) -> u64 {
         let columns = |(basis, region): &(Basis, Region)| {
-            let beyond = (region.width as u64).saturating_sub(points.into());
+            let beyond = (region.width as u64).saturating_sub(2 * u64::from(points));
             basis.taps(basis.length(size.height)) as u64 * beyond
         };
         rows.saturating_mul(needed.iter().map(columns).sum())

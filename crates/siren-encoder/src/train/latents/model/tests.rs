@@ -332,7 +332,7 @@ fn gradients_of(shape: Shape, size: (usize, usize)) {
                 parameters[group][at] = before;
                 loss
             };
-            const H: f64 = 1e-5;
+            const H: f64 = 1e-6;
             let wanted = (at_offset(H) - at_offset(-H)) / (2.0 * H);
             let found = gradients[group][at];
             assert!((found - wanted).abs() < 1e-4 * largest, "{group}, {at}: {found}, {wanted}");
