@@ -158,8 +158,8 @@ struct Pace {
     temperatures: (f64, f64),
     /// Adam's peak rate of the networks.
     networks: f64,
-    /// Adam's peak rate of the latents, for [`RATE_BPP`].
-    latents: f64,
+    /// Adam's peak rate of the latents, for [`RATE_BPP`], and how many times that it is at most.
+    latents: (f64, f64),
     /// At an unchanged lambda, bits per pixel fall by so much while rounding gets harder; by at
     /// most so many times the goal; with this power of what is left of the steps.
     fall: (f64, f64, i32),
@@ -167,10 +167,18 @@ struct Pace {
 
 /// With splines alone, and with waves, which are two latents a pixel and more: while the rounding is
 /// soft they take far more bits than in the end.
-const SPLINES: Pace =
-    Pace { temperatures: (0.5, 0.05), networks: 1.4e-2, latents: 2.6e-2, fall: (0.09, 0.6, 1) };
-const WAVES: Pace =
-    Pace { temperatures: (0.7, 0.05), networks: 2e-2, latents: 3.9e-2, fall: (1.0, 2.0, 2) };
+const SPLINES: Pace = Pace {
+    temperatures: (0.5, 0.05),
+    networks: 1.4e-2,
+    latents: (2.6e-2, 2.2),
+    fall: (0.09, 0.6, 1),
+};
+const WAVES: Pace = Pace {
+    temperatures: (0.7, 0.05),
+    networks: 2e-2,
+    latents: (3.6e-2, 1.25),
+    fall: (1.0, 2.0, 2),
+};
 /// Parameter of the noise at the start and at the end.
 const NOISE: (f64, f64) = (3.0, 2.0);
 /// A resumed run starts with rounding almost as hard as it ends.
@@ -431,7 +439,8 @@ impl<'a> LatentRun<'a> {
 
     /// Peak rate of the latents: small ones take small steps.
     fn latent_rate(&self) -> f64 {
-        self.pace().latents * (self.bpp() / RATE_BPP).powf(RATE_POWER).clamp(0.7, 2.2)
+        let (rate, most) = self.pace().latents;
+        rate * (self.bpp() / RATE_BPP).powf(RATE_POWER).clamp(0.7, most)
     }
 
     /// Steps at the picture's own size.
