@@ -66,6 +66,10 @@ const CELL: usize = 8;
 const FINEST_BESIDE_WAVES: usize = 2;
 /// Waves are for pictures whose shorter side has so many pixels.
 const SIDE_FOR_WAVES: u32 = 32;
+/// From this effort on they are for files of so many bytes: in long runs splines alone have caught up
+/// where less is wanted (docs/experiments.md).
+const LONG_RUNS_FROM: u8 = 5;
+const BYTES_IN_LONG_RUNS: f64 = 28_000.0;
 /// A picture is a drawing where this share of its pixels are as their neighbour is.
 const DRAWN: f64 = 0.75;
 /// The largest networks take a third more time a step, which short runs have no use for: they are
@@ -437,8 +441,9 @@ fn least_bits(raster: &Raster, quality: f64) -> f64 {
 fn shape(raster: &Raster, payload: f64, effort: u8, device: DeviceChoice) -> Shape {
     let size = raster.size();
     let narrow = size.width.min(size.height) < SIDE_FOR_WAVES;
+    let caught_up = effort >= LONG_RUNS_FROM && payload < BYTES_IN_LONG_RUNS;
     // A GPU that is asked for trains no waves yet.
-    let splines = narrow || is_drawing(raster) || device == DeviceChoice::Gpu;
+    let splines = narrow || caught_up || is_drawing(raster) || device == DeviceChoice::Gpu;
     let sizes = if splines { &OTHERS } else { &PHOTOGRAPHS };
     let largest = sizes.len() - usize::from(effort < LARGEST_FROM && sizes[4].waves.is_none());
     let fits = |sizes: &&Sizes| payload >= sizes.bytes;
