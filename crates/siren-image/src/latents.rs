@@ -505,7 +505,7 @@ impl Latents {
     /// values in [-1, 1] where the picture's samples are.
     ///
     /// # Panics
-    /// If a plane that holds something does not hold the position's [`footprint`].
+    /// If a plane that holds something does not hold what [`Basis::footprint`] tells for the position.
     pub fn evaluate(&self, u: f64, v: f64) -> Vec<Jet> {
         let sums: Vec<Jet> = self.planes.iter().map(|plane| plane.sum(u, v)).collect();
         let mut h: Vec<Jet> = self.sines.apply(&sums).into_iter().map(Jet::sin).collect();
