@@ -77,7 +77,7 @@ impl Waves {
     /// As that does.
     pub fn squares(&self, pixels: &[f32], latents: &mut [f32]) {
         assert_eq!(pixels.len(), latents.len(), "as many latents as pixels");
-        let (cell, half) = (self.cell, self.cell / 2);
+        let cell = self.cell;
         let count = pixels.len() / cell;
         for (index, latents) in latents.chunks_exact_mut(cell).enumerate() {
             let start = index * cell;
@@ -100,7 +100,6 @@ impl Waves {
                     let beyond = (end + n < pixels.len()).then_some(end + n);
                     add(index + 1 == count, last, end - 1 - n, beyond);
                 }
-                debug_assert_eq!(self.rotation.len(), half);
                 *latent = sum;
             }
         }

@@ -229,9 +229,8 @@ mod tests {
         let planes = latents.planes().iter().enumerate().map(|(index, whole)| {
             let (basis, size) = (whole.basis(), latents.size());
             let footprint = basis.footprint(size, &u, &v);
-            let Region { x, y, width, .. } =
-                if index < left_out { Region::default() } else { footprint };
             let region = if index < left_out { Region::default() } else { footprint };
+            let Region { x, y, width, .. } = region;
             let mut plane = Plane::with_region(basis, size, region);
             for (i, latent) in plane.values_mut().iter_mut().enumerate() {
                 *latent = whole.get_clamped((x + i % width) as i64, (y + i / width) as i64);

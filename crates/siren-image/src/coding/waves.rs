@@ -3,7 +3,7 @@
 //! time; starts no threads, knows nothing of the picture.
 
 use std::convert::Infallible;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::entropy::{Laplace, Malformed, Reader, SCALES, Writer};
 use super::latents::{Context, LARGEST_INPUT, clamped, rows, scale_index, stand_in};
@@ -59,21 +59,72 @@ pub fn frequencies(cell: usize) -> Vec<(usize, usize)> {
     all
 }
 
+/// The frequencies of a cell in the order in which they are coded, and what the sums of each are of.
+#[derive(Debug)]
+pub struct Order {
+    /// Pixels of the cell along an axis.
+    pub cell: usize,
+    /// As [`frequencies`] gives them.
+    pub frequencies: Vec<(usize, usize)>,
+    /// The place in the order of each frequency of a cell, row by row.
+    pub places: Vec<usize>,
+    /// For each frequency the terms of its sums that there are: number of the sum, cells to the right
+    /// and down, and the other frequency's place in the order.
+    pub terms: Vec<Vec<(usize, isize, isize, usize)>>,
+}
+
+impl Order {
+    /// That of cells of 8, 16 or 32 pixels.
+    ///
+    /// # Panics
+    /// If a cell has another number of pixels.
+    pub fn of(cell: usize) -> &'static Self {
+        static ORDERS: [OnceLock<Order>; 3] = [const { OnceLock::new() }; 3];
+        let index = [8, 16, 32].iter().position(|&size| size == cell);
+        ORDERS[index.expect("cells of 8, 16 or 32 pixels")].get_or_init(|| Self::new(cell))
+    }
+
+    fn new(cell: usize) -> Self {
+        let frequencies = frequencies(cell);
+        let mut places = vec![0; frequencies.len()];
+        frequencies.iter().enumerate().for_each(|(index, (x, y))| places[y * cell + x] = index);
+        let inside = |at: usize, by: isize| at.checked_add_signed(by).filter(|&at| at < cell);
+        let terms = frequencies.iter().map(|&(x, y)| {
+            let all = SUMS.iter().enumerate().flat_map(|(k, sum)| sum.iter().map(move |t| (k, t)));
+            let terms = all.filter_map(|(sum, &(dx, dy, higher_x, higher_y))| {
+                let (x, y) = (inside(x, higher_x)?, inside(y, higher_y)?);
+                Some((sum, dx, dy, places[y * cell + x]))
+            });
+            terms.collect()
+        });
+        let terms = terms.collect();
+        Self { cell, frequencies, places, terms }
+    }
+
+    /// The last frequency that is not 0 in all cells of a tile of so many columns.
+    fn last(&self, latents: &[i16], width: usize) -> Option<usize> {
+        let coded = latents.iter().enumerate().filter(|(_, latent)| **latent != 0);
+        let index =
+            |at: usize| self.places[at / width % self.cell * self.cell + at % width % self.cell];
+        coded.map(|(at, _)| index(at)).max()
+    }
+}
+
 /// The stream of a tile of `plane`; empty where all its latents are 0.
 ///
 /// # Panics
 /// If the tile does not lie in the plane, is not one of whole cells, or a latent is -2^15.
 pub fn encode(context: &Context, cell: usize, plane: &Plane, tile: Region) -> Vec<u8> {
     let latents: Vec<i16> = rows(plane, tile).flatten().copied().collect();
-    let order = frequencies(cell);
-    let Some(last) = last(&latents, tile.width, &order) else { return Vec::new() };
+    let order = Order::of(cell);
+    let Some(last) = order.last(&latents, tile.width) else { return Vec::new() };
     let mut writer = Writer::default();
     writer.bits(2 * cell.ilog2(), last as u32);
     let code = |at: usize, distribution: &Laplace| {
         writer.laplace(latents[at].into(), distribution);
         Ok::<_, Infallible>(latents[at])
     };
-    let Ok(()) = walk(context, Simd::new(), tile, &order, last, code);
+    let Ok(()) = walk(context, Simd::new(), tile, order, last, code);
     let bytes = writer.finish();
     if !bytes.is_empty() {
         return bytes;
@@ -87,14 +138,14 @@ pub fn encode(context: &Context, cell: usize, plane: &Plane, tile: Region) -> Ve
 /// As [`encode`].
 pub fn bits(context: &Context, cell: usize, plane: &Plane, tile: Region) -> f64 {
     let latents: Vec<i16> = rows(plane, tile).flatten().copied().collect();
-    let order = frequencies(cell);
-    let Some(last) = last(&latents, tile.width, &order) else { return 0.0 };
+    let order = Order::of(cell);
+    let Some(last) = order.last(&latents, tile.width) else { return 0.0 };
     let mut bits = f64::from(2 * cell.ilog2());
     let code = |at: usize, distribution: &Laplace| {
         bits += distribution.bits(latents[at].into());
         Ok::<_, Infallible>(latents[at])
     };
-    let Ok(()) = walk(context, Simd::new(), tile, &order, last, code);
+    let Ok(()) = walk(context, Simd::new(), tile, order, last, code);
     bits
 }
 
@@ -117,32 +168,16 @@ pub fn decode(
         return Ok(latents);
     }
     let mut reader = Reader::new(bytes)?;
-    let order = frequencies(cell);
+    let order = Order::of(cell);
     let last = reader.bits(2 * cell.ilog2())? as usize;
     let code = |at: usize, distribution: &Laplace| {
         let value = reader.laplace(distribution)? as i16;
         latents[at] = value;
         Ok(value)
     };
-    walk(context, simd, tile, &order, last, code)?;
+    walk(context, simd, tile, order, last, code)?;
     reader.finish()?;
     Ok(latents)
-}
-
-/// The places in `order` of all frequencies, row by row.
-fn places(order: &[(usize, usize)]) -> Vec<usize> {
-    let mut places = vec![0; order.len()];
-    let cell = order.len().isqrt();
-    order.iter().enumerate().for_each(|(index, (x, y))| places[y * cell + x] = index);
-    places
-}
-
-/// The last frequency of `order` that is not 0 in all cells.
-fn last(latents: &[i16], width: usize, order: &[(usize, usize)]) -> Option<usize> {
-    let (cell, places) = (order.len().isqrt(), places(order));
-    let coded = latents.iter().enumerate().filter(|(_, latent)| **latent != 0);
-    let index = |at: usize| places[at / width % cell * cell + at % width % cell];
-    coded.map(|(at, _)| index(at)).max()
 }
 
 /// The distributions by their scale.
@@ -159,7 +194,7 @@ fn walk<E>(
     context: &Context,
     simd: Simd,
     tile: Region,
-    order: &[(usize, usize)],
+    order: &Order,
     last: usize,
     mut code: impl FnMut(usize, &Laplace) -> Result<i16, E>,
 ) -> Result<(), E> {
@@ -208,8 +243,7 @@ struct Run {
 /// The magnitudes that have been coded: for each frequency and each of its steps those of the
 /// rows of cells, with margins of 0.
 struct Window<'a> {
-    order: &'a [(usize, usize)],
-    cell: usize,
+    order: &'a Order,
     columns: usize,
     rows: usize,
     stride: usize,
@@ -220,34 +254,19 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(tile: Region, order: &'a [(usize, usize)], last: usize) -> Self {
-        let cell = order.len().isqrt();
-        let (columns, rows) = (tile.width / cell, tile.height / cell);
+    fn new(tile: Region, order: &'a Order, last: usize) -> Self {
+        let (columns, rows) = (tile.width / order.cell, tile.height / order.cell);
         let stride = rows + ROWS.0 + ROWS.1;
         let plane = (columns + ROW_LAG * (rows - 1) + REACH.0 + REACH.1) * stride;
-        let places = places(order);
-        let terms = (0..=last).map(|frequency| {
-            let (x, y) = order[frequency];
-            let mut terms = Vec::new();
-            for (sum, all) in SUMS.iter().enumerate() {
-                for &(dx, dy, higher_x, higher_y) in *all {
-                    let inside = |at: usize, by: isize| {
-                        at.checked_add_signed(by).filter(|&frequency| frequency < cell)
-                    };
-                    let (Some(x), Some(y)) = (inside(x, higher_x), inside(y, higher_y)) else {
-                        continue;
-                    };
-                    let other = places[y * cell + x];
-                    let ahead = (dx + ROW_LAG as isize * dy) * stride as isize + dy;
-                    let back = ((frequency - other) * plane) as isize - ahead;
-                    terms.push((sum, back as usize));
-                }
-            }
-            terms
+        let terms = order.terms[..=last].iter().enumerate().map(|(frequency, terms)| {
+            let back = |&(sum, dx, dy, other): &(usize, isize, isize, usize)| {
+                let ahead = (dx + ROW_LAG as isize * dy) * stride as isize + dy;
+                (sum, (((frequency - other) * plane) as isize - ahead) as usize)
+            };
+            terms.iter().map(back).collect()
         });
         Self {
             order,
-            cell,
             columns,
             rows,
             stride,
@@ -284,19 +303,19 @@ impl<'a> Window<'a> {
                 let limited = sums.iter().map(|sum| sum.min(LARGEST_INPUT as f32));
                 input[lanes.clone()].iter_mut().zip(limited).for_each(|(to, sum)| *to = sum);
             }
-            let (x, y) = self.order[run.frequency];
-            inputs[SUMS.len()][lanes.clone()].fill((STEPS * x / self.cell) as f32);
-            inputs[SUMS.len() + 1][lanes].fill((STEPS * y / self.cell) as f32);
+            let (x, y) = self.order.frequencies[run.frequency];
+            inputs[SUMS.len()][lanes.clone()].fill((STEPS * x / self.order.cell) as f32);
+            inputs[SUMS.len() + 1][lanes].fill((STEPS * y / self.order.cell) as f32);
         }
         let scales = network.evaluate(simd);
         for run in runs {
             let place = self.place(run);
-            let (x, y) = self.order[run.frequency];
-            let width = self.columns * self.cell;
+            let (x, y) = self.order.frequencies[run.frequency];
+            let width = self.columns * self.order.cell;
             for (i, scale) in scales[run.lane..][..run.count].iter().enumerate() {
                 let row = run.row + i;
                 let column = run.at - ROW_LAG * row;
-                let at = (row * self.cell + y) * width + column * self.cell + x;
+                let at = (row * self.order.cell + y) * width + column * self.order.cell + x;
                 let value = code(at, &DISTRIBUTIONS[usize::from(scale_index(*scale as i32))])?;
                 self.magnitudes[place + i] = clamped(value).abs();
             }

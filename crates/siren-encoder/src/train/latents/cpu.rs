@@ -7,12 +7,13 @@ use rayon::prelude::*;
 use super::context::{self, Band, BandResult, ContextScratch, Entropy, Plane, Wanted};
 use super::stepper::{LatentUpdate, Outcome, Rounding, Sizes, Stage, Step, Stepper, Weights, mix};
 use super::synthesis::{self, Axis, Block, BlockResult, Gradients, SoftPlane, Synthesis};
-use super::waves::{self, Order, Transform, TransformScratch, WaveBand, WaveEntropy};
+use super::waves::{self, Transform, TransformScratch, WaveBand, WaveEntropy};
 use crate::error::EncodeError;
 use crate::train::adam::Moments;
 use crate::train::archive::Archive;
 use crate::train::spare::Spare;
 use siren_image::DeviceError;
+use siren_image::coding::waves::Order;
 use siren_image::latents::{Bases, Basis, Region};
 use siren_kernel::Adam;
 use siren_kernel::Simd;
@@ -50,7 +51,8 @@ pub struct Latents {
     pub soft: Vec<f32>,
     pub slope: Vec<f32>,
     pub gradient: Vec<f32>,
-    /// What waves are at the pixels.
+    /// From latents to pixels, where these are waves, and what they are there.
+    transform: Option<Transform>,
     pixels: Vec<f32>,
     bands: Vec<Part>,
     /// The last result of each band.
@@ -58,7 +60,7 @@ pub struct Latents {
 }
 
 impl Latents {
-    fn new(basis: Basis, width: usize, height: usize) -> Self {
+    fn new(simd: Simd, basis: Basis, width: usize, height: usize) -> Self {
         let zeros = || vec![0.0; width * height];
         let bands: Vec<Part> = match basis {
             Basis::Splines { .. } => {
@@ -77,6 +79,10 @@ impl Latents {
             soft: zeros(),
             slope: zeros(),
             gradient: zeros(),
+            transform: match basis {
+                Basis::Splines { .. } => None,
+                Basis::Waves { cell } => Some(Transform::new(simd, cell, width, height)),
+            },
             pixels: Vec::new(),
             rates: bands.iter().map(|_| BandResult::default()).collect(),
             bands,
@@ -94,14 +100,6 @@ impl Latents {
             Basis::Waves { .. } => &self.pixels,
         };
         SoftPlane { width: self.width, values }
-    }
-
-    /// From latents to pixels, where these are waves.
-    fn transform(&self, simd: Simd) -> Option<Transform> {
-        match self.basis {
-            Basis::Splines { .. } => None,
-            Basis::Waves { cell } => Some(Transform::new(simd, cell, self.width, self.height)),
-        }
     }
 
     /// What carries over from step to step: `soft` and `slope` follow from the latents, the
@@ -170,8 +168,6 @@ pub struct Cpu {
     bases: Bases,
     /// Of the entropy models of splines and of waves.
     contexts: Vec<context::ContextShape>,
-    /// The frequencies of waves, where there are any.
-    order: Option<Order>,
     /// The finest first.
     pub planes: Vec<Latents>,
     /// Quantiles of the noise.
@@ -237,14 +233,13 @@ impl Cpu {
     /// Latents of these sizes, all zero.
     pub fn new(sizes: &Sizes) -> Self {
         let &Sizes { bases, ref planes, sines, hidden, channels } = sizes;
-        let planes = bases.iter().zip(planes);
+        let (simd, planes) = (Simd::new(), bases.iter().zip(planes));
         Self {
-            simd: Simd::new(),
+            simd,
             shape: synthesis::SynthesisShape { planes: bases.count(), sines, channels },
             bases,
             contexts: context::ContextShape::all(hidden),
-            order: (bases.waves() > 0).then(|| Order::new(bases.cell())),
-            planes: planes.map(|(basis, &(w, h))| Latents::new(basis, w, h)).collect(),
+            planes: planes.map(|(basis, &(w, h))| Latents::new(simd, basis, w, h)).collect(),
             noise: Vec::new(),
             scratch: TransformScratch::default(),
         }
@@ -366,13 +361,12 @@ impl Cpu {
             let mean = field.iter().map(|&h| f64::from(h)).sum::<f64>() / pixels as f64;
             let damping = (DAMPING * mean as f32).max(f32::MIN_POSITIVE);
             self.blocks(stage, weights, Gradients::Latents, Share::ALL);
-            let Self { simd, ref mut planes, ref mut scratch, .. } = *self;
-            let plane = &mut planes[p];
-            let gradient = field.iter_mut().zip(&plane.gradient);
-            gradient.for_each(|(field, g)| *field = -g / (*field + damping));
-            let transform = plane.transform(simd).expect("waves");
-            transform.latents(&field, scratch, &mut plane.values);
-            for (value, soft) in plane.values.iter_mut().zip(&mut plane.soft) {
+            let Latents { transform, gradient, values, soft, .. } = &mut self.planes[p];
+            let gradient = field.iter_mut().zip(gradient);
+            gradient.for_each(|(field, g)| *field = -*g / (*field + damping));
+            let transform = transform.as_ref().expect("waves");
+            transform.latents(&field, &mut self.scratch, values);
+            for (value, soft) in values.iter_mut().zip(soft) {
                 let step = FACTOR * *value;
                 *value = step.signum() * (step.abs() - SHRINK).clamp(0.0, MOST);
                 *soft = value.round();
@@ -391,10 +385,9 @@ impl Cpu {
     ) -> (f64, [Vec<f32>; 2]) {
         let result = self.blocks(stage, weights, gradients, share);
         if gradients.latents() {
-            let Self { simd, ref mut planes, ref mut scratch, .. } = *self;
-            for plane in &mut planes[stage.base..] {
-                let Some(transform) = plane.transform(simd) else { continue };
-                let Latents { pixels, gradient, .. } = plane;
+            let Self { planes, scratch, .. } = self;
+            for Latents { transform, pixels, gradient, .. } in &mut planes[stage.base..] {
+                let Some(transform) = transform else { continue };
                 std::mem::swap(pixels, gradient);
                 match gradients {
                     Gradients::Curvatures => transform.squares(pixels, scratch, gradient),
@@ -415,9 +408,9 @@ impl Cpu {
     ) -> (f64, [Vec<f32>; 2]) {
         let &Stage { base, shift, picture } = stage;
         let simd = self.simd;
-        for plane in &mut self.planes[base..] {
-            if let Some(transform) = plane.transform(simd) {
-                transform.pixels(&plane.soft, &mut self.scratch, &mut plane.pixels);
+        for Latents { transform, soft, pixels, .. } in &mut self.planes[base..] {
+            if let Some(transform) = transform {
+                transform.pixels(soft, &mut self.scratch, pixels);
             }
         }
         let shape = synthesis::SynthesisShape { planes: self.planes.len() - base, ..self.shape };
@@ -518,11 +511,12 @@ impl Cpu {
         let (simd, packed) = (self.simd, &packed[self.model(p)]);
         let latents = &self.planes[p];
         let plane = latents.plane();
-        match (latents.bands[band], latents.basis, &self.order) {
-            (Part::Waves(band), _, Some(order)) => {
+        match (latents.bands[band], latents.basis) {
+            (Part::Waves(band), Basis::Waves { cell }) => {
+                let order = Order::of(cell);
                 WaveEntropy { simd, packed, order, plane }.band(band, wanted, sums, scratch)
             }
-            (Part::Splines(band), Basis::Splines { level: number }, _) => {
+            (Part::Splines(band), Basis::Splines { level: number }) => {
                 let coarser = self.planes.get(p + 1).map(Latents::plane);
                 Entropy { simd, packed, number, plane, coarser }.band(band, wanted, sums, scratch)
             }

@@ -2,15 +2,18 @@
 //! the rate of a tile's latents under their entropy model with its gradients, frequency by
 //! frequency. The integer form that a decoder runs is `coding::waves`; knows no optimizer.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::context::{BandResult, ContextScratch, PackedContext, Plane, Wanted};
 use siren_image::coding::latents::tiles;
-use siren_image::coding::waves::{STEPS, SUMS, frequencies};
+use siren_image::coding::waves::{Order, STEPS, SUMS};
 use siren_image::latents::Region;
 use siren_kernel::{LANES, Simd, Waves};
 
 /// A plane of latents as one of pixels, of whole cells.
+#[derive(Debug)]
 pub struct Transform {
     simd: Simd,
     waves: Waves,
@@ -128,37 +131,6 @@ impl WaveBand {
     }
 }
 
-/// The order of the frequencies of a cell, and what the sums of each are of.
-pub struct Order {
-    cell: usize,
-    frequencies: Vec<(usize, usize)>,
-    /// The place in the order of each frequency of a cell, row by row.
-    places: Vec<usize>,
-    /// For each frequency, of each sum the cells to the right and down and the other frequency.
-    terms: Vec<[Vec<(isize, isize, usize)>; SUMS.len()]>,
-}
-
-impl Order {
-    /// Of cells of `cell` pixels.
-    pub fn new(cell: usize) -> Self {
-        let frequencies = frequencies(cell);
-        let mut places = vec![0; frequencies.len()];
-        frequencies.iter().enumerate().for_each(|(i, (x, y))| places[y * cell + x] = i);
-        let inside = |at: usize, by: isize| at.checked_add_signed(by).filter(|&at| at < cell);
-        let terms = frequencies.iter().map(|&(x, y)| {
-            SUMS.map(|sum| {
-                let terms = sum.iter().filter_map(|&(dx, dy, higher_x, higher_y)| {
-                    let (x, y) = (inside(x, higher_x)?, inside(y, higher_y)?);
-                    Some((dx, dy, places[y * cell + x]))
-                });
-                terms.collect()
-            })
-        });
-        let terms = terms.collect();
-        Self { cell, frequencies, places, terms }
-    }
-}
-
 /// The entropy model on a plane of waves.
 pub struct WaveEntropy<'a> {
     pub simd: Simd,
@@ -202,15 +174,18 @@ impl WaveEntropy<'_> {
         let latents = wanted != Wanted::Bits;
         let WaveBand { tile: region, first, end } = band;
         let tile = Tile::new(self.order.cell, region);
+        // Place of a latent among the band's own.
+        let own = |frequency: usize, column: usize, row: usize| {
+            (frequency - first) * tile.columns * tile.rows + row * tile.columns + column
+        };
         // Values of the latents, and of their magnitudes with margins, and gradients of both.
-        let count = tile.columns * tile.rows;
-        let mut values = vec![0.0; (end - first) * count];
+        let mut values = vec![0.0; own(end, 0, 0)];
         let mut magnitudes = vec![0.0; end * tile.plane];
         self.each(region, |frequency, column, row, value| {
             if frequency < end {
                 magnitudes[tile.place(frequency, column, row)] = value.abs();
                 if frequency >= first {
-                    values[(frequency - first) * count + row * tile.columns + column] = value;
+                    values[own(frequency, column, row)] = value;
                 }
             }
         });
@@ -228,7 +203,7 @@ impl WaveEntropy<'_> {
                 scratch.fit(self.packed.shape(), length.next_multiple_of(LANES));
                 self.gather(&tile, frequency, rows.clone(), &magnitudes, scratch.inputs());
                 self.packed.forward(self.simd, scratch);
-                let at = (frequency - first) * count + row * tile.columns;
+                let at = own(frequency, 0, row);
                 let values = &values[at..at + length];
                 let bends = (wanted == Wanted::GradientsAndBends).then_some(&mut bends);
                 bits += scratch.rate_of_centred(self.simd, values, bends);
@@ -250,8 +225,7 @@ impl WaveEntropy<'_> {
                     let by_magnitude = by_magnitude[tile.place(frequency, column, row)];
                     gradient[at] = if value < 0.0 { -by_magnitude } else { by_magnitude };
                     if frequency >= first {
-                        let own = (frequency - first) * count + row * tile.columns + column;
-                        gradient[at] += by_value[own];
+                        gradient[at] += by_value[own(frequency, column, row)];
                     }
                 }
                 at += 1;
@@ -260,9 +234,12 @@ impl WaveEntropy<'_> {
         }
         if !bends.is_empty() {
             self.each(region, |frequency, column, row, _| {
-                let own = (first..end).contains(&frequency);
-                let at = || (frequency - first) * count + row * tile.columns + column;
-                result.bends.push(if own { bends[at()] } else { f32::NAN });
+                let is_own = (first..end).contains(&frequency);
+                result.bends.push(if is_own {
+                    bends[own(frequency, column, row)]
+                } else {
+                    f32::NAN
+                });
             });
         }
         result
@@ -288,25 +265,18 @@ impl WaveEntropy<'_> {
         &self,
         tile: &Tile,
         frequency: usize,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         magnitudes: &[f32],
         inputs: &mut [f32],
     ) {
         let points = inputs.len() / (SUMS.len() + 2);
         let (sums, frequencies) = inputs.split_at_mut(SUMS.len() * points);
         sums.fill(0.0);
-        let (first, columns) = (rows.start, tile.columns);
-        for (sum, terms) in sums.chunks_exact_mut(points).zip(&self.order.terms[frequency]) {
-            for &(dx, dy, other) in terms {
-                for row in rows.clone() {
-                    let from = tile.place(other, 0, row);
-                    let from = from.wrapping_add_signed(dy * tile.stride as isize + dx);
-                    let to = &mut sum[(row - first) * columns..][..columns];
-                    let from = &magnitudes[from..from + columns];
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                }
-            }
-        }
+        self.each_row(tile, frequency, rows, |sum, to, from| {
+            let to = &mut sums[sum * points + to..][..tile.columns];
+            let from = &magnitudes[from..][..tile.columns];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        });
         let (x, y) = self.order.frequencies[frequency];
         for (row, k) in frequencies.chunks_exact_mut(points).zip([x, y]) {
             row.fill((STEPS * k / self.order.cell) as f32);
@@ -318,21 +288,32 @@ impl WaveEntropy<'_> {
         &self,
         tile: &Tile,
         frequency: usize,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         by_input: &[f32],
         by_magnitude: &mut [f32],
     ) {
         let points = by_input.len() / (SUMS.len() + 2);
-        let (first, columns) = (rows.start, tile.columns);
-        for (sum, terms) in by_input.chunks_exact(points).zip(&self.order.terms[frequency]) {
-            for &(dx, dy, other) in terms {
-                for row in rows.clone() {
-                    let to = tile.place(other, 0, row);
-                    let to = to.wrapping_add_signed(dy * tile.stride as isize + dx);
-                    let from = &sum[(row - first) * columns..][..columns];
-                    let to = &mut by_magnitude[to..to + columns];
-                    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
-                }
+        self.each_row(tile, frequency, rows, |sum, from, to| {
+            let from = &by_input[sum * points + from..][..tile.columns];
+            let to = &mut by_magnitude[to..][..tile.columns];
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        });
+    }
+
+    /// Goes through what the sums of some rows of cells are of, row by row: number of the sum, where
+    /// the row lies in it, and where its magnitudes begin.
+    fn each_row(
+        &self,
+        tile: &Tile,
+        frequency: usize,
+        rows: Range<usize>,
+        mut each: impl FnMut(usize, usize, usize),
+    ) {
+        for &(sum, dx, dy, other) in &self.order.terms[frequency] {
+            let ahead = dy * tile.stride as isize + dx;
+            for (index, row) in rows.clone().enumerate() {
+                let place = tile.place(other, 0, row).wrapping_add_signed(ahead);
+                each(sum, index * tile.columns, place);
             }
         }
     }
